@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config/base/msg.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const struct {
+	const char *name;
+	uint32_t bytes;
+} types[] = {
+	[MSG_HELLO] = {"HELLO", sizeof(struct msg_hello)},
+	[MSG_WELCOME] = {"WELCOME", sizeof(struct msg_welcome)},
+	[MSG_OK] = {"OK", sizeof(struct msg_result)},
+	[MSG_ERROR] = {"ERROR", sizeof(struct msg_result)},
+	[MSG_DP_CONFIG] = {"DP_CONFIG", sizeof(struct msg_dp_config)},
+	[MSG_DP_READY] = {"DP_READY", sizeof(struct msg_hdr)},
+	[MSG_SYNC_BEGIN] = {"SYNC_BEGIN", sizeof(struct msg_hdr)},
+	[MSG_SYNC_END] = {"SYNC_END", sizeof(struct msg_hdr)},
+	[MSG_POLICY_PREPARE] = {"POLICY_PREPARE", sizeof(struct msg_policy)},
+	[MSG_POLICY_COMMIT] = {"POLICY_COMMIT", sizeof(struct msg_policy)},
+	[MSG_POLICY_ABORT] = {"POLICY_ABORT", sizeof(struct msg_policy)},
+	[MSG_ROUTE_ADD] = {"ROUTE_ADD", sizeof(struct msg_route)},
+	[MSG_ROUTE_DEL] = {"ROUTE_DEL", sizeof(struct msg_route)},
+	[MSG_NEIGH_ADD] = {"NEIGH_ADD", sizeof(struct msg_neigh)},
+	[MSG_NEIGH_DEL] = {"NEIGH_DEL", sizeof(struct msg_neigh)},
+	[MSG_BIND_ADD] = {"BIND_ADD", sizeof(struct msg_bind)},
+	[MSG_BIND_DEL] = {"BIND_DEL", sizeof(struct msg_bind)},
+	[MSG_FLOW_ORIGIN] = {"FLOW_ORIGIN", sizeof(struct msg_flow_origin)},
+	[MSG_SWEEP] = {"SWEEP", sizeof(struct msg_sweep)},
+	[MSG_FLOWS_GET] = {"FLOWS_GET", sizeof(struct msg_flows_get)},
+	[MSG_FLOW_INFO] = {"FLOW_INFO", sizeof(struct msg_flow_info)},
+	[MSG_STATS_GET] = {"STATS_GET", sizeof(struct msg_hdr)},
+	[MSG_STATS] = {"STATS", sizeof(struct msg_stats)},
+	[MSG_FLOW_LOG] = {"FLOW_LOG", sizeof(struct msg_flow_log)},
+	[MSG_ADMIT] = {"ADMIT", sizeof(struct msg_admit)},
+	[MSG_ADMITTED] = {"ADMITTED", sizeof(struct msg_admitted)},
+	[MSG_SESSION_CLOSED] = {"SESSION_CLOSED", sizeof(struct msg_session_closed)},
+	[MSG_RECHECK] = {"RECHECK", sizeof(struct msg_recheck)},
+	[MSG_RECHECKED] = {"RECHECKED", sizeof(struct msg_recheck)},
+	[MSG_HANDSHAKE_REFUSED] = {"HANDSHAKE_REFUSED", sizeof(struct msg_handshake_refused)},
+};
+
+#define TYPES (sizeof(types) / sizeof(types[0]))
+
+const char *msg_type_name(unsigned type)
+{
+	return type < TYPES && types[type].name != NULL ? types[type].name : "unknown";
+}
+
+uint32_t msg_type_bytes(unsigned type)
+{
+	return type < TYPES ? types[type].bytes : 0;
+}
+
+const char *flow_state_name(unsigned state)
+{
+	static const char *const names[] = {
+		[FLOW_NEW] = "new",	    [FLOW_OPENING] = "opening", [FLOW_ESTABLISHED] = "established",
+		[FLOW_CLOSING] = "closing", [FLOW_REFUSED] = "refused", [FLOW_DIVERTED] = "diverted",
+	};
+
+	return state < sizeof(names) / sizeof(names[0]) ? names[state] : "invalid";
+}
+
+int msg_send(int sock, const void *msg, int fd)
+{
+	const struct msg_hdr *h = msg;
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {.iov_base = (void *)msg, .iov_len = h->bytes};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (fd >= 0) {
+		struct cmsghdr *c;
+
+		memset(&control, 0, sizeof(control));
+		mh.msg_control = control.buf;
+		mh.msg_controllen = sizeof(control.buf);
+		c = CMSG_FIRSTHDR(&mh);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	}
+	do {
+		n = sendmsg(sock, &mh, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	return 0;
+}
+
+static int take_fd(struct msghdr *mh)
+{
+	int found = -1;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c != NULL; c = CMSG_NXTHDR(mh, c)) {
+		size_t n;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (found >= 0)
+				close(fd);
+			else
+				found = fd;
+		}
+	}
+	return found;
+}
+
+ssize_t msg_recv(int sock, union msg_any *out, int *fd)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int) * 4)];
+	} control;
+	struct iovec iov = {.iov_base = out, .iov_len = sizeof(*out)};
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+	ssize_t n;
+	int passed;
+
+	do {
+		n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
+	if (fd != NULL)
+		*fd = -1;
+	if (n < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	passed = take_fd(&mh);
+	if (n == 0 || (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || (size_t)n < sizeof(struct msg_hdr) ||
+	    out->h.bytes != (size_t)n || msg_type_bytes(out->h.type) != (size_t)n) {
+		if (passed >= 0)
+			close(passed);
+		return n == 0 ? 0 : -EPROTO;
+	}
+	if (fd != NULL)
+		*fd = passed;
+	else if (passed >= 0)
+		close(passed);
+	return n;
+}
+
+int msg_connect(const char *path)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int fd, ret;
+
+	if (strlen(path) >= sizeof(sa.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(sa.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	return fd;
+}

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* msg: what the processes say to each other, beside the trust table. Fixed structs over one Unix SOCK_SEQPACKET
+ * socket (gateway.cfg run_dir "/agent.sock"); one packet is one struct. The agent listens; the dataplane and
+ * the TLS workers connect, and connect again when the agent was away. Same machine, same build: host byte order.
+ *
+ * The receiver checks type, length and every index before use. A bad message costs its sender the connection,
+ * never the process. The agent takes a role only from a peer of the right uid (SO_PEERCRED).
+ *
+ * Dataplane:  HELLO > WELCOME, DP_CONFIG > (EAL and ports come up) DP_READY >
+ *             SYNC_BEGIN, POLICY_PREPARE, POLICY_COMMIT, ROUTE_ADD*, NEIGH_ADD*, BIND_ADD*, SYNC_END > OK
+ *             then changes as they come. On SYNC_END the dataplane forgets whatever the sync did not name again
+ *             (mark and sweep), so an agent's restart disturbs no flow.
+ * TLS worker: HELLO > WELCOME; ADMIT > ADMITTED a handshake; SESSION_CLOSED; RECHECK > RECHECKED.
+ *             After a reconnect it sends ADMIT again for every live session (readmit = 1).
+ * A request carries a seq that its reply repeats; seq 0 asks for no reply. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "config/base/addr.h"
+#include "config/base/err.h"
+#include "config/base/policy.h"
+#include "config/base/reason.h"
+
+#define MSG_VERSION 1
+#define MSG_PORTS_MAX 16
+#define MSG_VLANS_MAX 16
+#define MSG_LISTENERS_MAX 32
+#define MSG_IDENTITY_BYTES 256
+#define MSG_PATH_BYTES 108
+
+enum msg_type {
+	MSG_HELLO = 1, /* peer > agent */
+	MSG_WELCOME, /* agent > peer */
+	MSG_OK, /* reply: done; struct msg_result */
+	MSG_ERROR, /* reply: not done; struct msg_result */
+
+	MSG_DP_CONFIG = 16, /* agent > dataplane */
+	MSG_DP_READY, /* dataplane > agent: ports are up */
+	MSG_SYNC_BEGIN, /* struct msg_hdr alone */
+	MSG_SYNC_END, /* struct msg_hdr alone; OK */
+	MSG_POLICY_PREPARE, /* fd of a sealed memfd with a policy form; OK once it can be committed */
+	MSG_POLICY_COMMIT, /* struct msg_policy; OK once every worker uses it */
+	MSG_POLICY_ABORT, /* struct msg_policy; forget what was prepared */
+	MSG_ROUTE_ADD, /* struct msg_route, replaces an equal prefix */
+	MSG_ROUTE_DEL,
+	MSG_NEIGH_ADD, /* struct msg_neigh, replaces */
+	MSG_NEIGH_DEL,
+	MSG_BIND_ADD, /* struct msg_bind, replaces the binding of this IP; OK */
+	MSG_BIND_DEL,
+	MSG_FLOW_ORIGIN, /* struct msg_flow_origin request and reply */
+	MSG_SWEEP, /* struct msg_sweep request; reply when all lcores have closed the device's stale flows */
+	MSG_FLOWS_GET, /* struct msg_flows_get; replies: FLOW_INFO*, then OK */
+	MSG_FLOW_INFO,
+	MSG_STATS_GET, /* struct msg_hdr alone; reply STATS */
+	MSG_STATS,
+	MSG_FLOW_LOG, /* dataplane > agent: a flow started under a rule with log = true, or was refused (sampled) */
+
+	MSG_ADMIT = 64, /* TLS worker > agent */
+	MSG_ADMITTED, /* agent > TLS worker, the reply */
+	MSG_SESSION_CLOSED, /* TLS worker > agent */
+	MSG_RECHECK, /* agent > TLS worker: the journal moved; reply RECHECKED */
+	MSG_RECHECKED,
+	MSG_HANDSHAKE_REFUSED, /* TLS worker > agent: for counters and the accountability log */
+};
+
+enum msg_role { MSG_ROLE_DATAPLANE = 1, MSG_ROLE_TLS = 2 };
+
+struct msg_hdr {
+	uint16_t type; /* enum msg_type */
+	uint16_t reserved;
+	uint32_t bytes; /* of the whole struct, this header included */
+	uint64_t seq;
+};
+
+struct msg_hello {
+	struct msg_hdr h;
+	uint32_t version; /* MSG_VERSION */
+	uint32_t role; /* enum msg_role */
+	uint32_t pid;
+	uint32_t worker; /* TLS worker's index; else 0 */
+	uint64_t instance; /* random, of this run of the peer */
+};
+
+struct msg_welcome {
+	struct msg_hdr h;
+	uint32_t version;
+	uint32_t reserved;
+	char trust_path[MSG_PATH_BYTES];
+};
+
+struct msg_result {
+	struct msg_hdr h;
+	int32_t code; /* 0 or -errno */
+	uint32_t reserved;
+	char text[ERR_MSG_BYTES];
+};
+
+/* ---- dataplane ---- */
+
+enum port_side { PORT_DEVICE = 1, PORT_UPLINK = 2 };
+
+struct msg_port {
+	char name[16]; /* of gateway.cfg */
+	char tap[16]; /* kernel interface of the shadow, or the kernel-only interface itself */
+	char devargs[192]; /* DPDK vdev/PCI devargs; "" for a kernel-only interface (then the dataplane skips it) */
+	uint8_t side; /* enum port_side */
+	uint8_t untagged; /* 1: frames without a VLAN tag belong to the port (vlan 0) */
+	uint16_t n_vlans;
+	uint16_t vlans[MSG_VLANS_MAX];
+	uint16_t mtu_bytes;
+	uint16_t reserved;
+};
+
+struct msg_listener {
+	struct ip_addr addr;
+	uint16_t port; /* host order */
+	uint8_t proto; /* TCP or UDP */
+	uint8_t reserved;
+};
+
+/* What a stranger on a device port may reach on the box itself, beside listeners, ARP and ND. */
+#define STRANGER_DHCP 1u
+#define STRANGER_DNS 2u
+#define STRANGER_PING 4u
+
+struct msg_dp_config {
+	struct msg_hdr h;
+	char lcores[64]; /* EAL core list of the workers, e.g. "1" or "2-3" */
+	uint32_t main_lcore;
+	uint32_t memory_mb;
+	uint8_t hugepages; /* 0: --no-huge */
+	uint8_t poll_always; /* 1: never back off */
+	uint16_t n_ports;
+	uint16_t n_listeners;
+	uint16_t stranger_services; /* STRANGER_* */
+	uint32_t flows_max; /* per lcore */
+	uint32_t bindings_max;
+	uint32_t tcp_established_s, tcp_opening_s, udp_s, icmp_s; /* flow idle limits */
+	uint32_t refused_ms; /* how long a refusal is cached */
+	uint32_t pickup_ms; /* after a dataplane restart: how long a TCP packet mid-stream may open its flow */
+	char file_prefix[32]; /* EAL --file-prefix */
+	struct msg_port ports[MSG_PORTS_MAX]; /* index = port number everywhere */
+	struct msg_listener listeners[MSG_LISTENERS_MAX];
+};
+
+struct msg_policy {
+	struct msg_hdr h;
+	uint64_t epoch;
+};
+
+#define MSG_PORT_KERNEL 0xffff /* leaves or enters by an interface that DPDK does not have */
+
+enum route_kind {
+	ROUTE_FORWARD = 1, /* through port/vlan, by way of gateway or on-link */
+	ROUTE_LOCAL, /* an address of the box, broadcast or multicast: to the kernel port */
+	ROUTE_DROP, /* blackhole, unreachable: to the kernel port, which answers as it should */
+};
+
+struct msg_route {
+	struct msg_hdr h;
+	struct ip_prefix prefix;
+	uint8_t kind; /* enum route_kind */
+	uint8_t has_gateway; /* 0: on-link */
+	uint16_t port; /* or MSG_PORT_KERNEL */
+	uint16_t vlan; /* 0 = untagged */
+	uint16_t mtu_bytes; /* 0 = the port's */
+	struct ip_addr gateway;
+};
+
+struct msg_neigh {
+	struct msg_hdr h;
+	struct ip_addr ip;
+	struct mac_addr mac;
+	uint16_t port;
+	uint16_t vlan;
+};
+
+struct msg_bind {
+	struct msg_hdr h;
+	struct ip_addr ip; /* the key: an address is bound once on the whole box */
+	struct mac_addr mac;
+	uint16_t port; /* may be a kernel-only port: the dataplane then knows that the IP is a device's */
+	uint16_t vlan;
+	uint16_t reserved;
+	uint32_t slot; /* of the trust table */
+};
+
+struct flow_key {
+	struct ip_addr src, dst;
+	uint16_t sport, dport; /* host order; ICMP echo: identifier in both; other protocols: 0 */
+	uint8_t proto;
+	uint8_t reserved[3];
+};
+
+struct msg_flow_origin {
+	struct msg_hdr h;
+	struct flow_key key; /* as the device sees it: src is the device */
+	uint8_t found; /* reply */
+	uint8_t reserved;
+	struct mac_addr mac; /* reply: of the frames */
+	uint16_t port; /* reply */
+	uint16_t vlan; /* reply */
+};
+
+struct msg_sweep {
+	struct msg_hdr h;
+	uint32_t slot; /* 0: every flow that is not current */
+	uint32_t closed; /* reply: flows removed */
+	uint64_t last_forward_us; /* reply: boot clock, when a packet of these flows last passed; 0 = never */
+};
+
+struct msg_flows_get {
+	struct msg_hdr h;
+	uint32_t slot; /* 0: any */
+	uint32_t max; /* at most so many FLOW_INFO */
+};
+
+enum flow_state { FLOW_NEW, FLOW_OPENING, FLOW_ESTABLISHED, FLOW_CLOSING, FLOW_REFUSED, FLOW_DIVERTED };
+
+const char *flow_state_name(unsigned state);
+
+struct msg_flow_info {
+	struct msg_hdr h;
+	struct flow_key key; /* as the opener sees it */
+	uint32_t slot_src, slot_dst; /* 0: not a device */
+	uint16_t segment_src, segment_dst;
+	uint16_t port_in, vlan_in;
+	uint16_t rule; /* index of the policy form with this epoch; 0xffff: none */
+	uint8_t state; /* enum flow_state */
+	uint8_t current; /* would the next packet pass without another admission? */
+	uint64_t epoch;
+	uint64_t packets, bytes; /* both directions */
+	uint64_t idle_ms;
+};
+
+struct msg_stats_port {
+	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
+	uint64_t to_kernel, from_kernel;
+	uint8_t link_up;
+	uint8_t present; /* 0: configured, and not there */
+	uint8_t reserved[6];
+};
+
+struct msg_stats {
+	struct msg_hdr h;
+	uint64_t drops[64]; /* by enum drop_reason */
+	uint64_t forwarded; /* packets that went port to port by the fast path */
+	uint64_t diverted; /* to a listener */
+	uint64_t admissions, refusals;
+	uint64_t flows, flows_max; /* now; room */
+	uint64_t bindings;
+	uint64_t busy_cycles, total_cycles; /* of the workers */
+	uint64_t started_ms; /* boot clock */
+	uint32_t n_ports;
+	uint32_t n_lcores;
+	struct msg_stats_port ports[MSG_PORTS_MAX];
+};
+
+_Static_assert(DROP_REASON_COUNT <= 64, "msg_stats has room for every reason");
+
+struct msg_flow_log {
+	struct msg_hdr h;
+	struct flow_key key;
+	uint32_t slot_src, slot_dst;
+	uint16_t rule; /* 0xffff: none */
+	uint8_t reason; /* enum drop_reason; 0: admitted */
+	uint8_t reserved[5];
+	uint64_t epoch;
+};
+
+/* ---- TLS workers ---- */
+
+enum identity_kind { IDENTITY_URI = 1, IDENTITY_DNS, IDENTITY_CN };
+
+/* A device that has proved to hold the key of a certificate that chains to the listener's CA. */
+struct msg_admit {
+	struct msg_hdr h;
+	uint64_t session; /* unique in the worker */
+	struct flow_key flow; /* src = the device's end */
+	uint64_t not_before_s, not_after_s; /* wall clock, of the certificate */
+	uint64_t crl_next_update_s; /* wall clock, earliest nextUpdate of the CRLs used; 0 = no CRL configured */
+	uint8_t cert_sha256[32];
+	uint8_t issuer_sha256[32]; /* SHA-256 of the issuer's DER name */
+	uint8_t serial[20];
+	uint8_t serial_bytes;
+	uint8_t identity_kind; /* enum identity_kind */
+	uint8_t readmit; /* 1: live session, announced again after the agent was away */
+	uint8_t listener; /* index in gateway.cfg */
+	uint32_t reserved;
+	char identity[MSG_IDENTITY_BYTES]; /* URI SAN, else DNS SAN, else CN */
+};
+
+struct msg_admitted {
+	struct msg_hdr h;
+	uint64_t session;
+	uint64_t expires_ms; /* boot clock */
+	uint32_t slot; /* 0: refused */
+	uint32_t generation; /* a later one in the table ends or re-judges the session */
+	uint16_t segment;
+	uint8_t standing; /* enum standing */
+	uint8_t reserved[5];
+	char segment_name[POLICY_NAME_BYTES];
+	char reason[128]; /* why this standing, or why refused; for the log */
+};
+
+struct msg_session_closed {
+	struct msg_hdr h;
+	uint64_t session;
+	uint32_t slot;
+	uint32_t reserved;
+	uint64_t bytes_up, bytes_down; /* plaintext, device > upstream and back */
+	char reason[64];
+};
+
+/* Walk your sessions of this slot (0: all) against the trust table now, close what is no longer current. */
+struct msg_recheck {
+	struct msg_hdr h;
+	uint32_t slot;
+	uint32_t closed; /* reply */
+};
+
+struct msg_handshake_refused {
+	struct msg_hdr h;
+	struct ip_addr peer;
+	uint16_t peer_port;
+	uint8_t listener;
+	uint8_t reserved[5];
+	char reason[128];
+	char identity[MSG_IDENTITY_BYTES]; /* "" if none was proved */
+};
+
+union msg_any { /* room for the largest */
+	struct msg_hdr h;
+	struct msg_dp_config dp_config;
+	struct msg_stats stats;
+	struct msg_result result;
+	struct msg_admit admit;
+	struct msg_handshake_refused refused;
+};
+
+const char *msg_type_name(unsigned type);
+
+/**
+ * Send one struct; sets nothing in it. fd < 0: none goes along.
+ * @return 0, -EAGAIN (non-blocking socket, full), or -errno (-EPIPE, -ECONNRESET: peer is gone)
+ */
+int msg_send(int sock, const void *msg, int fd);
+
+/**
+ * Receive one struct and check that its header's length is the packet's.
+ * @param[out] fd  a passed descriptor, caller closes; -1 if there is none. NULL: a passed descriptor is closed
+ * @return bytes, 0 at end of file, -EAGAIN, -EPROTO (malformed), or -errno
+ */
+ssize_t msg_recv(int sock, union msg_any *out, int *fd);
+
+/** Exact length of a type's struct; 0 for an unknown type. A receiver compares it with h.bytes. */
+uint32_t msg_type_bytes(unsigned type);
+
+/** Connect to the agent's socket, non-blocking, close-on-exec. @return descriptor or -errno */
+int msg_connect(const char *path);
+
+#define MSG_INIT(msg, msg_type, msg_seq)                   \
+	((msg)->h = (struct msg_hdr){.type = (msg_type),   \
+				     .bytes = sizeof(*(msg)), \
+				     .seq = (msg_seq)})

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* gateway: gateway.cfg as a struct: this box, its ports, listeners, paths, controller. Who may talk to whom is in
+ * segments.cfg (segments.h). Text > parse > check > struct; no running code sees libconfig. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/base/log.h"
+#include "config/base/msg.h"
+#include "config/errors.h"
+
+#define GW_ADDRS_MAX 8 /* a port or VLAN */
+#define GW_ROUTES_MAX 64
+#define GW_PATH_BYTES 256
+#define GW_UPSTREAM_NONE 0
+
+struct gw_ifaddr {
+	struct ip_addr addr;
+	uint8_t len; /* of the 128-bit form */
+};
+
+struct gw_vlan {
+	uint16_t id; /* 0: untagged */
+	uint8_t n_addrs;
+	struct gw_ifaddr addrs[GW_ADDRS_MAX];
+};
+
+struct gw_port {
+	char name[16];
+	char devargs[192]; /* "" when kernel is set */
+	char kernel[16]; /* kernel-only interface; "" when devargs is set */
+	char tap[16]; /* shadow's name: "sp-<name>"; of a kernel-only port, the interface itself */
+	char raw[16]; /* kernel interface under an AF_XDP or AF_PACKET port (from devargs iface=); "" if none */
+	uint8_t side; /* enum port_side */
+	bool untagged;
+	bool isolated; /* peers in one subnet reach each other through the box: answer ARP and ND for them */
+	uint16_t mtu_bytes;
+	uint8_t n_vlans; /* entries of vlans; [0] is id 0 when untagged */
+	struct gw_vlan vlans[MSG_VLANS_MAX];
+};
+
+struct gw_route {
+	struct ip_prefix to;
+	struct ip_addr via;
+};
+
+struct gw_listener {
+	char name[32];
+	struct ip_addr addr;
+	uint16_t port;
+	char certificate[GW_PATH_BYTES], key[GW_PATH_BYTES]; /* PEM files, own chain and key */
+	char ca[GW_PATH_BYTES]; /* PEM bundle, roots that device certificates chain to */
+	char crl[GW_PATH_BYTES]; /* PEM or DER file or folder; "" = none */
+	struct ip_addr upstream_addr; /* plain TCP */
+	uint16_t upstream_port;
+	bool proxy_protocol; /* PROXY protocol v2 with identity TLVs to the upstream */
+	bool tls12; /* also TLS 1.2 (ECDHE-AEAD); default false: 1.3 only */
+	uint32_t handshake_timeout_s, idle_timeout_s, connect_timeout_s;
+	uint32_t handshakes_max; /* unfinished at a time, of this listener and worker */
+	uint32_t sessions_max; /* at a time, of this listener and worker */
+};
+
+struct gw_config {
+	char file[GW_PATH_BYTES];
+	char name[64]; /* of the gateway, in receipts */
+	char run_dir[GW_PATH_BYTES]; /* sockets, trust table */
+	char state_dir[GW_PATH_BYTES]; /* store */
+	char segments[GW_PATH_BYTES]; /* segments.cfg, relative to gateway.cfg's folder */
+	char user[32]; /* of the TLS workers; the agent's socket accepts this uid and root */
+	enum log_level log_level;
+	uint32_t devices_max; /* trust table slots */
+	uint32_t binding_lease_s; /* after a device's last session has ended */
+	uint32_t kernel_lease_s; /* agent silent for so long: the kernel path shuts */
+	uint32_t tls_workers;
+	uint32_t strangers; /* STRANGER_* */
+
+	/* dataplane */
+	char lcores[64];
+	uint32_t main_lcore, memory_mb, flows_max;
+	bool hugepages, poll_always;
+	uint32_t tcp_established_s, tcp_opening_s, udp_s, icmp_s, refused_ms, pickup_ms;
+
+	/* controller */
+	char controller_socket[GW_PATH_BYTES]; /* embedded transport: decisions */
+	char controller_key[GW_PATH_BYTES]; /* public key file (COSE_Key or hex Ed25519) */
+	uint32_t controller_skew_s; /* tolerated difference of wall clocks */
+
+	/* metrics */
+	struct ip_addr metrics_addr;
+	uint16_t metrics_port; /* 0 = off */
+
+	uint32_t n_ports, n_routes, n_listeners;
+	struct gw_port ports[MSG_PORTS_MAX];
+	struct gw_route routes[GW_ROUTES_MAX];
+	struct gw_listener listeners[MSG_LISTENERS_MAX];
+};
+
+/**
+ * Load and check gateway.cfg. Reports every error that it finds, not only the first.
+ * @param[out] out  caller owns, gw_config_free(); untouched on error
+ * @return 0, -EINVAL with the errors in errs, or -errno
+ */
+int gw_config_load(struct gw_config **out, const char *path, struct config_errors *errs);
+void gw_config_free(struct gw_config *cfg); /* NULL is a no-op */
+
+/** "<run_dir>/<leaf>" into out (MSG_PATH_BYTES). @return out */
+const char *gw_run_path(const struct gw_config *cfg, const char *leaf, char *out);
