@@ -13,6 +13,7 @@ D := $(abspath build/deps)# dependencies' sources and builds, shared by all buil
 WOLFSSL := $(D)/wolfssl/lib/libwolfssl.a
 MAKEFLAGS += --no-builtin-rules
 NPROC := $(shell nproc)
+Q := $(if $(V),,@)# make V=1 shows the commands
 
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
@@ -73,11 +74,13 @@ $(B)/sallyctl: $(call main,controlplane/ctl) $(CTL) $(CONFIG) $(BASE)
 $(B)/o/dataplane/%.o $(B)/o/test/unit/dataplane/%.o $(B)/o/test/fuzz/dataplane%.o: CPPFLAGS += $(DPDK_CFLAGS)
 $(B)/o/%.o: %.c | $(D)/.packages $(WOLFSSL)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(WARN) $(HARDEN) -MMD -MP -c -o $@ $<
+	$(if $(V),,@echo "  cc    $<")
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(WARN) $(HARDEN) -MMD -MP -c -o $@ $<
 
 $(PROGRAMS:%=$(B)/%):
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
+	$(if $(V),,@echo "  link  $@")
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
 
 # ---- dependencies -----------------------------------------------------------------------------
 deps: $(D)/.packages $(WOLFSSL) ## install Debian packages, fetch and build wolfSSL and lwIP
@@ -108,13 +111,15 @@ $(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmn
 .SECONDEXPANSION:
 $(UNITS:%=$(B)/unit/%): $(B)/unit/%: $(B)/o/test/unit/%.o $$(PARTS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) $(UNIT_LIBS)
+	$(if $(V),,@echo "  link  $@")
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) $(UNIT_LIBS)
 
 units: $(UNITS:%=$(B)/unit/%)
 
 $(TOOLS:%=$(B)/tools/%): $(B)/tools/%: $(B)/o/test/tools/%.o $(DECISION) $(CONFIG) $(BASE)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(WOLFSSL) -lm $(call pkg,--libs,libcbor jansson libconfig sqlite3)
+	$(if $(V),,@echo "  link  $@")
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(WOLFSSL) -lm $(call pkg,--libs,libcbor jansson libconfig sqlite3)
 
 tools: $(TOOLS:%=$(B)/tools/%)
 
@@ -146,7 +151,8 @@ $(B)/fuzz/controlplane%: PARTS = $(AGENT) $(CONTROLLER) $(DECISION) $(CONFIG) $(
 $(B)/fuzz/controlplane%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd)
 $(FUZZ:%=$(B)/fuzz/%): $(B)/fuzz/%: $(B)/o/test/fuzz/%.o $$(PARTS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
+	$(if $(V),,@echo "  link  $@")
+	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
 
 fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 

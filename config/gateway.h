@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "config/base/log.h"
 #include "config/base/msg.h"
@@ -103,6 +104,9 @@ struct gw_config {
  */
 int gw_config_load(struct gw_config **out, const char *path, struct config_errors *errs);
 void gw_config_free(struct gw_config *cfg); /* NULL is a no-op */
+
+/** The reference of gateway.cfg: every key with type, range, unit, default and meaning. */
+void gw_config_reference(FILE *to);
 
 /** "<run_dir>/<leaf>" into out (MSG_PATH_BYTES). @return out */
 const char *gw_run_path(const struct gw_config *cfg, const char *leaf, char *out);

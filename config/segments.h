@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "config/base/msg.h"
 #include "config/base/policy.h"
@@ -13,10 +14,10 @@
 #define SEG_PATTERN_BYTES 256
 
 enum attest_tier { /* AR4SI trustworthiness tiers, RFC 9711 and draft-ietf-rats-ar4si; 0 = none known */
-	ATTEST_NONE = 0,
-	ATTEST_AFFIRMING,
-	ATTEST_WARNING,
-	ATTEST_CONTRAINDICATED,
+		   ATTEST_NONE = 0,
+		   ATTEST_AFFIRMING,
+		   ATTEST_WARNING,
+		   ATTEST_CONTRAINDICATED,
 };
 
 const char *attest_tier_name(enum attest_tier t);
@@ -83,12 +84,17 @@ struct segments {
  * @param[out] out  caller owns, segments_free(); untouched on error
  * @return 0, -EINVAL with the errors in errs, or -ENOMEM
  */
-int segments_parse(struct segments **out, const char *text, const char *file, struct config_errors *errs);
+int segments_parse(struct segments **out, const char *text, const char *file,
+		   struct config_errors *errs);
 int segments_load(struct segments **out, const char *path, struct config_errors *errs);
 void segments_free(struct segments *s); /* NULL is a no-op */
 
+/** The reference of segments.cfg: every key with type, range, unit, default and meaning. */
+void segments_reference(FILE *to);
+
 /** The segment whose members match this identity first, in the text's order; NULL if none does. */
-const struct seg_segment *segments_match(const struct segments *s, uint8_t identity_kind, const char *identity);
+const struct seg_segment *segments_match(const struct segments *s, uint8_t identity_kind,
+					 const char *identity);
 const struct seg_segment *segments_by_name(const struct segments *s, const char *name);
 
 /**

@@ -61,7 +61,8 @@ int ip_ifaddr_parse(struct ip_addr *out, uint8_t *len, const char *text)
 	if (slash != NULL) {
 		errno = 0;
 		n = strtol(slash + 1, &end, 10);
-		if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || errno != 0 || n < 0 || n > (long)most)
+		if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || errno != 0 || n < 0 ||
+		    n > (long)most)
 			return -EINVAL;
 	}
 	*out = a;
@@ -97,8 +98,8 @@ int mac_addr_parse(struct mac_addr *out, const char *text)
 	int n = 0;
 
 	if (strlen(text) != MAC_TEXT_BYTES - 1 ||
-	    sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &m.b[0], &m.b[1], &m.b[2], &m.b[3], &m.b[4],
-		   &m.b[5], &n) != 6 ||
+	    sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &m.b[0], &m.b[1], &m.b[2],
+		   &m.b[3], &m.b[4], &m.b[5], &n) != 6 ||
 	    n != MAC_TEXT_BYTES - 1)
 		return -EINVAL;
 	*out = m;
@@ -126,13 +127,14 @@ const char *ip_prefix_text(const struct ip_prefix *p, char *out)
 	bool v4 = ip_addr_is_v4(&p->addr) && p->len >= 96;
 	char host[ADDR_TEXT_BYTES];
 
-	snprintf(out, ADDR_TEXT_BYTES, "%.46s/%d", ip_addr_text(&p->addr, host), v4 ? p->len - 96 : p->len);
+	snprintf(out, ADDR_TEXT_BYTES, "%.46s/%d", ip_addr_text(&p->addr, host),
+		 v4 ? p->len - 96 : p->len);
 	return out;
 }
 
 const char *mac_addr_text(const struct mac_addr *m, char *out)
 {
-	snprintf(out, MAC_TEXT_BYTES, "%02x:%02x:%02x:%02x:%02x:%02x", m->b[0], m->b[1], m->b[2], m->b[3], m->b[4],
-		 m->b[5]);
+	snprintf(out, MAC_TEXT_BYTES, "%02x:%02x:%02x:%02x:%02x:%02x", m->b[0], m->b[1], m->b[2],
+		 m->b[3], m->b[4], m->b[5]);
 	return out;
 }

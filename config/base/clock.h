@@ -15,7 +15,8 @@ uint64_t clock_wall_ms(void); /* since 1970 UTC */
  * A wall-clock moment on the boot clock, given both clocks' present readings.
  * Moments before boot become 0, which is always in the past.
  */
-static inline uint64_t clock_boot_of_wall(uint64_t wall_ms, uint64_t now_wall_ms, uint64_t now_boot_ms)
+static inline uint64_t clock_boot_of_wall(uint64_t wall_ms, uint64_t now_wall_ms,
+					  uint64_t now_boot_ms)
 {
 	if (wall_ms == CLOCK_NEVER_MS)
 		return CLOCK_NEVER_MS;

@@ -53,8 +53,8 @@ static int log_prefix(char *line, size_t bytes, enum log_level level)
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
-	return snprintf(line, bytes, "%s.%03ldZ %s %s: ", when, now.tv_nsec / 1000000, levels[level].word,
-			log_process);
+	return snprintf(line, bytes, "%s.%03ldZ %s %s: ", when, now.tv_nsec / 1000000,
+			levels[level].word, log_process);
 }
 
 void log_at(enum log_level level, const char *fmt, ...)

@@ -59,8 +59,12 @@ uint32_t msg_type_bytes(unsigned type)
 const char *flow_state_name(unsigned state)
 {
 	static const char *const names[] = {
-		[FLOW_NEW] = "new",	    [FLOW_OPENING] = "opening", [FLOW_ESTABLISHED] = "established",
-		[FLOW_CLOSING] = "closing", [FLOW_REFUSED] = "refused", [FLOW_DIVERTED] = "diverted",
+		[FLOW_NEW] = "new",
+		[FLOW_OPENING] = "opening",
+		[FLOW_ESTABLISHED] = "established",
+		[FLOW_CLOSING] = "closing",
+		[FLOW_REFUSED] = "refused",
+		[FLOW_DIVERTED] = "diverted",
 	};
 
 	return state < sizeof(names) / sizeof(names[0]) ? names[state] : "invalid";
@@ -127,8 +131,10 @@ ssize_t msg_recv(int sock, union msg_any *out, int *fd)
 		char buf[CMSG_SPACE(sizeof(int) * 4)];
 	} control;
 	struct iovec iov = {.iov_base = out, .iov_len = sizeof(*out)};
-	struct msghdr mh = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+	struct msghdr mh = {.msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control.buf,
+			    .msg_controllen = sizeof(control.buf)};
 	ssize_t n;
 	int passed;
 
@@ -140,8 +146,9 @@ ssize_t msg_recv(int sock, union msg_any *out, int *fd)
 	if (n < 0)
 		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 	passed = take_fd(&mh);
-	if (n == 0 || (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || (size_t)n < sizeof(struct msg_hdr) ||
-	    out->h.bytes != (size_t)n || msg_type_bytes(out->h.type) != (size_t)n) {
+	if (n == 0 || (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ||
+	    (size_t)n < sizeof(struct msg_hdr) || out->h.bytes != (size_t)n ||
+	    msg_type_bytes(out->h.type) != (size_t)n) {
 		if (passed >= 0)
 			close(passed);
 		return n == 0 ? 0 : -EPROTO;

@@ -104,7 +104,8 @@ enum port_side { PORT_DEVICE = 1, PORT_UPLINK = 2 };
 struct msg_port {
 	char name[16]; /* of gateway.cfg */
 	char tap[16]; /* kernel interface of the shadow, or the kernel-only interface itself */
-	char devargs[192]; /* DPDK vdev/PCI devargs; "" for a kernel-only interface (then the dataplane skips it) */
+	char devargs
+		[192]; /* DPDK vdev/PCI devargs; "" for a kernel-only interface (then the dataplane skips it) */
 	uint8_t side; /* enum port_side */
 	uint8_t untagged; /* 1: frames without a VLAN tag belong to the port (vlan 0) */
 	uint16_t n_vlans;
@@ -139,7 +140,8 @@ struct msg_dp_config {
 	uint32_t bindings_max;
 	uint32_t tcp_established_s, tcp_opening_s, udp_s, icmp_s; /* flow idle limits */
 	uint32_t refused_ms; /* how long a refusal is cached */
-	uint32_t pickup_ms; /* after a dataplane restart: how long a TCP packet mid-stream may open its flow */
+	uint32_t
+		pickup_ms; /* after a dataplane restart: how long a TCP packet mid-stream may open its flow */
 	char file_prefix[32]; /* EAL --file-prefix */
 	struct msg_port ports[MSG_PORTS_MAX]; /* index = port number everywhere */
 	struct msg_listener listeners[MSG_LISTENERS_MAX];
@@ -181,7 +183,8 @@ struct msg_bind {
 	struct msg_hdr h;
 	struct ip_addr ip; /* the key: an address is bound once on the whole box */
 	struct mac_addr mac;
-	uint16_t port; /* may be a kernel-only port: the dataplane then knows that the IP is a device's */
+	uint16_t
+		port; /* may be a kernel-only port: the dataplane then knows that the IP is a device's */
 	uint16_t vlan;
 	uint16_t reserved;
 	uint32_t slot; /* of the trust table */
@@ -208,7 +211,8 @@ struct msg_sweep {
 	struct msg_hdr h;
 	uint32_t slot; /* 0: every flow that is not current */
 	uint32_t closed; /* reply: flows removed */
-	uint64_t last_forward_us; /* reply: boot clock, when a packet of these flows last passed; 0 = never */
+	uint64_t
+		last_forward_us; /* reply: boot clock, when a packet of these flows last passed; 0 = never */
 };
 
 struct msg_flows_get {
@@ -217,7 +221,14 @@ struct msg_flows_get {
 	uint32_t max; /* at most so many FLOW_INFO */
 };
 
-enum flow_state { FLOW_NEW, FLOW_OPENING, FLOW_ESTABLISHED, FLOW_CLOSING, FLOW_REFUSED, FLOW_DIVERTED };
+enum flow_state {
+	FLOW_NEW,
+	FLOW_OPENING,
+	FLOW_ESTABLISHED,
+	FLOW_CLOSING,
+	FLOW_REFUSED,
+	FLOW_DIVERTED
+};
 
 const char *flow_state_name(unsigned state);
 
@@ -280,7 +291,8 @@ struct msg_admit {
 	uint64_t session; /* unique in the worker */
 	struct flow_key flow; /* src = the device's end */
 	uint64_t not_before_s, not_after_s; /* wall clock, of the certificate */
-	uint64_t crl_next_update_s; /* wall clock, earliest nextUpdate of the CRLs used; 0 = no CRL configured */
+	uint64_t
+		crl_next_update_s; /* wall clock, earliest nextUpdate of the CRLs used; 0 = no CRL configured */
 	uint8_t cert_sha256[32];
 	uint8_t issuer_sha256[32]; /* SHA-256 of the issuer's DER name */
 	uint8_t serial[20];
@@ -361,7 +373,5 @@ uint32_t msg_type_bytes(unsigned type);
 /** Connect to the agent's socket, non-blocking, close-on-exec. @return descriptor or -errno */
 int msg_connect(const char *path);
 
-#define MSG_INIT(msg, msg_type, msg_seq)                   \
-	((msg)->h = (struct msg_hdr){.type = (msg_type),   \
-				     .bytes = sizeof(*(msg)), \
-				     .seq = (msg_seq)})
+#define MSG_INIT(msg, msg_type, msg_seq)                                                           \
+	((msg)->h = (struct msg_hdr){.type = (msg_type), .bytes = sizeof(*(msg)), .seq = (msg_seq)})

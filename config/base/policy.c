@@ -39,7 +39,8 @@ static int ranges_check(const struct policy_form *f, struct err *err)
 	const struct policy_range *r = policy_ranges(f);
 
 	for (uint32_t i = 0; i < f->n_ranges; i++) {
-		if (memcmp(&r[i].lo, &r[i].hi, 16) > 0 || r[i].endpoint == 0 || r[i].endpoint > POLICY_ID_MAX ||
+		if (memcmp(&r[i].lo, &r[i].hi, 16) > 0 || r[i].endpoint == 0 ||
+		    r[i].endpoint > POLICY_ID_MAX ||
 		    (i > 0 && memcmp(&r[i - 1].hi, &r[i].lo, 16) >= 0))
 			return err_set(err, -EPROTO, "policy form: range %u is malformed", i);
 	}
@@ -51,8 +52,9 @@ static int entries_check(const struct policy_form *f, struct err *err)
 	const struct policy_entry *e = policy_entries(f);
 
 	for (uint32_t i = 0; i < f->n_entries; i++) {
-		bool bad = e[i].port_lo > e[i].port_hi || e[i].rule >= f->n_rules || e[i].action > POLICY_ALLOW ||
-			   e[i].from == 0 || e[i].from > POLICY_ID_MAX || e[i].to == 0 || e[i].to > POLICY_ID_MAX;
+		bool bad = e[i].port_lo > e[i].port_hi || e[i].rule >= f->n_rules ||
+			   e[i].action > POLICY_ALLOW || e[i].from == 0 ||
+			   e[i].from > POLICY_ID_MAX || e[i].to == 0 || e[i].to > POLICY_ID_MAX;
 
 		if (!bad && i > 0) {
 			int c = entry_cmp(&e[i - 1], e[i].from, e[i].to, e[i].proto);
@@ -81,7 +83,8 @@ int policy_form_check(const void *block, size_t bytes, struct err *err)
 		return err_set(err, -EPROTO, "policy form: a table reaches outside the block");
 	rule = policy_rules(f);
 	for (uint32_t i = 0; i < f->n_rules; i++) {
-		if (memchr(rule[i].name, '\0', sizeof(rule[i].name)) == NULL || rule[i].action > POLICY_ALLOW)
+		if (memchr(rule[i].name, '\0', sizeof(rule[i].name)) == NULL ||
+		    rule[i].action > POLICY_ALLOW)
 			return err_set(err, -EPROTO, "policy form: rule %u is malformed", i);
 	}
 	ret = endpoints_check(f, err);
@@ -110,8 +113,8 @@ uint16_t policy_network_of(const struct policy_form *f, const struct ip_addr *a)
 	return 0;
 }
 
-const struct policy_entry *policy_lookup(const struct policy_form *f, uint16_t from, uint16_t to, uint8_t proto,
-					 uint16_t port)
+const struct policy_entry *policy_lookup(const struct policy_form *f, uint16_t from, uint16_t to,
+					 uint8_t proto, uint16_t port)
 {
 	const struct policy_entry *e = policy_entries(f);
 	uint32_t lo = 0, hi = f->n_entries;

@@ -44,7 +44,8 @@ enum policy_action { POLICY_DENY = 0, POLICY_ALLOW = 1 };
 /* Sorted by (from, to, proto, port_lo). */
 struct policy_entry {
 	uint16_t from, to; /* endpoint ids: who opens the flow, towards whom */
-	uint16_t port_lo, port_hi; /* destination port, host order, inclusive; ICMP: the type; other protocols: 0..65535 */
+	uint16_t port_lo,
+		port_hi; /* destination port, host order, inclusive; ICMP: the type; other protocols: 0..65535 */
 	uint8_t proto; /* IP protocol number */
 	uint8_t action; /* enum policy_action */
 	uint16_t rule; /* index into rules */
@@ -65,7 +66,8 @@ struct policy_form {
 	char file[128]; /* name of the text's file, for `file:line` */
 	uint8_t sha256[32]; /* of the text */
 	uint32_t n_endpoints, n_ranges, n_rules, n_entries;
-	uint32_t off_endpoints, off_ranges, off_rules, off_entries; /* bytes from the start, multiples of 8 */
+	uint32_t off_endpoints, off_ranges, off_rules,
+		off_entries; /* bytes from the start, multiples of 8 */
 };
 
 static inline const struct policy_endpoint *policy_endpoints(const struct policy_form *f)
@@ -96,9 +98,10 @@ uint16_t policy_network_of(const struct policy_form *f, const struct ip_addr *a)
  * @param port destination port; ICMP type for ICMP and ICMPv6; 0 for other protocols
  * @return NULL if nothing covers it: denied. O(log entries); no allocation
  */
-const struct policy_entry *policy_lookup(const struct policy_form *f, uint16_t from, uint16_t to, uint8_t proto,
-					 uint16_t port);
+const struct policy_entry *policy_lookup(const struct policy_form *f, uint16_t from, uint16_t to,
+					 uint8_t proto, uint16_t port);
 
 /** @return NULL if there is none */
 const struct policy_endpoint *policy_endpoint_by_id(const struct policy_form *f, uint16_t id);
-const struct policy_endpoint *policy_endpoint_by_name(const struct policy_form *f, const char *name);
+const struct policy_endpoint *policy_endpoint_by_name(const struct policy_form *f,
+						      const char *name);

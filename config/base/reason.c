@@ -3,10 +3,9 @@
 
 static const struct {
 	const char *name, *text;
-} reasons[DROP_REASON_COUNT] = {
-	[DROP_NONE] = {"none", "not dropped"},
+} reasons[DROP_REASON_COUNT] = {[DROP_NONE] = {"none", "not dropped"},
 #define REASON_ROW(sym, name, text) [DROP_##sym] = {name, text},
-	DROP_REASONS(REASON_ROW)
+				DROP_REASONS(REASON_ROW)
 #undef REASON_ROW
 };
 

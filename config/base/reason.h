@@ -3,26 +3,28 @@
  * X(symbol, metric name, what it means to an engineer). Order is the wire order of struct msg_stats: append only. */
 #pragma once
 
-#define DROP_REASONS(X)                                                                                  \
-	X(TRUNCATED, "truncated", "a header or length reaches past the end of the packet")               \
-	X(MALFORMED, "malformed", "impossible header values (version, length, addresses)")               \
-	X(UNKNOWN_VLAN, "unknown_vlan", "VLAN tag not configured on the port")                           \
-	X(NOT_FOR_US, "not_for_us", "unicast frame to another MAC address")                              \
-	X(SPOOFED, "spoofed", "source IP is bound to another MAC, VLAN or port")                         \
-	X(STRANGER, "stranger", "source has no binding: only listeners can be reached")                  \
-	X(NO_POLICY, "no_policy", "no policy in force yet")                                              \
-	X(NO_TRUST, "no_trust", "the device's trust record passes nothing")                              \
-	X(EXPIRED, "expired", "the device's standing has expired")                                       \
-	X(REVOKED, "revoked", "the device is revoked")                                                   \
-	X(NO_SEGMENT, "no_segment", "destination is neither a bound device nor in a network")            \
-	X(DENIED, "denied", "no rule allows it, or a rule denies it")                                    \
-	X(BAD_STATE, "bad_state", "no flow, and the packet cannot open one (TCP state, ICMP reply)")     \
-	X(REFUSED_CACHED, "refused_cached", "same flow was refused a moment ago")                        \
-	X(FLOW_TABLE_FULL, "flow_table_full", "no room for a new flow")                                  \
-	X(NO_ROUTE, "no_route", "no route to the destination")                                           \
-	X(REVERSE_PATH, "reverse_path", "source address is not routed back to the port it came from") \
-	X(TX_FULL, "tx_full", "the output port takes no more")                                           \
-	X(KERNEL_FULL, "kernel_full", "the kernel port takes no more")                                   \
+#define DROP_REASONS(X)                                                                            \
+	X(TRUNCATED, "truncated", "a header or length reaches past the end of the packet")         \
+	X(MALFORMED, "malformed", "impossible header values (version, length, addresses)")         \
+	X(UNKNOWN_VLAN, "unknown_vlan", "VLAN tag not configured on the port")                     \
+	X(NOT_FOR_US, "not_for_us", "unicast frame to another MAC address")                        \
+	X(SPOOFED, "spoofed", "source IP is bound to another MAC, VLAN or port")                   \
+	X(STRANGER, "stranger", "source has no binding: only listeners can be reached")            \
+	X(NO_POLICY, "no_policy", "no policy in force yet")                                        \
+	X(NO_TRUST, "no_trust", "the device's trust record passes nothing")                        \
+	X(EXPIRED, "expired", "the device's standing has expired")                                 \
+	X(REVOKED, "revoked", "the device is revoked")                                             \
+	X(NO_SEGMENT, "no_segment", "destination is neither a bound device nor in a network")      \
+	X(DENIED, "denied", "no rule allows it, or a rule denies it")                              \
+	X(BAD_STATE, "bad_state",                                                                  \
+	  "no flow, and the packet cannot open one (TCP state, ICMP reply)")                       \
+	X(REFUSED_CACHED, "refused_cached", "same flow was refused a moment ago")                  \
+	X(FLOW_TABLE_FULL, "flow_table_full", "no room for a new flow")                            \
+	X(NO_ROUTE, "no_route", "no route to the destination")                                     \
+	X(REVERSE_PATH, "reverse_path",                                                            \
+	  "source address is not routed back to the port it came from")                            \
+	X(TX_FULL, "tx_full", "the output port takes no more")                                     \
+	X(KERNEL_FULL, "kernel_full", "the kernel port takes no more")                             \
 	X(NOT_READY, "not_ready", "no full state from the agent yet")
 
 enum drop_reason {
@@ -33,5 +35,6 @@ enum drop_reason {
 		DROP_REASON_COUNT
 };
 
-const char *drop_reason_name(unsigned reason); /* metric name; "none" for 0, "invalid" out of range */
+const char *
+drop_reason_name(unsigned reason); /* metric name; "none" for 0, "invalid" out of range */
 const char *drop_reason_text(unsigned reason); /* the sentence above */

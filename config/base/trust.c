@@ -13,9 +13,9 @@
 const char *standing_name(enum standing s)
 {
 	static const char *const names[] = {
-		[STANDING_UNKNOWN] = "unknown",		[STANDING_FULL] = "full",
-		[STANDING_RESTRICTED] = "restricted",	[STANDING_REMEDIATION] = "remediation",
-		[STANDING_QUARANTINE] = "quarantine",	[STANDING_REVOKED] = "revoked",
+		[STANDING_UNKNOWN] = "unknown",	      [STANDING_FULL] = "full",
+		[STANDING_RESTRICTED] = "restricted", [STANDING_REMEDIATION] = "remediation",
+		[STANDING_QUARANTINE] = "quarantine", [STANDING_REVOKED] = "revoked",
 	};
 
 	return (unsigned)s < STANDING_COUNT ? names[s] : "invalid";
@@ -39,8 +39,9 @@ void trust_layout(struct trust_table *t, void *base, uint32_t slots)
 static int header_check(const struct trust_header *h, size_t file_bytes)
 {
 	if (memcmp(h->magic, TRUST_MAGIC, sizeof(h->magic)) != 0 || h->version != TRUST_VERSION ||
-	    h->record_bytes != sizeof(struct trust_record) || h->journal_entries != TRUST_JOURNAL_ENTRIES ||
-	    h->slots < 2 || trust_map_bytes(h->slots) != file_bytes)
+	    h->record_bytes != sizeof(struct trust_record) ||
+	    h->journal_entries != TRUST_JOURNAL_ENTRIES || h->slots < 2 ||
+	    trust_map_bytes(h->slots) != file_bytes)
 		return -EPROTO;
 	return 0;
 }
@@ -62,7 +63,8 @@ int trust_map(struct trust_table *out, const char *path, struct err *err)
 	}
 	if ((size_t)st.st_size < trust_map_bytes(2)) {
 		close(fd);
-		return err_set(err, -EPROTO, "%s: not a trust table (%lld bytes)", path, (long long)st.st_size);
+		return err_set(err, -EPROTO, "%s: not a trust table (%lld bytes)", path,
+			       (long long)st.st_size);
 	}
 	base = mmap(NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	ret = base == MAP_FAILED ? -errno : 0;
@@ -72,7 +74,8 @@ int trust_map(struct trust_table *out, const char *path, struct err *err)
 	ret = header_check(base, st.st_size);
 	if (ret < 0) {
 		munmap(base, st.st_size);
-		return err_set(err, ret, "%s: not a trust table of version %d", path, TRUST_VERSION);
+		return err_set(err, ret, "%s: not a trust table of version %d", path,
+			       TRUST_VERSION);
 	}
 	trust_layout(&t, base, ((const struct trust_header *)base)->slots);
 	*out = t;

@@ -45,9 +45,12 @@ static inline bool standing_passes(uint8_t s)
 
 /* One cache line. Agent writes, everyone else reads. */
 struct trust_record {
-	_Atomic uint32_t seq; /* sequence lock over the fields below `seq`; odd while the agent writes */
-	_Atomic uint32_t generation; /* never 0 once written; changes when flows must be re-admitted or end */
-	_Atomic uint64_t expires_ms; /* boot clock; at this moment the record passes nothing; 0 = passes nothing */
+	_Atomic uint32_t
+		seq; /* sequence lock over the fields below `seq`; odd while the agent writes */
+	_Atomic uint32_t
+		generation; /* never 0 once written; changes when flows must be re-admitted or end */
+	_Atomic uint64_t
+		expires_ms; /* boot clock; at this moment the record passes nothing; 0 = passes nothing */
 	uint64_t revision; /* decision that this state follows from; 0 = none */
 	uint64_t changed_us; /* boot clock, when generation last changed */
 	uint32_t slot; /* own index, a check against a torn file */
@@ -68,9 +71,12 @@ struct trust_header {
 	uint32_t slots; /* records, slot 0 included */
 	uint32_t journal_entries; /* TRUST_JOURNAL_ENTRIES */
 	_Atomic uint64_t policy_epoch; /* of the policy in force in both planes; 0 = none */
-	_Atomic uint64_t journal_head; /* entries ever written; the last stands at (head - 1) % entries */
-	_Atomic uint64_t agent_alive_ms; /* boot clock, refreshed by the agent about once a second */
-	uint64_t instance; /* random; another value means another table: remap and forget all generations */
+	_Atomic uint64_t
+		journal_head; /* entries ever written; the last stands at (head - 1) % entries */
+	_Atomic uint64_t
+		agent_alive_ms; /* boot clock, refreshed by the agent about once a second */
+	uint64_t
+		instance; /* random; another value means another table: remap and forget all generations */
 };
 
 _Static_assert(sizeof(struct trust_header) <= TRUST_HEADER_BYTES, "the header is one page");
@@ -105,7 +111,8 @@ int trust_map(struct trust_table *out, const char *path, struct err *err);
 void trust_unmap(struct trust_table *t); /* NULL and an empty one are no-ops */
 
 size_t trust_map_bytes(uint32_t slots); /* size of the file for so many slots */
-void trust_layout(struct trust_table *t, void *base, uint32_t slots); /* set the pointers into a mapping */
+void trust_layout(struct trust_table *t, void *base,
+		  uint32_t slots); /* set the pointers into a mapping */
 
 /**
  * Is what was admitted with `generation` still good? The per-packet check: one cache line, no lock.
@@ -116,7 +123,8 @@ static inline bool trust_current(const struct trust_record *r, uint32_t generati
 {
 	uint64_t expires = atomic_load_explicit(&r->expires_ms, memory_order_acquire);
 
-	return now_ms < expires && atomic_load_explicit(&r->generation, memory_order_acquire) == generation;
+	return now_ms < expires &&
+	       atomic_load_explicit(&r->generation, memory_order_acquire) == generation;
 }
 
 /** A consistent copy under the sequence lock. @return false if slot is out of range or the writer died inside:

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "config/gateway.h"
+
+#define GW "gateway = { name = \"g\"; };\n"
+#define PORT                                                                                       \
+	"{ name = \"d\"; side = \"device\"; devargs = \"net_af_xdp0,iface=e1\"; addresses = [ "    \
+	"\"10.0.0.1/24\" ]; }"
+#define LISTENER(extra)                                                                            \
+	"listeners = ( { name = \"l\"; port = 1; certificate = \"c\"; key = \"k\"; ca = "          \
+	"\"a\"; " extra " } );"
+
+static int load(struct gw_config **c, const char *text, struct config_errors *errs)
+{
+	char path[] = "/tmp/gateway-test-XXXXXX";
+	int fd = mkstemp(path), ret;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+	ret = gw_config_load(c, path, errs);
+	unlink(path);
+	return ret;
+}
+
+static void errors_say_what_is_wrong(void **state)
+{
+	static const struct {
+		const char *name, *text, *want;
+	} rows[] = {
+		{"nothing", "", "gateway: is missing"},
+		{"no ports", GW, "ports: is missing"},
+		{"empty ports", GW "ports = ();", "ports: 0 entries, must be 1..16"},
+		{"side", GW "ports = ( { name = \"d\"; side = \"left\"; kernel = \"w\"; } );",
+		 "side: \"left\" is none of \"device\", \"uplink\""},
+		{"neither devargs nor kernel",
+		 GW "ports = ( { name = \"d\"; side = \"device\"; } );",
+		 "ports.d: must have either devargs or kernel"},
+		{"bare address",
+		 GW "ports = ( { name = \"d\"; side = \"device\"; kernel = \"w\"; addresses = [ "
+		    "\"10.0.0.1\" ]; } );",
+		 "must be an address with its prefix length"},
+		{"vlan twice",
+		 GW "ports = ( { name = \"d\"; side = \"device\"; kernel = \"w\"; vlans = ( { id = "
+		    "5; }, { id = 5; } ); } );",
+		 "VLAN 5 is there twice"},
+		{"vlan range",
+		 GW "ports = ( { name = \"d\"; side = \"device\"; kernel = \"w\"; vlans = ( { id = "
+		    "4095; } ); } );",
+		 "4095 is outside 1..4094"},
+		{"port twice", GW "ports = ( " PORT ", " PORT " );", "name is there twice"},
+		{"listener elsewhere",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.9.9.9\"; upstream = \"10.0.0.2:80\";"),
+		 "address is not one of the ports' addresses"},
+		{"upstream without a port",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2\";"),
+		 "must be address:port"},
+		{"upstream IPv6 without brackets",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"fd00::1:80\";"),
+		 "must be address:port"},
+		{"metrics for all the world",
+		 GW "ports = ( " PORT " );\nmetrics = { address = \"0.0.0.0\"; };",
+		 "metrics.address: must be a loopback address"},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct config_errors errs = {0};
+		struct gw_config *c = NULL;
+		bool found = false;
+		int ret = load(&c, rows[i].text, &errs);
+
+		for (uint32_t k = 0; k < errs.n; k++)
+			found |= strstr(errs.line[k], rows[i].want) != NULL;
+		if (ret != -22 || c != NULL || !found)
+			fail_msg("%s: ret %d, \"%s\", want \"%s\"", rows[i].name, ret,
+				 errs.n > 0 ? errs.line[0] : "", rows[i].want);
+	}
+}
+
+static void the_shipped_file_is_good(void **state)
+{
+	struct config_errors errs = {0};
+	struct gw_config *c = NULL;
+
+	(void)state;
+	assert_int_equal(gw_config_load(&c, "config/gateway.cfg", &errs), 0);
+	assert_int_equal(c->n_ports, 2);
+	assert_string_equal(c->ports[0].tap, "sp-dev");
+	assert_string_equal(c->ports[0].raw, "eth1");
+	assert_int_equal(c->ports[0].n_vlans, 2);
+	assert_int_equal(c->ports[0].vlans[0].n_addrs, 2);
+	assert_int_equal(c->ports[0].vlans[1].id, 20);
+	assert_int_equal(c->listeners[0].upstream_port, 1883);
+	assert_int_equal(c->strangers, STRANGER_DHCP | STRANGER_PING);
+	assert_string_equal(c->segments, "config/segments.cfg");
+	assert_int_equal(c->refused_ms, 1000);
+	gw_config_free(c);
+}
+
+static void an_ipv6_upstream_has_brackets(void **state)
+{
+	struct config_errors errs = {0};
+	struct gw_config *c = NULL;
+	struct ip_addr want;
+
+	(void)state;
+	ip_addr_parse(&want, "fd00::1");
+	assert_int_equal(load(&c,
+			      GW "ports = ( " PORT " );" LISTENER(
+				      "address = \"10.0.0.1\"; upstream = \"[fd00::1]:80\";"),
+			      &errs),
+			 0);
+	assert_true(ip_addr_eq(&c->listeners[0].upstream_addr, &want));
+	assert_int_equal(c->listeners[0].upstream_port, 80);
+	gw_config_free(c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(errors_say_what_is_wrong),
+		cmocka_unit_test(the_shipped_file_is_good),
+		cmocka_unit_test(an_ipv6_upstream_has_brackets),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
