@@ -50,15 +50,15 @@ int store_entry_add(struct store *s, const struct store_entry *e, struct err *er
 /** In order of arrival. each() returns 0, or anything else to stop: that is then returned. */
 int store_entries(struct store *s, int (*each)(void *arg, const struct store_entry *e), void *arg,
 		  struct err *err);
-/** Entries (no snapshots) with revision > after, ascending, at most limit. */
+/** Revisions > after, ascending, at most limit. */
 int store_entries_after(struct store *s, uint64_t after, uint32_t limit,
 			int (*each)(void *arg, const struct store_entry *e), void *arg,
 			struct err *err);
-/** Hash and receipt of one entry; snapshots do not count. receipt is from malloc (NULL: none), may be not wanted.
+/** Hash and receipt of a revision. receipt is from malloc (NULL: none); pass NULL if it is not wanted.
  * @return 0, -ENOENT, or an error above */
 int store_entry_find(struct store *s, uint64_t revision, uint8_t hash[32], uint8_t **receipt,
 		     size_t *receipt_bytes);
-/** Receipt of a revision (entry and snapshot alike). @return 0, -ENOENT, or an error above */
+/** Set the receipt of a revision. @return 0, -ENOENT, or an error above */
 int store_receipt_put(struct store *s, uint64_t revision, const void *receipt, size_t bytes,
 		      struct err *err);
 
