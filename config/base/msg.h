@@ -309,10 +309,11 @@ struct msg_admitted {
 	uint64_t session;
 	uint64_t expires_ms; /* boot clock */
 	uint32_t slot; /* 0: refused */
-	uint32_t generation; /* a later one in the table ends or re-judges the session */
+	uint32_t generation; /* another one in the table ends the session */
 	uint16_t segment;
 	uint8_t standing; /* enum standing */
-	uint8_t reserved[5];
+	uint8_t relay; /* 0: the segment may not reach the listener's upstream; hold the session, relay nothing */
+	uint8_t reserved[4];
 	char segment_name[POLICY_NAME_BYTES];
 	char reason[128]; /* why this standing, or why refused; for the log */
 };

@@ -58,7 +58,7 @@ struct trust_record {
 	uint8_t standing; /* enum standing */
 	uint8_t reason; /* enum decide_reason of the agent, for display */
 	uint8_t cert_sha256_head[16]; /* first half of the certificate's SHA-256 */
-	uint8_t reserved[8];
+	uint64_t identity_hash; /* of the device's identity: a slot that changes hands is seen */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct trust_record) == 64, "a trust record is one cache line");

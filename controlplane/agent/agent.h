@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* agent: what the agent's files share. One thread, one loop.
+ *
+ * How a decision travels: link (verified, stored) > entry.c (what it means) > registry > enforce.c (judge, trust table,
+ * nft; then ask TLS workers and dataplane what they closed) > receipt > link.
+ * How a device gets in: TLS worker > admit.c > registry, enforce.c > bindings.c (dataplane, nft) > TLS worker. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "config/gateway.h"
+#include "config/segments.h"
+#include "controlplane/agent/link.h"
+#include "controlplane/agent/loop.h"
+#include "controlplane/agent/netlink.h"
+#include "controlplane/agent/nft.h"
+#include "controlplane/agent/peers.h"
+#include "controlplane/agent/registry.h"
+#include "controlplane/agent/store.h"
+#include "controlplane/agent/trust_writer.h"
+#include "controlplane/api_server.h"
+
+#define AGENT_TICK_MS 250
+#define AGENT_BINDINGS_A_DEVICE 32
+#define AGENT_ANSWER_MS 2000 /* an enforcement point that does not answer by then is untracked */
+
+struct MHD_Daemon;
+
+/* A device's address, and where it must come from. */
+struct binding {
+	LIST_ENTRY(binding) of_device;
+	struct device *dev;
+	struct ip_addr ip;
+	struct mac_addr mac;
+	uint16_t port, vlan;
+	uint32_t sessions; /* open from this address */
+	uint64_t lease_ms; /* boot clock; CLOCK_NEVER_MS while a session is open */
+};
+
+/* A live TLS session, as its worker announced it. */
+struct session {
+	LIST_ENTRY(session) next;
+	struct peer *worker;
+	uint64_t id;
+	struct device *dev;
+	struct device_cert cert;
+	struct ip_addr ip;
+	uint64_t since_ms; /* boot clock */
+	uint8_t listener;
+	bool relay;
+};
+
+struct refusal { /* handshakes refused, by reason */
+	char reason[128];
+	uint64_t n;
+};
+
+#define AGENT_REFUSALS_MAX 64
+
+struct policy_job;
+struct admission;
+
+struct agent {
+	const struct gw_config *cfg;
+	struct loop *loop;
+	struct store *store;
+	struct link *link;
+	struct registry *registry;
+	struct trust_table trust;
+	struct peers *peers;
+	struct nft *nft;
+	struct ports *ports;
+	struct mirror *mirror;
+	struct api_server *api;
+	struct MHD_Daemon *metrics;
+	struct loop_source link_src, nft_src, mirror_src, api_src, metrics_src, signal_src;
+	bool stop;
+
+	/* policy in force; both NULL: none, everything is denied */
+	struct segments *segments;
+	struct policy_form *form;
+	bool policy_decided; /* it came by a decision, not from the file */
+	char *replayed_text,
+		*replayed_file; /* newest policy decision of the stored log, for policy_first() */
+	STAILQ_HEAD(, policy_job) policy_jobs; /* the first one is under way */
+
+	void *bindings; /* tsearch(3) by ip */
+	uint32_t n_bindings;
+	LIST_HEAD(device_bindings, binding) * bound; /* by slot */
+	LIST_HEAD(, session) sessions;
+	LIST_HEAD(, admission) admissions;
+	struct refusal refusals[AGENT_REFUSALS_MAX];
+
+	bool dp_ready; /* the dataplane has ports and gets changes */
+	struct msg_stats stats; /* the dataplane's last; h.type 0 = none */
+	uint64_t stats_ms;
+	bool stats_asked;
+
+	uint64_t lease_until_ms; /* boot clock: controller was alive up to here */
+	uint64_t started_ms, tick_ms, heartbeat_ms, lease_saved_ms;
+	int64_t wall_minus_boot_ms; /* seen last; a jump re-judges everybody */
+	uint64_t nft_retry_ms; /* 0: the kernel plane is as it should be */
+};
+
+/* main.c */
+void agent_alarm(struct agent *a, const char *kind, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* bindings.c: who is bound where. Changes reach dataplane and kernel plane. */
+struct binding *binding_find(struct agent *a, const struct ip_addr *ip);
+/**
+ * Bind an address to a device; an earlier binding of the address goes. Kernel plane and store follow at once, the
+ * dataplane before done(arg, NULL reply = not in force there) is called; at once if there is no dataplane.
+ * @return 0, -ENOMEM, -EDQUOT (too many addresses for one device); done is then not called
+ */
+int binding_set(struct agent *a, struct device *dev, const struct ip_addr *ip,
+		const struct mac_addr *mac, uint16_t port, uint16_t vlan, uint64_t lease_ms,
+		peer_done *done, void *arg);
+void binding_remove(struct agent *a, struct binding *b, const char *why);
+void binding_session(struct agent *a, const struct ip_addr *ip, struct device *dev, int change);
+void bindings_expire(struct agent *a, uint64_t now_ms);
+int bindings_restore(struct agent *a, struct err *err); /* from the store, same boot only */
+void bindings_sync(struct agent *a, struct peer *dp); /* all to a dataplane */
+void bindings_free(struct agent *a);
+bool binding_nft(const struct agent *a, const struct binding *b,
+		 struct nft_binding *out); /* false: nothing passes */
+/** Put all bindings into the open nft transaction. @return 0 or -errno */
+int bindings_put_all(struct agent *a);
+void bindings_each(struct agent *a, void (*each)(void *arg, struct binding *b), void *arg);
+
+/* enforce.c */
+struct enforcement { /* what a change did, for the receipt */
+	struct agent *a;
+	uint64_t t0_us; /* boot clock */
+	uint32_t open; /* answers to come */
+	uint64_t sessions_closed, flows_closed, untracked;
+	uint32_t changed; /* devices */
+	int32_t result;
+	char text[256];
+	void (*done)(void *arg, struct enforcement *e); /* frees e */
+	void *arg;
+};
+
+/** Judge one device, write its record. @return true if its generation changed */
+bool enforce_judge(struct agent *a, struct device *dev);
+/** Judge all dirty devices: records first, then the kernel plane in one transaction.
+ * @param[out] slot the one that changed; 0 if many did; may be NULL. @return how many changed, or -errno of the kernel plane */
+int enforce_dirty(struct agent *a, uint32_t *slot);
+/** The same, then ask all enforcement points what they closed; e->done is called when all have answered. */
+void enforce_run(struct enforcement *e);
+struct enforcement *enforcement_new(struct agent *a, void (*done)(void *arg, struct enforcement *e),
+				    void *arg);
+/** For changes without a receipt (expiry, handshake, clock): judge, close what no longer holds. */
+void enforce_now(struct agent *a);
+bool enforce_relay(const struct agent *a, const struct device *dev,
+		   uint8_t listener); /* may its segment reach the upstream? */
+void enforce_tick(struct agent *a, uint64_t now_ms);
+
+/* policy.c */
+/**
+ * Put a policy text in force in both planes, or in neither. Queued behind one that is under way. Copies text.
+ * @param done  called once, when it is in force or was refused (result, text)
+ */
+void policy_apply(struct agent *a, const char *text, const char *file, bool decided,
+		  void (*done)(void *arg, int result, const char *text), void *arg);
+/** At start, before peers: compile and put into the kernel plane. @return 0 or -errno, text in err or errs */
+int policy_first(struct agent *a, const char *text, const char *file, bool decided,
+		 struct config_errors *errs, struct err *err);
+int policy_memfd(const struct policy_form *f); /* sealed; @return descriptor or -errno */
+
+/* entry.c: link's callbacks */
+extern const struct link_callbacks entry_callbacks;
+
+/* admit.c */
+int admit_message(struct agent *a, struct peer *p, const union msg_any *m);
+void admit_worker_left(struct agent *a, struct peer *p);
+void admit_cert_load(struct agent *a, struct device *dev); /* what it presented before a restart */
+
+/* sync.c: the dataplane's side of the agent */
+extern const struct peers_handler sync_peers_handler;
+extern const struct mirror_ops sync_mirror_ops;
+void sync_stats(struct agent *a);
+
+/* api.c */
+void api_handle(void *arg, struct api_call *call, const char *cmd, json_t *request);
+
+/* metrics.c */
+int metrics_start(struct agent *a, struct err *err);
+void metrics_stop(struct agent *a);

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* api: what `sallyctl` asks the agent. Reads only; changes are decisions, and those come from the controller. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/base/clock.h"
+#include "controlplane/agent/agent.h"
+#include "controlplane/agent/api_why.h"
+
+static json_t *seconds_left(uint64_t at_ms, uint64_t now_ms)
+{
+	if (at_ms == CLOCK_NEVER_MS || at_ms == 0)
+		return json_null();
+	return json_integer(at_ms > now_ms ? (json_int_t)(at_ms - now_ms) / 1000 : 0);
+}
+
+/* ---- status ---- */
+
+static json_t *status_ports(const struct agent *a)
+{
+	json_t *ports = json_array();
+
+	for (uint32_t i = 0; i < a->cfg->n_ports; i++) {
+		const struct msg_stats_port *p = &a->stats.ports[i];
+		const char *link = a->cfg->ports[i].kernel[0] != '\0' ? "kernel"
+				   : !p->present		      ? "absent"
+				   : p->link_up			      ? "up"
+								      : "down";
+
+		json_array_append_new(
+			ports, json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I}", "name",
+					 a->cfg->ports[i].name, "side",
+					 a->cfg->ports[i].side == PORT_DEVICE ? "device" : "uplink",
+					 "link", link, "rx_packets", (json_int_t)p->rx_packets,
+					 "tx_packets", (json_int_t)p->tx_packets, "to_kernel",
+					 (json_int_t)p->to_kernel, "from_kernel",
+					 (json_int_t)p->from_kernel));
+	}
+	return ports;
+}
+
+static json_t *status_dataplane(const struct agent *a)
+{
+	const struct msg_stats *s = &a->stats;
+	bool known = s->h.type == MSG_STATS;
+
+	return json_pack("{s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o}", "connected",
+			 peers_dataplane(a->peers) != NULL, "ready", a->dp_ready && known,
+			 "forwarded", (json_int_t)s->forwarded, "diverted", (json_int_t)s->diverted,
+			 "admissions", (json_int_t)s->admissions, "refusals",
+			 (json_int_t)s->refusals, "flows", (json_int_t)s->flows, "flows_max",
+			 (json_int_t)s->flows_max, "bindings", (json_int_t)s->bindings, "busy_pct",
+			 s->total_cycles > 0 ? 100.0 * s->busy_cycles / s->total_cycles : 0.0,
+			 "ports", status_ports(a));
+}
+
+static json_t *status_drops(const struct agent *a)
+{
+	json_t *drops = json_object();
+
+	for (unsigned i = 1; i < DROP_REASON_COUNT; i++) {
+		if (a->stats.drops[i] > 0)
+			json_object_set_new(drops, drop_reason_name(i),
+					    json_integer(a->stats.drops[i]));
+	}
+	return drops;
+}
+
+static json_t *status_workers(const struct agent *a)
+{
+	struct peer *tls[PEERS_MAX];
+	uint32_t n = peers_tls(a->peers, tls, PEERS_MAX);
+	json_t *workers = json_array();
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct session *s;
+		unsigned sessions = 0;
+
+		LIST_FOREACH(s, &a->sessions, next)
+			sessions += s->worker == tls[i];
+		json_array_append_new(workers,
+				      json_pack("{s:I,s:I}", "pid", (json_int_t)peer_pid(tls[i]),
+						"sessions", (json_int_t)sessions));
+	}
+	return workers;
+}
+
+static json_t *status_devices(const struct agent *a)
+{
+	uint32_t count[STANDING_COUNT] = {0};
+	json_t *o = json_object();
+
+	for (uint32_t i = 0; i < registry_devices(a->registry); i++)
+		count[registry_device(a->registry, i)->judged.standing]++;
+	for (int s = 0; s < STANDING_COUNT; s++)
+		json_object_set_new(o, standing_name(s), json_integer(count[s]));
+	return o;
+}
+
+static json_t *status_refusals(const struct agent *a)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < AGENT_REFUSALS_MAX && a->refusals[i].n > 0; i++)
+		json_object_set_new(o, a->refusals[i].reason, json_integer(a->refusals[i].n));
+	return o;
+}
+
+static void kernel_one(void *arg, const char *name, uint64_t packets, uint64_t bytes)
+{
+	(void)bytes;
+	json_object_set_new(arg, name, json_integer(packets));
+}
+
+static int alarm_one(void *arg, const struct store_alarm *al)
+{
+	json_array_append_new(arg, json_pack("{s:I,s:s,s:s}", "at", (json_int_t)al->at_ms, "kind",
+					     al->kind, "text", al->text));
+	return 0;
+}
+
+static void status(struct agent *a, struct api_call *call, json_t *request)
+{
+	uint64_t now = clock_boot_ms();
+	json_t *kernel = json_object(), *alarms = json_array(), *policy;
+	struct link_state l;
+	char sha[65];
+
+	(void)request;
+	link_get_state(a->link, &l);
+	nft_counters(a->nft, kernel_one, kernel);
+	store_alarms(a->store, 10, alarm_one, alarms, NULL);
+	policy = json_pack("{s:I,s:s,s:s,s:s}", "epoch", (json_int_t)a->form->epoch, "file",
+			   a->form->file, "sha256", hex_text(sha, a->form->sha256, 32), "source",
+			   a->policy_decided ? "decision" : "file");
+	api_reply(call,
+		  json_pack("{s:s,s:s,s:I,s:o,s:{s:b,s:b,s:I,s:I,s:o},s:o,s:o,s:o,s:o,s:o,s:o,s:o}",
+			    "gateway", a->cfg->name, "version", SALLYPORT_VERSION, "uptime_s",
+			    (json_int_t)(now - a->started_ms) / 1000, "policy", policy,
+			    "controller", "connected", l.connected, "frozen", l.frozen, "revision",
+			    (json_int_t)l.revision, "head", (json_int_t)l.head, "lease_left_s",
+			    seconds_left(a->lease_until_ms, now), "dataplane", status_dataplane(a),
+			    "tls_workers", status_workers(a), "devices", status_devices(a), "drops",
+			    status_drops(a), "handshakes_refused", status_refusals(a), "kernel",
+			    kernel, "alarms", alarms));
+}
+
+/* ---- devices, bindings, segments ---- */
+
+static void devices(struct agent *a, struct api_call *call, json_t *request)
+{
+	uint64_t now = clock_boot_ms();
+	json_t *list = json_array();
+
+	(void)request;
+	for (uint32_t i = 0; i < registry_devices(a->registry); i++) {
+		const struct device *d = registry_device(a->registry, i);
+		const struct binding *b;
+		json_t *addresses = json_array();
+		char text[ADDR_TEXT_BYTES], sha[65];
+
+		LIST_FOREACH(b, &a->bound[d->slot], of_device)
+			json_array_append_new(addresses, json_string(ip_addr_text(&b->ip, text)));
+		json_array_append_new(
+			list,
+			json_pack("{s:s,s:s,s:s,s:s,s:s?,s:s,s:o,s:I,s:o,s:I,s:o}", "device",
+				  d->identity, "kind", identity_kind_name(d->kind), "standing",
+				  standing_name(d->judged.standing), "segment", d->judged.segment,
+				  "home", d->home, "reason", decide_reason_text(d->judged.reason),
+				  "expires_s", seconds_left(d->judged.expires_ms, now), "sessions",
+				  (json_int_t)d->sessions, "addresses", addresses, "revision",
+				  (json_int_t)d->revision, "cert_sha256",
+				  d->cert.known ? json_string(hex_text(sha, d->cert.sha256, 32))
+						: json_null()));
+	}
+	api_reply(call, json_pack("{s:o}", "devices", list));
+}
+
+struct bindings_list {
+	struct agent *a;
+	json_t *list;
+	uint64_t now_ms;
+};
+
+static void bindings_one(void *arg, struct binding *b)
+{
+	struct bindings_list *x = arg;
+	char ip[ADDR_TEXT_BYTES], mac[MAC_TEXT_BYTES];
+
+	json_array_append_new(x->list,
+			      json_pack("{s:s,s:s,s:s,s:i,s:s,s:o}", "ip", ip_addr_text(&b->ip, ip),
+					"mac", mac_addr_text(&b->mac, mac), "port",
+					x->a->cfg->ports[b->port].name, "vlan", b->vlan, "device",
+					b->dev->identity, "lease_left_s",
+					seconds_left(b->lease_ms, x->now_ms)));
+}
+
+static void bindings(struct agent *a, struct api_call *call, json_t *request)
+{
+	struct bindings_list x = {a, json_array(), clock_boot_ms()};
+
+	(void)request;
+	bindings_each(a, bindings_one, &x);
+	api_reply(call, json_pack("{s:o}", "bindings", x.list));
+}
+
+static const char *service_text(const struct seg_service *s, char *out, size_t bytes)
+{
+	const char *name = s->proto == POLICY_PROTO_TCP	    ? "tcp"
+			   : s->proto == POLICY_PROTO_UDP   ? "udp"
+			   : s->proto == POLICY_PROTO_ICMP  ? "icmp"
+			   : s->proto == POLICY_PROTO_ICMP6 ? "icmp6"
+							    : NULL;
+
+	if (name == NULL)
+		snprintf(out, bytes, "proto/%u", s->proto);
+	else if (s->lo == 0 && s->hi >= 255)
+		snprintf(out, bytes, "%s", name);
+	else if (s->lo == s->hi)
+		snprintf(out, bytes, "%s/%u", name, s->lo);
+	else
+		snprintf(out, bytes, "%s/%u-%u", name, s->lo, s->hi);
+	return out;
+}
+
+static json_t *segments_endpoints(const struct agent *a)
+{
+	const struct policy_endpoint *ep = policy_endpoints(a->form);
+	json_t *list = json_array();
+	char text[ADDR_TEXT_BYTES];
+
+	for (uint32_t i = 0; i < a->form->n_endpoints; i++) {
+		json_t *prefixes = json_array();
+		unsigned members = 0;
+
+		for (uint32_t k = 0; k < a->segments->n_networks; k++) {
+			const struct seg_network *n = &a->segments->networks[k];
+
+			for (uint32_t p = 0; strcmp(n->name, ep[i].name) == 0 && p < n->n_prefixes;
+			     p++)
+				json_array_append_new(prefixes, json_string(ip_prefix_text(
+									&n->prefixes[p], text)));
+		}
+		for (uint32_t k = 0; k < registry_devices(a->registry); k++)
+			members += strcmp(registry_device(a->registry, k)->judged.segment,
+					  ep[i].name) == 0;
+		json_array_append_new(
+			list,
+			json_pack("{s:i,s:s,s:s,s:I,s:o}", "id", ep[i].id, "name", ep[i].name,
+				  "kind", ep[i].kind == ENDPOINT_SEGMENT ? "segment" : "network",
+				  "devices", (json_int_t)members, "prefixes", prefixes));
+	}
+	return list;
+}
+
+static void segments(struct agent *a, struct api_call *call, json_t *request)
+{
+	json_t *rules = json_array();
+	char text[32];
+
+	(void)request;
+	for (uint32_t i = 0; i < a->segments->n_rules; i++) {
+		const struct seg_rule *r = &a->segments->rules[i];
+		json_t *services = json_array();
+
+		for (uint32_t k = 0; k < r->n_services; k++)
+			json_array_append_new(
+				services,
+				json_string(service_text(&r->services[k], text, sizeof(text))));
+		json_array_append_new(rules,
+				      json_pack("{s:s,s:I,s:s,s:s,s:o,s:s,s:b}", "name", r->name,
+						"line", (json_int_t)r->line, "from", r->from, "to",
+						r->to, "services", services, "action",
+						r->action == POLICY_ALLOW ? "allow" : "deny", "log",
+						r->log));
+	}
+	api_reply(call, json_pack("{s:s,s:o,s:o}", "file", a->form->file, "segments",
+				  segments_endpoints(a), "rules", rules));
+}
+
+/* ---- flows ---- */
+
+struct flows_call {
+	struct agent *a;
+	struct api_call *call;
+	json_t *list;
+};
+
+static const char *endpoint_name(const struct agent *a, uint16_t id)
+{
+	const struct policy_endpoint *ep =
+		a->form != NULL ? policy_endpoint_by_id(a->form, id) : NULL;
+
+	return ep != NULL ? ep->name : "";
+}
+
+static void flows_one(void *arg, const union msg_any *m)
+{
+	const struct msg_flow_info *f = (const struct msg_flow_info *)m;
+	struct flows_call *x = arg;
+	const struct device *ds = registry_by_slot(x->a->registry, f->slot_src);
+	const struct device *dd = registry_by_slot(x->a->registry, f->slot_dst);
+	char src[ADDR_TEXT_BYTES], dst[ADDR_TEXT_BYTES];
+	const char *rule = "";
+
+	if (x->a->form != NULL && f->epoch == x->a->form->epoch && f->rule < x->a->form->n_rules)
+		rule = policy_rules(x->a->form)[f->rule].name;
+	json_array_append_new(
+		x->list,
+		json_pack("{s:i,s:s,s:i,s:s,s:i,s:s,s:s,s:s,s:s?,s:s?,s:s,s:b,s:I,s:I,s:I}",
+			  "proto", f->key.proto, "src", ip_addr_text(&f->key.src, src), "sport",
+			  f->key.sport, "dst", ip_addr_text(&f->key.dst, dst), "dport",
+			  f->key.dport, "state", flow_state_name(f->state), "segment_src",
+			  endpoint_name(x->a, f->segment_src), "segment_dst",
+			  endpoint_name(x->a, f->segment_dst), "device_src",
+			  ds != NULL ? ds->identity : NULL, "device_dst",
+			  dd != NULL ? dd->identity : NULL, "rule", rule, "current", f->current,
+			  "packets", (json_int_t)f->packets, "bytes", (json_int_t)f->bytes,
+			  "idle_ms", (json_int_t)f->idle_ms));
+}
+
+static void flows_done(void *arg, const union msg_any *reply)
+{
+	struct flows_call *x = arg;
+
+	if (reply != NULL && reply->h.type == MSG_OK) {
+		api_reply(x->call, json_pack("{s:o}", "flows", x->list));
+	} else {
+		json_decref(x->list);
+		api_fail(x->call, "unavailable", "the dataplane did not answer");
+	}
+	free(x);
+}
+
+struct device *api_device(struct agent *a, const char *name)
+{
+	struct device *d = NULL;
+
+	for (uint8_t kind = IDENTITY_URI; d == NULL && kind <= IDENTITY_CN; kind++)
+		d = registry_find(a->registry, kind, name);
+	return d;
+}
+
+static void flows(struct agent *a, struct api_call *call, json_t *request)
+{
+	const char *name = json_string_value(json_object_get(request, "device"));
+	json_t *limit = json_object_get(request, "limit");
+	struct peer *dp = a->dp_ready ? peers_dataplane(a->peers) : NULL;
+	struct msg_flows_get m = {.max = json_is_integer(limit) ? json_integer_value(limit) : 1000};
+	struct flows_call *x;
+
+	if (name != NULL) {
+		const struct device *d = api_device(a, name);
+
+		if (d == NULL) {
+			api_fail(call, "not_found", "no device \"%s\"", name);
+			return;
+		}
+		m.slot = d->slot;
+	}
+	if (dp == NULL) {
+		api_fail(call, "unavailable", "the dataplane is not connected");
+		return;
+	}
+	x = calloc(1, sizeof(*x));
+	if (x == NULL) {
+		api_fail(call, "internal", "out of memory");
+		return;
+	}
+	x->a = a;
+	x->call = call;
+	x->list = json_array();
+	MSG_INIT(&m, MSG_FLOWS_GET, 0);
+	peer_request_many(dp, &m, 10000, MSG_FLOW_INFO, flows_one, flows_done, x);
+}
+
+/* ---- log, policy ---- */
+
+static int log_one(void *arg, const struct store_entry *e)
+{
+	json_t *receipt = json_null(), *o;
+	struct receipt r;
+	struct err err = {""};
+	char hash[65];
+
+	if (e->receipt != NULL && receipt_decode(&r, e->receipt, e->receipt_bytes, &err) == 0)
+		receipt = json_pack("{s:s,s:i,s:I,s:I,s:I,s:I,s:s}", "gateway", r.gateway, "result",
+				    r.result, "in_force_us", (json_int_t)r.in_force_us,
+				    "sessions_closed", (json_int_t)r.sessions_closed,
+				    "flows_closed", (json_int_t)r.flows_closed, "untracked",
+				    (json_int_t)r.untracked, "text", r.text);
+	o = json_pack("{s:I,s:I,s:s,s:o}", "revision", (json_int_t)e->revision, "stored",
+		      (json_int_t)e->stored_ms, "hash", hex_text(hash, e->hash, 32), "receipt",
+		      receipt);
+	json_array_append_new(arg, o);
+	return 0;
+}
+
+static void log_list(struct agent *a, struct api_call *call, json_t *request)
+{
+	json_t *after = json_object_get(request, "after"),
+	       *limit = json_object_get(request, "limit");
+	json_t *list = json_array();
+	struct err err = {""};
+	int ret = store_entries_after(
+		a->store, json_is_integer(after) ? json_integer_value(after) : 0,
+		json_is_integer(limit) ? json_integer_value(limit) : 1000, log_one, list, &err);
+
+	if (ret == 0) {
+		api_reply(call, json_pack("{s:o}", "entries", list));
+		return;
+	}
+	json_decref(list);
+	api_fail(call, "internal", "%s", err.msg);
+}
+
+static void policy_check(struct agent *a, struct api_call *call, json_t *request)
+{
+	const char *text = json_string_value(json_object_get(request, "text"));
+	const char *file = json_string_value(json_object_get(request, "file"));
+	struct config_errors *errs = calloc(1, sizeof(*errs));
+	struct segments *s = NULL;
+	struct policy_form *f = NULL;
+	struct err err = {""};
+	json_t *list = json_array();
+
+	if (text == NULL || errs == NULL) {
+		api_fail(call, text == NULL ? "invalid" : "internal",
+			 text == NULL ? "text is missing" : "out of memory");
+	} else {
+		if (segments_parse(&s, text, file != NULL ? file : "policy", errs) == 0 &&
+		    policy_compile(&f, s, 1, a->form, &err) < 0)
+			json_array_append_new(list, json_string(err.msg));
+		for (uint32_t i = 0; i < errs->n; i++)
+			json_array_append_new(list, json_string(errs->line[i]));
+		api_reply(call, json_pack("{s:O}", "errors", list));
+	}
+	json_decref(list);
+	free(f);
+	segments_free(s);
+	free(errs);
+}
+
+void api_handle(void *arg, struct api_call *call, const char *cmd, json_t *request)
+{
+	static const struct {
+		const char *cmd;
+		void (*run)(struct agent *a, struct api_call *call, json_t *request);
+	} commands[] = {
+		{"status", status},	{"devices", devices},
+		{"bindings", bindings}, {"segments", segments},
+		{"flows", flows},	{"why", api_why},
+		{"log", log_list},	{"policy_check", policy_check},
+	};
+
+	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(commands[i].cmd, cmd) == 0) {
+			commands[i].run(arg, call, request);
+			return;
+		}
+	}
+	api_fail(call, "invalid", "unknown command \"%s\"", cmd);
+}

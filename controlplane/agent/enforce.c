@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/base/clock.h"
+#include "controlplane/agent/agent.h"
+
+#define CLOCK_JUMP_MS 1000
+
+static uint16_t segment_id(const struct agent *a, const char *name)
+{
+	const struct policy_endpoint *ep;
+
+	if (a->form == NULL || name[0] == '\0')
+		return 0;
+	ep = policy_endpoint_by_name(a->form, name);
+	return ep != NULL ? ep->id : 0;
+}
+
+static void log_change(const struct device *dev, const struct judgement *was)
+{
+	const struct judgement *j = &dev->judged;
+
+	if (was->standing == j->standing && was->reason == j->reason &&
+	    strcmp(was->segment, j->segment) == 0)
+		return;
+	log_info("standing device=%s from=%s to=%s segment=%s revision=%llu why=\"%s\"",
+		 dev->identity, standing_name(was->standing), standing_name(j->standing),
+		 j->segment[0] != '\0' ? j->segment : "-", (unsigned long long)dev->revision,
+		 decide_reason_text(j->reason));
+}
+
+bool enforce_judge(struct agent *a, struct device *dev)
+{
+	uint64_t now = clock_boot_ms(), now_us = clock_boot_us();
+	struct judgement was = dev->judged;
+	struct trust_state ts = {.revision = dev->revision, .identity_hash = dev->identity_hash};
+	const struct seg_segment *home = NULL;
+	struct evidence ev;
+	bool bump = dev->bump;
+
+	if (a->segments != NULL) {
+		home = segments_match(a->segments, dev->kind, dev->identity);
+		ev = registry_evidence(a->registry, dev, a->lease_until_ms, now, clock_wall_ms());
+		dev->judged = decide(&ev, home, a->segments, now);
+	} else {
+		dev->judged = (struct judgement){.reason = DECIDE_NONE, .next_ms = CLOCK_NEVER_MS};
+	}
+	dev->home = home != NULL ? home->name : NULL;
+	dev->bump = false;
+	ts.standing = dev->judged.standing;
+	ts.reason = dev->judged.reason;
+	ts.segment = segment_id(a, dev->judged.segment);
+	ts.expires_ms = dev->judged.expires_ms;
+	if (ts.segment == 0 && standing_passes(ts.standing))
+		ts.standing = STANDING_UNKNOWN; /* fail closed: in no segment, no packet */
+	memcpy(ts.cert_sha256_head, dev->cert.sha256, sizeof(ts.cert_sha256_head));
+	log_change(dev, &was);
+	return trust_writer_put(&a->trust, dev->slot, &ts, bump, now_us);
+}
+
+/* The device's elements in the open nft transaction follow its judgement. */
+static int kernel_follow(struct agent *a, struct device *dev)
+{
+	struct nft_binding nb;
+	struct binding *b;
+	int ret = 0;
+
+	LIST_FOREACH(b, &a->bound[dev->slot], of_device) {
+		ret = binding_nft(a, b, &nb) ? nft_put_binding(a->nft, &nb)
+					     : nft_del_binding(a->nft, &b->ip);
+		if (ret < 0)
+			break;
+	}
+	return ret;
+}
+
+int enforce_dirty(struct agent *a, uint32_t *slot)
+{
+	struct device *dev;
+	struct err err = {""};
+	int changed = 0, ret;
+
+	if (slot != NULL)
+		*slot = 0;
+	ret = nft_begin(a->nft);
+	/* All records first: they stop the fast path and TLS with one store each. */
+	while ((dev = registry_next_dirty(a->registry)) != NULL) {
+		if (enforce_judge(a, dev)) {
+			changed++;
+			if (slot != NULL)
+				*slot = changed == 1 ? dev->slot : 0;
+		}
+		if (ret == 0)
+			ret = kernel_follow(a, dev);
+	}
+	if (ret == 0)
+		ret = nft_commit(a->nft, &err);
+	else
+		nft_abort(a->nft);
+	if (ret < 0) {
+		agent_alarm(a, "kernel-plane", "change not in force: %s",
+			    err.msg[0] != '\0' ? err.msg : strerror(-ret));
+		a->nft_retry_ms = clock_boot_ms() + 1000;
+		return ret;
+	}
+	return changed;
+}
+
+bool enforce_relay(const struct agent *a, const struct device *dev, uint8_t listener)
+{
+	const struct gw_listener *l = &a->cfg->listeners[listener];
+	uint16_t from = segment_id(a, dev->judged.segment), to;
+	const struct policy_entry *e;
+	struct binding *b;
+
+	if (from == 0 || !standing_passes(dev->judged.standing))
+		return false;
+	b = binding_find((struct agent *)a, &l->upstream_addr);
+	to = b != NULL ? segment_id(a, b->dev->judged.segment)
+		       : policy_network_of(a->form, &l->upstream_addr);
+	e = policy_lookup(a->form, from, to, POLICY_PROTO_TCP, l->upstream_port);
+	return e != NULL && e->action == POLICY_ALLOW;
+}
+
+struct enforcement *enforcement_new(struct agent *a, void (*done)(void *arg, struct enforcement *e),
+				    void *arg)
+{
+	struct enforcement *e = calloc(1, sizeof(*e));
+
+	if (e == NULL)
+		return NULL;
+	e->a = a;
+	e->t0_us = clock_boot_us();
+	e->done = done;
+	e->arg = arg;
+	return e;
+}
+
+static void answered(struct enforcement *e)
+{
+	if (--e->open == 0)
+		e->done(e->arg, e);
+}
+
+static void swept(void *arg, const union msg_any *reply)
+{
+	struct enforcement *e = arg;
+
+	if (reply != NULL && reply->h.type == MSG_SWEEP)
+		e->flows_closed += ((const struct msg_sweep *)reply)->closed;
+	else
+		e->untracked++;
+	answered(e);
+}
+
+static void rechecked(void *arg, const union msg_any *reply)
+{
+	struct enforcement *e = arg;
+
+	if (reply != NULL && reply->h.type == MSG_RECHECKED)
+		e->sessions_closed += ((const struct msg_recheck *)reply)->closed;
+	else
+		e->untracked++;
+	answered(e);
+}
+
+/* The trust table has spoken already; this makes idle sessions and flows end now, and counts them. */
+static void confirm(struct enforcement *e, uint32_t slot)
+{
+	struct peer *tls[PEERS_MAX], *dp = e->a->dp_ready ? peers_dataplane(e->a->peers) : NULL;
+	uint32_t n = peers_tls(e->a->peers, tls, PEERS_MAX);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct msg_recheck m = {.slot = slot};
+
+		MSG_INIT(&m, MSG_RECHECK, 0);
+		e->open++;
+		peer_request(tls[i], &m, -1, AGENT_ANSWER_MS, rechecked, e);
+	}
+	if (dp != NULL) {
+		struct msg_sweep m = {.slot = slot};
+
+		MSG_INIT(&m, MSG_SWEEP, 0);
+		e->open++;
+		peer_request(dp, &m, -1, AGENT_ANSWER_MS, swept, e);
+	}
+}
+
+/* Sessions that rest on a revoked certificate end even if the device has a better one by now; so do sessions whose
+ * upstream the policy now grants or denies. */
+static void sessions_review(struct agent *a)
+{
+	struct session *s;
+
+	LIST_FOREACH(s, &a->sessions, next) {
+		bool relay = enforce_relay(a, s->dev, s->listener);
+
+		if (!standing_passes(s->dev->judged.standing))
+			continue;
+		if (registry_cert_revoked(a->registry, s->dev, &s->cert) || relay != s->relay) {
+			s->relay = relay;
+			s->dev->bump = true;
+			registry_touch(a->registry, s->dev);
+		}
+	}
+}
+
+void enforce_run(struct enforcement *e)
+{
+	uint32_t slot = 0, slot2 = 0;
+	int ret, more;
+
+	e->open++; /* ours, so that done() comes last */
+	ret = enforce_dirty(e->a, &slot);
+	sessions_review(e->a);
+	more = enforce_dirty(e->a, &slot2);
+	if (ret < 0 || more < 0) {
+		e->result = ret < 0 ? ret : more;
+		snprintf(e->text, sizeof(e->text), "kernel plane: %s", strerror(-e->result));
+	}
+	ret = (ret > 0 ? ret : 0) + (more > 0 ? more : 0);
+	e->changed = ret;
+	if (ret > 0)
+		confirm(e, ret == 1 ? (slot != 0 ? slot : slot2) : 0);
+	answered(e);
+}
+
+static void now_done(void *arg, struct enforcement *e)
+{
+	(void)arg;
+	free(e);
+}
+
+void enforce_now(struct agent *a)
+{
+	struct enforcement *e = enforcement_new(a, now_done, NULL);
+
+	if (e != NULL)
+		enforce_run(e);
+	else
+		enforce_dirty(a, NULL);
+}
+
+/* What the kernel plane refused is tried again as a whole. */
+static void kernel_retry(struct agent *a, uint64_t now_ms)
+{
+	struct err err = {""};
+	int ret;
+
+	if (a->nft_retry_ms == 0 || now_ms < a->nft_retry_ms)
+		return;
+	ret = nft_begin(a->nft);
+	if (ret == 0 && a->form != NULL)
+		ret = nft_put_policy(a->nft, a->form);
+	if (ret == 0)
+		ret = bindings_put_all(a);
+	if (ret == 0)
+		ret = nft_commit(a->nft, &err);
+	else
+		nft_abort(a->nft);
+	a->nft_retry_ms = ret == 0 ? 0 : now_ms + 5000;
+	if (ret == 0)
+		log_info("kernel plane is in force again");
+	else
+		agent_alarm(a, "kernel-plane", "still not in force: %s", err.msg);
+}
+
+void enforce_tick(struct agent *a, uint64_t now_ms)
+{
+	int64_t offset = (int64_t)clock_wall_ms() - (int64_t)now_ms;
+	bool due = false;
+
+	if (offset - a->wall_minus_boot_ms > CLOCK_JUMP_MS ||
+	    a->wall_minus_boot_ms - offset > CLOCK_JUMP_MS) {
+		log_warn("wall clock moved by %lld ms: all standings are judged again",
+			 (long long)(offset - a->wall_minus_boot_ms));
+		registry_touch_all(a->registry);
+		due = true;
+	}
+	a->wall_minus_boot_ms = offset;
+	for (uint32_t i = 0; i < registry_devices(a->registry); i++) {
+		struct device *dev = registry_device(a->registry, i);
+
+		if (dev->judged.next_ms <= now_ms) {
+			registry_touch(a->registry, dev);
+			due = true;
+		}
+	}
+	if (due)
+		enforce_now(a);
+	kernel_retry(a, now_ms);
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* sync: what dataplane and TLS workers are told when they join, and the kernel's changes after that. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config/base/clock.h"
+#include "controlplane/agent/agent.h"
+
+#define SYNC_MS 15000
+
+static void config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
+{
+	memset(m, 0, sizeof(*m));
+	MSG_INIT(m, MSG_DP_CONFIG, 0);
+	memcpy(m->lcores, cfg->lcores, sizeof(m->lcores));
+	m->main_lcore = cfg->main_lcore;
+	m->memory_mb = cfg->memory_mb;
+	m->hugepages = cfg->hugepages;
+	m->poll_always = cfg->poll_always;
+	m->n_ports = cfg->n_ports;
+	m->n_listeners = cfg->n_listeners;
+	m->stranger_services = cfg->strangers;
+	m->flows_max = cfg->flows_max;
+	m->bindings_max = cfg->devices_max * 2;
+	m->tcp_established_s = cfg->tcp_established_s;
+	m->tcp_opening_s = cfg->tcp_opening_s;
+	m->udp_s = cfg->udp_s;
+	m->icmp_s = cfg->icmp_s;
+	m->refused_ms = cfg->refused_ms;
+	m->pickup_ms = cfg->pickup_ms;
+	snprintf(m->file_prefix, sizeof(m->file_prefix), "sp-%.28s", cfg->name);
+	for (uint32_t i = 0; i < cfg->n_ports; i++) {
+		const struct gw_port *p = &cfg->ports[i];
+		struct msg_port *o = &m->ports[i];
+
+		memcpy(o->name, p->name, sizeof(o->name));
+		memcpy(o->tap, p->tap, sizeof(o->tap));
+		memcpy(o->devargs, p->devargs, sizeof(o->devargs));
+		o->side = p->side;
+		o->untagged = p->untagged;
+		o->mtu_bytes = p->mtu_bytes;
+		for (uint32_t v = 1; v < p->n_vlans; v++)
+			o->vlans[o->n_vlans++] = p->vlans[v].id;
+	}
+	for (uint32_t i = 0; i < cfg->n_listeners; i++)
+		m->listeners[i] = (struct msg_listener){.addr = cfg->listeners[i].addr,
+							.port = cfg->listeners[i].port,
+							.proto = POLICY_PROTO_TCP};
+}
+
+static void joined(void *arg, struct peer *p)
+{
+	struct agent *a = arg;
+	struct msg_welcome w = {.version = MSG_VERSION};
+	struct msg_dp_config m;
+
+	MSG_INIT(&w, MSG_WELCOME, 0);
+	gw_run_path(a->cfg, "trust", w.trust_path);
+	peer_send(p, &w, -1);
+	if (peer_role(p) == MSG_ROLE_TLS) {
+		log_info("tls worker joined pid=%u", peer_pid(p));
+		return;
+	}
+	log_info("dataplane joined pid=%u", peer_pid(p));
+	a->dp_ready = false;
+	config_msg(a->cfg, &m);
+	peer_send(p, &m, -1);
+}
+
+static void sync_ended(void *arg, const union msg_any *reply)
+{
+	struct agent *a = arg;
+
+	if (reply != NULL && reply->h.type == MSG_OK)
+		log_info("dataplane is in step");
+	else
+		agent_alarm(a, "dataplane", "sync failed: %s",
+			    reply != NULL ? reply->result.text : "no answer");
+}
+
+static void policy_synced(void *arg, const union msg_any *reply)
+{
+	if (reply != NULL && reply->h.type == MSG_ERROR)
+		agent_alarm(arg, "dataplane", "does not take the policy: %s", reply->result.text);
+}
+
+static void dataplane_sync(struct agent *a, struct peer *p)
+{
+	struct msg_hdr begin = {.type = MSG_SYNC_BEGIN, .bytes = sizeof(begin)};
+	struct msg_hdr end = {.type = MSG_SYNC_END, .bytes = sizeof(end)};
+	struct msg_policy m = {0};
+	int fd;
+
+	peer_send(p, &begin, -1);
+	if (a->form != NULL) {
+		fd = policy_memfd(a->form);
+		if (fd < 0) {
+			agent_alarm(a, "dataplane", "no memory for the policy: %s", strerror(-fd));
+		} else {
+			m.epoch = a->form->epoch;
+			MSG_INIT(&m, MSG_POLICY_PREPARE, 0);
+			peer_request(p, &m, fd, SYNC_MS, policy_synced, a);
+			MSG_INIT(&m, MSG_POLICY_COMMIT, 0);
+			peer_request(p, &m, -1, SYNC_MS, policy_synced, a);
+			close(fd);
+		}
+	}
+	a->dp_ready = true;
+	mirror_dump(a->mirror);
+	bindings_sync(a, p);
+	peer_request(p, &end, -1, SYNC_MS, sync_ended, a);
+}
+
+static void flow_log(struct agent *a, const struct msg_flow_log *m)
+{
+	const struct device *src = registry_by_slot(a->registry, m->slot_src);
+	const struct device *dst = registry_by_slot(a->registry, m->slot_dst);
+	char s[ADDR_TEXT_BYTES], d[ADDR_TEXT_BYTES];
+	const char *rule = "-";
+
+	if (a->form != NULL && a->form->epoch == m->epoch && m->rule < a->form->n_rules)
+		rule = policy_rules(a->form)[m->rule].name;
+	log_info("flow %s proto=%u src=%s sport=%u dst=%s dport=%u from=%s to=%s rule=\"%s\"%s%s",
+		 m->reason == DROP_NONE ? "allowed" : "refused", m->key.proto,
+		 ip_addr_text(&m->key.src, s), m->key.sport, ip_addr_text(&m->key.dst, d),
+		 m->key.dport, src != NULL ? src->identity : "-", dst != NULL ? dst->identity : "-",
+		 rule, m->reason == DROP_NONE ? "" : " why=",
+		 m->reason == DROP_NONE ? "" : drop_reason_name(m->reason));
+}
+
+static int message(void *arg, struct peer *p, const union msg_any *m)
+{
+	struct agent *a = arg;
+
+	if (peer_role(p) == MSG_ROLE_TLS)
+		return admit_message(a, p, m);
+	if (p != peers_dataplane(a->peers))
+		return -EPROTO;
+	switch (m->h.type) {
+	case MSG_DP_READY:
+		dataplane_sync(a, p);
+		return 0;
+	case MSG_FLOW_LOG:
+		flow_log(a, (const struct msg_flow_log *)m);
+		return 0;
+	default:
+		return -EPROTO;
+	}
+}
+
+static void left(void *arg, struct peer *p)
+{
+	struct agent *a = arg;
+
+	if (peer_role(p) == MSG_ROLE_TLS) {
+		log_warn("tls worker left pid=%u", peer_pid(p));
+		admit_worker_left(a, p);
+		return;
+	}
+	log_warn("dataplane left pid=%u", peer_pid(p));
+	if (peers_dataplane(a->peers) == NULL) {
+		a->dp_ready = false;
+		a->stats.h.type = 0;
+		a->stats_asked = false;
+	}
+}
+
+const struct peers_handler sync_peers_handler = {
+	.joined = joined, .message = message, .left = left};
+
+static void on_route(void *arg, bool add, const struct msg_route *r)
+{
+	struct agent *a = arg;
+	struct peer *dp = a->dp_ready ? peers_dataplane(a->peers) : NULL;
+	struct msg_route m = *r;
+
+	MSG_INIT(&m, add ? MSG_ROUTE_ADD : MSG_ROUTE_DEL, 0);
+	if (dp != NULL)
+		peer_send(dp, &m, -1);
+}
+
+static void on_neigh(void *arg, bool add, const struct msg_neigh *n)
+{
+	struct agent *a = arg;
+	struct peer *dp = a->dp_ready ? peers_dataplane(a->peers) : NULL;
+	struct msg_neigh m = *n;
+
+	MSG_INIT(&m, add ? MSG_NEIGH_ADD : MSG_NEIGH_DEL, 0);
+	if (dp != NULL)
+		peer_send(dp, &m, -1);
+}
+
+struct repin {
+	struct agent *a;
+	uint16_t port;
+};
+
+/* Neighbour entries die with their interface: a new shadow gets them again. */
+static void repin_one(void *arg, struct binding *b)
+{
+	struct repin *r = arg;
+
+	if (b->port != r->port)
+		return;
+	neigh_pin_add(r->a->ports, &b->ip, &b->mac, b->port, b->vlan);
+	neigh_proxy_add(r->a->ports, &b->ip, b->port, b->vlan);
+}
+
+static void on_link(void *arg, const char *ifname, bool up, bool exists)
+{
+	struct agent *a = arg;
+	struct repin r = {.a = a};
+	struct err err = {""};
+	uint16_t vlan;
+
+	if (!exists)
+		return;
+	if (ports_configure(a->ports, ifname, &err) < 0)
+		agent_alarm(a, "ports", "%s: %s", ifname, err.msg);
+	if (up && ports_find(a->cfg, ifname, &r.port, &vlan))
+		bindings_each(a, repin_one, &r);
+}
+
+const struct mirror_ops sync_mirror_ops = {.route = on_route, .neigh = on_neigh, .link = on_link};
+
+static void stats_came(void *arg, const union msg_any *reply)
+{
+	struct agent *a = arg;
+
+	a->stats_asked = false;
+	if (reply != NULL && reply->h.type == MSG_STATS) {
+		a->stats = reply->stats;
+		a->stats_ms = clock_boot_ms();
+	}
+}
+
+void sync_stats(struct agent *a)
+{
+	struct peer *dp = a->dp_ready ? peers_dataplane(a->peers) : NULL;
+	struct msg_hdr m = {.type = MSG_STATS_GET, .bytes = sizeof(m)};
+
+	if (dp == NULL || a->stats_asked)
+		return;
+	a->stats_asked = true;
+	peer_request(dp, &m, -1, AGENT_ANSWER_MS, stats_came, a);
+}
