@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* bind: which addresses are devices', and which MAC addresses hosts on the links have. The control thread writes,
+ * workers look up without a lock; what is replaced or removed is freed after a grace period of the workers. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_rcu_qsbr.h>
+
+#include "config/base/err.h"
+#include "config/base/msg.h"
+
+struct binding { /* immutable once published, but for the control thread's mark */
+	struct mac_addr mac;
+	uint16_t port, vlan;
+	uint16_t mark;
+	uint32_t slot; /* of the trust table, not 0 */
+};
+
+struct bindings;
+
+/** @param qsbr  of the workers, borrowed @return 0 or -ENOMEM */
+int bindings_new(struct bindings **out, uint32_t max, struct rte_rcu_qsbr *qsbr, struct err *err);
+void bindings_free(struct bindings *b); /* NULL is a no-op */
+
+/** Bind, replacing the IP's earlier binding. @return 0, -ENOSPC, -ENOMEM */
+int bindings_add(struct bindings *b, const struct msg_bind *m, uint16_t mark);
+/** In force at all workers on return. @return 0 or -ENOENT */
+int bindings_del(struct bindings *b, const struct ip_addr *ip);
+/** Remove all that do not carry this mark. @return how many */
+uint32_t bindings_sweep(struct bindings *b, uint16_t mark);
+uint32_t bindings_count(const struct bindings *b);
+
+/** Any worker, between two quiescent states. @return NULL: the address is no device's */
+const struct binding *bindings_find(const struct bindings *b, const struct ip_addr *ip);
+/** n <= 64; out[i] NULL if there is none. */
+void bindings_find_bulk(const struct bindings *b, const struct ip_addr **ip, unsigned n,
+			const struct binding **out);
+
+struct neighs;
+
+int neighs_new(struct neighs **out, uint32_t max, struct rte_rcu_qsbr *qsbr, struct err *err);
+void neighs_free(struct neighs *n);
+int neighs_add(struct neighs *n, const struct msg_neigh *m, uint16_t mark);
+int neighs_del(struct neighs *n, const struct msg_neigh *m);
+uint32_t neighs_sweep(struct neighs *n, uint16_t mark);
+/** Any worker. @return the MAC's 48 bits, first byte lowest, with NEIGH_KNOWN set; 0 if unknown */
+uint64_t neighs_find(const struct neighs *n, uint16_t port, uint16_t vlan,
+		     const struct ip_addr *ip);
+
+#define NEIGH_KNOWN (1ull << 48)
+
+static inline uint64_t neigh_pack(const struct mac_addr *mac)
+{
+	uint64_t v = NEIGH_KNOWN;
+
+	for (unsigned i = 0; i < 6; i++)
+		v |= (uint64_t)mac->b[i] << (8 * i);
+	return v;
+}
+
+static inline void neigh_unpack(uint64_t v, uint8_t *six)
+{
+	for (unsigned i = 0; i < 6; i++)
+		six[i] = (uint8_t)(v >> (8 * i));
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What a worker does with its flow table between bursts: the control thread's questions, and ageing. Each step is
+ * bounded, so that no packet waits long behind a table of a million flows. */
+#include <netinet/in.h>
+#include <string.h>
+
+#include <rte_common.h>
+
+#include "dataplane/admission.h"
+#include "dataplane/tcp.h"
+#include "dataplane/worker.h"
+
+#define STEP_FLOWS 2048
+#define AGE_ROUND_MS 1000 /* once round the table */
+#define AGE_STEP_MAX 1024
+#define DIED_MS 5000u /* for so long the sweep that follows a revocation finds what it closed */
+
+static void bindings_of(const struct worker *w, const struct flow *f, const struct binding *bind[2])
+{
+	bind[0] = bindings_find(w->st->bindings, &f->id.src);
+	bind[1] = bindings_find(w->st->bindings, &f->id.dst);
+}
+
+static bool is_of_slot(const struct flow *f, uint32_t slot)
+{
+	return slot == 0 || f->slot[0] == slot || f->slot[1] == slot;
+}
+
+static void close_flow(struct worker *w, struct flow *f, struct command *c)
+{
+	c->count++;
+	if (f->last_us > c->last_forward_us)
+		c->last_forward_us = f->last_us;
+	flow_remove(w->flows, f);
+}
+
+/* A flow that a new judgement admits is kept, and loses no packet; one that died at a packet since is counted. */
+static void sweep_flow(struct worker *w, struct flow *f, struct command *c)
+{
+	const struct binding *bind[2];
+	struct admission a;
+
+	if (f->state == FLOW_DIVERTED || !is_of_slot(f, c->slot))
+		return;
+	if (f->state == FLOW_REFUSED) {
+		if (f->died)
+			close_flow(w, f, c);
+		return;
+	}
+	bindings_of(w, f, bind);
+	if (admission_current(w, f, bind))
+		return;
+	if (admission_of_flow(w, f, bind, &a) != DROP_NONE) {
+		close_flow(w, f, c);
+		return;
+	}
+	for (int end = 0; end < 2; end++) {
+		int side = end == 0 ? f->opener : !f->opener;
+
+		f->slot[side] = a.slot[end];
+		f->generation[side] = a.generation[end];
+		f->segment[side] = a.segment[end];
+	}
+	f->rule = a.rule;
+	f->epoch = w->policy->epoch;
+}
+
+static void list_flow(struct worker *w, const struct flow *f, struct command *c)
+{
+	struct msg_flow_info *i = &c->list[c->count];
+	const struct binding *bind[2];
+
+	if (!is_of_slot(f, c->slot))
+		return;
+	bindings_of(w, f, bind);
+	memset(i, 0, sizeof(*i));
+	MSG_INIT(i, MSG_FLOW_INFO, 0);
+	i->key = flow_opener_key(f);
+	i->slot_src = f->slot[f->opener];
+	i->slot_dst = f->slot[!f->opener];
+	i->segment_src = f->segment[f->opener];
+	i->segment_dst = f->segment[!f->opener];
+	i->port_in = f->port_in;
+	i->vlan_in = f->vlan_in;
+	i->rule = f->rule;
+	i->state = f->state;
+	i->current = f->state != FLOW_REFUSED &&
+		     (f->state == FLOW_DIVERTED || admission_current(w, f, bind));
+	i->epoch = f->epoch;
+	i->packets = f->packets;
+	i->bytes = f->bytes;
+	i->idle_ms = w->now_ms > f->seen_ms ? w->now_ms - f->seen_ms : 0;
+	c->count++;
+}
+
+static bool find_origin(const struct worker *w, struct command *c)
+{
+	const struct flow *f = flow_find(w->flows, &c->id, flow_hash(w->st->seed, &c->id));
+
+	if (f == NULL || f->state != FLOW_DIVERTED)
+		return true;
+	c->count = 1;
+	c->origin.found = 1;
+	c->origin.port = f->port_in;
+	c->origin.vlan = f->vlan_in;
+	c->origin.mac = f->mac;
+	return true;
+}
+
+static bool list_step(struct worker *w, struct command *c)
+{
+	uint32_t end = RTE_MIN(c->cursor + STEP_FLOWS, w->flows->max + 1);
+	uint32_t i;
+
+	for (i = RTE_MAX(c->cursor, 1u); i < end && c->count < c->room; i++) {
+		if (w->flows->flows[i].used)
+			list_flow(w, &w->flows->flows[i], c);
+	}
+	c->cursor = i <= w->flows->max ? i : 0;
+	return c->cursor == 0 || c->count == c->room;
+}
+
+bool worker_command_step(struct worker *w, struct command *c)
+{
+	uint32_t end;
+
+	if (c->kind == COMMAND_ORIGIN)
+		return find_origin(w, c);
+	if (c->kind == COMMAND_LIST)
+		return list_step(w, c);
+	end = RTE_MIN(w->command_at + STEP_FLOWS, w->flows->max + 1);
+	for (uint32_t i = RTE_MAX(w->command_at, 1u); i < end; i++) {
+		struct flow *f = &w->flows->flows[i];
+
+		if (!f->used)
+			continue;
+		if (c->kind == COMMAND_SWEEP)
+			sweep_flow(w, f, c);
+		else
+			flow_remove(w->flows, f);
+	}
+	w->command_at = end;
+	return end > w->flows->max;
+}
+
+static uint64_t idle_limit_ms(const struct msg_dp_config *cfg, const struct flow *f)
+{
+	if (f->state == FLOW_REFUSED)
+		return f->died ? RTE_MAX(cfg->refused_ms, DIED_MS) : cfg->refused_ms;
+	switch (f->id.proto) {
+	case IPPROTO_TCP:
+		return 1000ull *
+		       (f->tcp == TCP_ESTAB || f->tcp == TCP_FIN_OPENER || f->tcp == TCP_FIN_REPLIER
+				? cfg->tcp_established_s
+				: cfg->tcp_opening_s);
+	case IPPROTO_UDP:
+		return 1000ull * cfg->udp_s;
+	}
+	return 1000ull * cfg->icmp_s;
+}
+
+void worker_age(struct worker *w)
+{
+	uint64_t ms = w->now_ms - w->aged_ms;
+	uint64_t n = ms * (w->flows->max / AGE_ROUND_MS + 1);
+
+	if (ms == 0)
+		return;
+	w->aged_ms = w->now_ms;
+	if (flow_count(w->flows) == 0)
+		return;
+	n = RTE_MIN(n, RTE_MIN((uint64_t)AGE_STEP_MAX, (uint64_t)w->flows->max));
+	while (n-- > 0) {
+		struct flow *f = &w->flows->flows[w->age_at + 1];
+
+		if (f->used && w->now_ms >= f->seen_ms &&
+		    w->now_ms - f->seen_ms > idle_limit_ms(&w->st->cfg, f))
+			flow_remove(w->flows, f);
+		w->age_at = (w->age_at + 1) % w->flows->max;
+	}
+}

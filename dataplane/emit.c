@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The end of the path: buffers a port, one send a loop. Only a port's owner sends; others hand over by ring. */
+#include <rte_ethdev.h>
+
+#include "dataplane/path.h"
+
+static void free_dropped(struct worker *w, struct rte_mbuf *m, enum drop_reason why)
+{
+	w->stats.drops[why]++;
+	rte_pktmbuf_free(m);
+}
+
+static void send_port(struct worker *w, uint16_t port)
+{
+	struct rte_mbuf **pkt = w->tx[port].pkt;
+	uint16_t n = w->tx[port].n, sent = 0;
+	uint64_t bytes = 0;
+
+	for (uint16_t i = 0; i < n; i++)
+		bytes += rte_pktmbuf_pkt_len(pkt[i]);
+	if (w->st->ports[port].eth != PORT_ETH_NONE)
+		sent = rte_eth_tx_burst(w->st->ports[port].eth, 0, pkt, n);
+	for (uint16_t i = sent; i < n; i++) {
+		bytes -= rte_pktmbuf_pkt_len(pkt[i]);
+		free_dropped(w, pkt[i], DROP_TX_FULL);
+	}
+	w->stats.forwarded += sent;
+	w->stats.port[port].tx_packets += sent;
+	w->stats.port[port].tx_bytes += bytes;
+	w->tx[port].n = 0;
+}
+
+static void send_kernel(struct worker *w, uint16_t port)
+{
+	struct rte_mbuf **pkt = w->kernel[port].pkt;
+	uint16_t n = w->kernel[port].n, sent = 0;
+
+	if (w->st->ports[port].tap_eth != PORT_ETH_NONE)
+		sent = rte_eth_tx_burst(w->st->ports[port].tap_eth, 0, pkt, n);
+	for (uint16_t i = sent; i < n; i++)
+		free_dropped(w, pkt[i], DROP_KERNEL_FULL);
+	w->stats.port[port].to_kernel += sent;
+	w->kernel[port].n = 0;
+}
+
+static void send_away(struct worker *w, uint16_t to)
+{
+	struct rte_ring *ring = w->st->workers[to]->from[w->index];
+	uint16_t n = w->away[to].n;
+	unsigned sent = rte_ring_sp_enqueue_burst(ring, (void *const *)w->away[to].pkt, n, NULL);
+
+	for (uint16_t i = sent; i < n; i++)
+		free_dropped(w, w->away[to].pkt[i], DROP_TX_FULL);
+	w->away[to].n = 0;
+}
+
+static void put_away(struct worker *w, uint16_t to, struct rte_mbuf *m)
+{
+	w->away[to].pkt[w->away[to].n++] = m;
+	if (w->away[to].n == TX_BUFFER)
+		send_away(w, to);
+}
+
+void emit_put(struct worker *w, struct rte_mbuf *m)
+{
+	struct pkt *p = pkt_of(m);
+	uint16_t port = p->edge == EDGE_KERNEL ? p->in_port : p->out_port;
+
+	if (w->st->ports[port].owner != w->index) {
+		put_away(w, w->st->ports[port].owner, m);
+	} else if (p->edge == EDGE_KERNEL) {
+		w->kernel[port].pkt[w->kernel[port].n++] = m;
+		if (w->kernel[port].n == TX_BUFFER)
+			send_kernel(w, port);
+	} else {
+		w->tx[port].pkt[w->tx[port].n++] = m;
+		if (w->tx[port].n == TX_BUFFER)
+			send_port(w, port);
+	}
+}
+
+void emit_burst(struct worker *w, struct burst *in)
+{
+	for (uint16_t i = 0; i < in->n; i++) {
+		struct pkt *p = pkt_of(in->pkt[i]);
+
+		switch (p->edge) {
+		case EDGE_FORWARD:
+		case EDGE_KERNEL:
+			emit_put(w, in->pkt[i]);
+			break;
+		case EDGE_AWAY:
+			put_away(w, p->hash % w->st->n_workers, in->pkt[i]);
+			break;
+		default: /* counted where it died */
+			rte_pktmbuf_free(in->pkt[i]);
+			break;
+		}
+	}
+}
+
+unsigned emit_flush(struct worker *w)
+{
+	unsigned n = 0;
+
+	for (uint16_t i = 0; i < w->st->n_ports; i++) {
+		n += w->tx[i].n + w->kernel[i].n;
+		if (w->tx[i].n > 0)
+			send_port(w, i);
+		if (w->kernel[i].n > 0)
+			send_kernel(w, i);
+	}
+	for (uint16_t i = 0; i < w->st->n_workers; i++) {
+		n += w->away[i].n;
+		if (w->away[i].n > 0)
+			send_away(w, i);
+	}
+	return n;
+}

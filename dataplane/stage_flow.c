@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The stateful part: find the flow, see that what admitted it still holds, follow its state, admit what is new. */
+#include <netinet/in.h>
+#include <string.h>
+
+#include <rte_ring_elem.h>
+
+#include "dataplane/admission.h"
+#include "dataplane/parse.h"
+#include "dataplane/path.h"
+#include "dataplane/tcp.h"
+
+#define ICMP_BYTES 8
+#define ETH_SRC 6
+#define REFUSED_SHARE 8 /* cached refusals fill at most 1/REFUSED_SHARE of the table */
+
+/* Never waits: a log that nobody reads costs no packet. Refusals are sampled, starts under log = true are not. */
+static void log_flow(struct worker *w, const struct flow_key *key, const struct admission *a,
+		     enum drop_reason why)
+{
+	struct msg_flow_log msg;
+	uint64_t second = w->now_ms / 1000;
+
+	if (why != DROP_NONE) {
+		if (w->log_second != second) {
+			w->log_second = second;
+			w->log_refusals = 0;
+		}
+		if (w->log_refusals++ >= LOG_REFUSALS_PER_S)
+			return;
+	} else if (!a->log) {
+		return;
+	}
+	memset(&msg, 0, sizeof(msg));
+	MSG_INIT(&msg, MSG_FLOW_LOG, 0);
+	msg.key = *key;
+	msg.slot_src = a->slot[0];
+	msg.slot_dst = a->slot[1];
+	msg.rule = a->rule;
+	msg.reason = why;
+	msg.epoch = w->policy != NULL ? w->policy->epoch : 0;
+	rte_ring_sp_enqueue_elem(w->log, &msg, sizeof(msg));
+}
+
+static void flow_grant(struct worker *w, struct flow *f, const struct admission *a)
+{
+	f->slot[f->opener] = a->slot[0];
+	f->slot[!f->opener] = a->slot[1];
+	f->generation[f->opener] = a->generation[0];
+	f->generation[!f->opener] = a->generation[1];
+	f->segment[f->opener] = a->segment[0];
+	f->segment[!f->opener] = a->segment[1];
+	f->rule = a->rule;
+	f->epoch = w->policy->epoch;
+}
+
+/* Remember a refusal of this opener. `f` may be NULL (not worth a place in a crowded table). */
+static void flow_refuse(struct worker *w, struct flow *f, int opener, const struct admission *a,
+			enum drop_reason why)
+{
+	w->stats.refusals++;
+	if (f == NULL)
+		return;
+	if (f->state != FLOW_REFUSED) {
+		f->died = f->packets > 0 && f->state != FLOW_DIVERTED;
+		f->refused = 0;
+		flow_set_state(w->flows, f, FLOW_REFUSED);
+	}
+	if (!f->died) { /* else the sweep wants to find whose it was */
+		f->slot[opener] = a->slot[0];
+		f->slot[!opener] = a->slot[1];
+		f->generation[opener] = a->generation[0];
+		f->generation[!opener] = a->generation[1];
+	}
+	f->epoch = w->policy != NULL ? w->policy->epoch : 0;
+	f->refused |= 1u << opener;
+	f->reason = why;
+	f->rule = a->rule;
+	f->seen_ms = w->now_ms;
+}
+
+static void ends_of(const struct pkt *p, const struct binding *bind[2])
+{
+	bool rev = p->flags & PKT_REVERSED;
+
+	bind[rev] = p->src_bind;
+	bind[!rev] = p->dst_bind;
+}
+
+static enum drop_reason judge(struct worker *w, const struct pkt *p, int opener,
+			      struct admission *a, struct flow_key *key)
+{
+	struct flow as_opened = {.id = p->id, .opener = opener};
+	const struct binding *bind[2];
+	enum drop_reason why;
+
+	ends_of(p, bind);
+	*key = flow_opener_key(&as_opened);
+	why = admission_of_flow(w, &as_opened, bind, a);
+	w->stats.admissions += why == DROP_NONE;
+	return why;
+}
+
+/* A packet mid-stream, right after a start: it may go either way of the flow that we forgot. */
+static bool may_pick_up(const struct worker *w, const struct pkt *p)
+{
+	if (!w->pickup)
+		return false;
+	if (p->id.proto == IPPROTO_TCP)
+		return tcp_event_of(p->l4_flags) == TCP_EV_ACK ||
+		       tcp_event_of(p->l4_flags) == TCP_EV_FIN;
+	return p->id.proto == IPPROTO_UDP;
+}
+
+static bool can_open(const struct pkt *p)
+{
+	if (p->id.proto == IPPROTO_TCP)
+		return tcp_event_of(p->l4_flags) == TCP_EV_SYN;
+	return !(p->flags & PKT_REPLY);
+}
+
+static void start_state(struct worker *w, struct flow *f, const struct pkt *p, bool picked_up)
+{
+	f->tcp = TCP_NONE;
+	if (p->id.proto == IPPROTO_TCP)
+		f->tcp = picked_up ? TCP_ESTAB : TCP_SYN_SENT;
+	flow_set_state(w->flows, f,
+		       p->id.proto == IPPROTO_TCP ? tcp_flow_state(f->tcp) : FLOW_OPENING);
+}
+
+/* Admit this packet as the first of a flow; f is what the table has under its key (a refusal, or an ended
+ * connection), or NULL. */
+static enum drop_reason flow_open(struct worker *w, struct rte_mbuf *m, struct pkt *p,
+				  struct flow *f)
+{
+	int opener = (p->flags & PKT_REVERSED) ? 1 : 0;
+	bool mid = !can_open(p), reversed_pickup = false;
+	struct flow_key key;
+	struct admission a;
+	enum drop_reason why;
+
+	if (mid && !may_pick_up(w, p))
+		return DROP_BAD_STATE;
+	why = judge(w, p, opener, &a, &key);
+	if (why != DROP_NONE && may_pick_up(w, p)) {
+		struct admission back;
+		struct flow_key back_key;
+
+		reversed_pickup = judge(w, p, !opener, &back, &back_key) == DROP_NONE;
+		if (reversed_pickup) {
+			opener = !opener;
+			a = back;
+			key = back_key;
+			why = DROP_NONE;
+		}
+	}
+	if (f == NULL && (why == DROP_NONE || w->flows->n_refused < w->flows->max / REFUSED_SHARE))
+		f = flow_insert(w->flows, &p->id, p->hash);
+	if (why != DROP_NONE) {
+		flow_refuse(w, f, opener, &a, why);
+		log_flow(w, &key, &a, why);
+		return why;
+	}
+	if (f == NULL) {
+		w->stats.refusals++;
+		return DROP_FLOW_TABLE_FULL;
+	}
+	f->opener = opener;
+	f->packets = f->bytes = f->last_us = 0;
+	f->refused = 0;
+	f->reason = DROP_NONE;
+	f->died = false;
+	f->port_in = reversed_pickup ? p->out_port : p->in_port;
+	f->vlan_in = reversed_pickup ? p->nh->vlan : p->vlan;
+	memcpy(f->mac.b, rte_pktmbuf_mtod(m, const uint8_t *) + ETH_SRC, sizeof(f->mac.b));
+	if (reversed_pickup) /* the opener's frames have not been seen yet */
+		memset(&f->mac, 0, sizeof(f->mac));
+	flow_grant(w, f, &a);
+	start_state(w, f, p, mid || reversed_pickup);
+	log_flow(w, &key, &a, DROP_NONE);
+	return DROP_NONE;
+}
+
+/* What admitted the flow no longer holds: judge it again as it was opened. State and counters stay. */
+static enum drop_reason flow_readmit(struct worker *w, struct pkt *p, struct flow *f)
+{
+	struct flow_key key;
+	struct admission a;
+	enum drop_reason why = judge(w, p, f->opener, &a, &key);
+
+	if (why == DROP_NONE) {
+		flow_grant(w, f, &a);
+		return DROP_NONE;
+	}
+	flow_refuse(w, f, f->opener, &a, why);
+	log_flow(w, &key, &a, why);
+	return why;
+}
+
+static enum drop_reason flow_step(struct worker *w, struct rte_mbuf *m, struct pkt *p,
+				  struct flow *f)
+{
+	bool from_opener = ((p->flags & PKT_REVERSED) != 0) == f->opener;
+	uint8_t next;
+
+	if (p->id.proto != IPPROTO_TCP) {
+		if (!from_opener && f->state == FLOW_OPENING)
+			flow_set_state(w->flows, f, FLOW_ESTABLISHED);
+		return DROP_NONE;
+	}
+	next = tcp_next(f->tcp, from_opener, tcp_event_of(p->l4_flags));
+	if (next == TCP_REOPEN)
+		return flow_open(w, m, p, f);
+	if (next == TCP_BAD)
+		return DROP_BAD_STATE;
+	if (next != f->tcp) {
+		f->tcp = next;
+		flow_set_state(w->flows, f, tcp_flow_state(next));
+	}
+	return DROP_NONE;
+}
+
+/* A refusal holds for the direction in which it was asked, while what refused it holds. */
+static bool refusal_holds(const struct worker *w, const struct flow *f, const struct pkt *p)
+{
+	const struct binding *bind[2];
+	unsigned dir = (p->flags & PKT_REVERSED) ? 1 : 0;
+
+	if (!(f->refused >> dir & 1) || w->now_ms - f->seen_ms >= w->st->cfg.refused_ms)
+		return false;
+	if (w->policy == NULL || f->epoch != w->policy->epoch)
+		return false;
+	/* A device that was refused may have got a standing since: its record has another generation then. */
+	ends_of(p, bind);
+	for (int end = 0; end < 2; end++) {
+		uint32_t slot = bind[end] != NULL ? bind[end]->slot : TRUST_SLOT_NONE;
+
+		if (f->slot[end] != slot)
+			return false;
+		if (slot != TRUST_SLOT_NONE &&
+		    (w->trust == NULL || slot >= w->trust->slots ||
+		     !trust_current(&w->trust->rec[slot], f->generation[end], w->now_ms)))
+			return false;
+	}
+	return true;
+}
+
+static enum drop_reason flow_judge(struct worker *w, struct rte_mbuf *m, struct pkt *p)
+{
+	const struct binding *bind[2];
+	enum drop_reason why = DROP_NONE;
+	struct flow *f = p->flow;
+
+	if (f == NULL) /* an earlier packet of this burst may have opened it */
+		f = flow_find(w->flows, &p->id, p->hash);
+	if (f == NULL || f->state == FLOW_DIVERTED)
+		return f == NULL ? flow_open(w, m, p, NULL) : DROP_BAD_STATE;
+	if (f->state == FLOW_REFUSED) {
+		if (refusal_holds(w, f, p))
+			return DROP_REFUSED_CACHED;
+		return flow_open(w, m, p, f);
+	}
+	ends_of(p, bind);
+	if (!admission_current(w, f, bind))
+		why = flow_readmit(w, p, f);
+	if (why == DROP_NONE)
+		why = flow_step(w, m, p, f);
+	return why;
+}
+
+bool error_flow(struct rte_mbuf *m, const struct pkt *p, struct flow_key *id,
+		struct ip_addr *sender)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
+	size_t off = p->l4_off + ICMP_BYTES, end = p->l3_off + p->ip_bytes;
+
+	if (end > rte_pktmbuf_data_len(m))
+		end = rte_pktmbuf_data_len(m);
+	return end >= off && parse_quote(frame + off, end - off, p->flags & PKT_V4, id, sender);
+}
+
+/* An error about a packet of a flow that is in force goes where the flow goes; a device may only speak of its own
+ * flows. The kernel judges the others. */
+static bool error_is_of_flow(const struct worker *w, struct rte_mbuf *m, const struct pkt *p)
+{
+	const struct binding *bind[2];
+	struct ip_addr sender;
+	struct flow_key id;
+	struct flow *f;
+	bool rev;
+
+	if (!error_flow(m, p, &id, &sender) || !ip_addr_eq(&sender, pkt_dst(p)))
+		return false;
+	rev = !ip_addr_eq(&sender, &id.src);
+	if (p->src_bind != NULL && !ip_addr_eq(pkt_src(p), rev ? &id.src : &id.dst))
+		return false;
+	f = flow_find(w->flows, &id, flow_hash(w->st->seed, &id));
+	if (f == NULL || f->state == FLOW_REFUSED || f->state == FLOW_DIVERTED)
+		return false;
+	bind[rev] = p->dst_bind;
+	bind[!rev] = bindings_find(w->st->bindings, rev ? &id.src : &id.dst);
+	return admission_current(w, f, bind);
+}
+
+static void find_bulk(const struct worker *w, struct burst *in)
+{
+	const struct flow_key *key[BURST_MAX];
+	uint64_t hash[BURST_MAX];
+	struct flow *flow[BURST_MAX];
+
+	for (uint16_t i = 0; i < in->n; i++) {
+		key[i] = &pkt_of(in->pkt[i])->id;
+		hash[i] = pkt_of(in->pkt[i])->hash;
+	}
+	flow_find_bulk(w->flows, key, hash, in->n, flow);
+	for (uint16_t i = 0; i < in->n; i++)
+		pkt_of(in->pkt[i])->flow = flow[i];
+}
+
+/* In:  packets that leave by a DPDK port.
+ * Out: those whose flow is, or now was, admitted. No flow is removed here, so the burst's pointers stay good. */
+void stage_flow(struct worker *w, struct burst *in, struct burst *out)
+{
+	find_bulk(w, in);
+	for (uint16_t i = 0; i < in->n; i++) {
+		struct rte_mbuf *m = in->pkt[i];
+		struct pkt *p = pkt_of(m);
+		enum drop_reason why;
+
+		if (p->kind == PKT_ICMP_ERROR) {
+			if (error_is_of_flow(w, m, p))
+				burst_push(out, m);
+			else
+				p->edge = EDGE_KERNEL;
+			continue;
+		}
+		why = flow_judge(w, m, p);
+		if (why != DROP_NONE) {
+			pkt_drop(w, p, why);
+			continue;
+		}
+		if (p->flow == NULL)
+			p->flow = flow_find(w->flows, &p->id, p->hash);
+		p->flow->last_us = w->now_us;
+		p->flow->seen_ms = w->now_ms;
+		p->flow->packets++;
+		p->flow->bytes += p->ip_bytes;
+		burst_push(out, m);
+	}
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* state: what the control thread publishes and the workers read. Each pointer is replaced whole; the old one is freed
+ * after state_grace(). Everything else is set before workers start and then constant. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_rcu_qsbr.h>
+
+#include "config/base/err.h"
+#include "config/base/msg.h"
+#include "config/base/policy.h"
+#include "config/base/trust.h"
+#include "dataplane/bind.h"
+#include "dataplane/fib.h"
+#include "dataplane/flow.h"
+#include "dataplane/ports.h"
+
+#define WORKERS_MAX 16
+
+struct worker;
+
+struct state {
+	_Atomic(const struct trust_table *) trust; /* NULL: nothing is current */
+	_Atomic(const struct policy_form *) policy; /* NULL: NO_POLICY */
+	_Atomic(const struct fib *) fib; /* NULL: no routes */
+	_Atomic bool ready; /* the first sync is complete */
+	_Atomic uint64_t
+		pickup_until_ms; /* boot clock; until then a packet mid-stream may open its flow */
+	_Atomic bool stop; /* workers end */
+
+	/* constant while workers run */
+	struct msg_dp_config cfg;
+	struct port ports[MSG_PORTS_MAX];
+	uint16_t n_ports, n_workers;
+	uint64_t listener_ports; /* bit (port % 64) is set if some listener could match */
+	uint64_t seed[FLOW_SEEDS];
+	uint64_t started_ms; /* boot clock */
+	struct bindings *bindings; /* writable by the control thread alone */
+	struct neighs *neighs;
+	struct rte_rcu_qsbr *qsbr; /* reader id = worker index */
+	struct worker *workers[WORKERS_MAX];
+};
+
+/**
+ * Tables and worker structs for this configuration; the EAL must be up. Checks every index and count of cfg.
+ * Ports are filled from cfg without ethdevs: the process calls ports_start(), a test sets `present` and `mac`.
+ * @param n_workers  1..WORKERS_MAX
+ * @param[out] out  caller owns, state_free()
+ * @return 0, -EINVAL, -ENOMEM with the cause in err
+ */
+int state_new(struct state **out, const struct msg_dp_config *cfg, uint16_t n_workers,
+	      struct err *err);
+void state_free(
+	struct
+	state *st); /* NULL is a no-op; workers have ended. Frees the published fib, not trust and policy */
+
+/** Wait until no worker holds anything that was unpublished before this call. */
+void state_grace(struct state *st);

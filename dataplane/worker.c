@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "dataplane/worker.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+#include <rte_ethdev.h>
+#include <rte_malloc.h>
+#include <rte_ring_elem.h>
+
+#include "config/base/clock.h"
+#include "dataplane/path.h"
+
+#define RING_PACKETS 2048
+#define RING_COMMANDS 16
+#define RING_LOG 4096
+#define IDLE_SPINS 200 /* polls without work before the first sleep: a few tens of microseconds */
+
+/* Sleeps grow while nothing comes. The last is what a packet may wait on an idle box. */
+static const long idle_ns[] = {1000, 2000, 5000, 10000, 20000, 50000, 100000};
+#define IDLE_STEPS (sizeof(idle_ns) / sizeof(idle_ns[0]))
+#define IDLE_ROUNDS 32 /* sleeps at each step */
+
+static struct rte_ring *ring_new(const char *what, unsigned from, unsigned to, unsigned elem_bytes,
+				 unsigned n)
+{
+	char name[RTE_RING_NAMESIZE];
+
+	snprintf(name, sizeof(name), "%s-%u-%u", what, from, to);
+	return rte_ring_create_elem(name, elem_bytes, n, SOCKET_ID_ANY,
+				    RING_F_SP_ENQ | RING_F_SC_DEQ);
+}
+
+int worker_new(struct worker **out, struct state *st, uint16_t index, struct err *err)
+{
+	struct worker *w = rte_zmalloc("worker", sizeof(*w), RTE_CACHE_LINE_SIZE);
+	int ret = -ENOMEM;
+
+	if (w == NULL)
+		return err_set(err, ret, "no memory for a worker");
+	w->st = st;
+	w->index = index;
+	ret = flow_table_new(&w->flows, st->cfg.flows_max, st->seed, SOCKET_ID_ANY);
+	if (ret < 0) {
+		err_set(err, ret, "no memory for %u flows", st->cfg.flows_max);
+		goto fail;
+	}
+	ret = err_set(err, -ENOMEM, "no memory for a worker's rings");
+	w->commands = ring_new("commands", index, index, sizeof(void *), RING_COMMANDS);
+	w->log = ring_new("flowlog", index, index, sizeof(struct msg_flow_log), RING_LOG);
+	if (w->commands == NULL || w->log == NULL)
+		goto fail;
+	for (unsigned i = 0; st->n_workers > 1 && i < st->n_workers; i++) {
+		w->from[i] = ring_new("packets", i, index, sizeof(void *), RING_PACKETS);
+		if (w->from[i] == NULL)
+			goto fail;
+	}
+	*out = w;
+	return 0;
+fail:
+	worker_free(w);
+	return ret;
+}
+
+static void ring_drain(struct rte_ring *r)
+{
+	void *m;
+
+	while (r != NULL && rte_ring_dequeue(r, &m) == 0)
+		rte_pktmbuf_free(m);
+	rte_ring_free(r);
+}
+
+void worker_free(struct worker *w)
+{
+	if (w == NULL)
+		return;
+	for (unsigned i = 0; i < WORKERS_MAX; i++)
+		ring_drain(w->from[i]);
+	rte_ring_free(w->commands);
+	rte_ring_free(w->log);
+	flow_table_free(w->flows);
+	rte_free(w);
+}
+
+void worker_pin(struct worker *w, uint64_t now_us)
+{
+	w->now_us = now_us;
+	w->now_ms = now_us / 1000;
+	w->trust = atomic_load_explicit(&w->st->trust, memory_order_acquire);
+	w->policy = atomic_load_explicit(&w->st->policy, memory_order_acquire);
+	w->fib = atomic_load_explicit(&w->st->fib, memory_order_acquire);
+	w->pickup = w->now_ms < atomic_load_explicit(&w->st->pickup_until_ms, memory_order_relaxed);
+}
+
+/* What the kernel sends has been judged there. */
+static unsigned from_kernel(struct worker *w, uint16_t port)
+{
+	struct port *p = &w->st->ports[port];
+	struct rte_mbuf *pkt[BURST_MAX];
+	uint16_t n = rte_eth_rx_burst(p->tap_eth, 0, pkt, BURST_MAX);
+	uint64_t bytes[BURST_MAX];
+	uint16_t sent;
+
+	if (n == 0)
+		return 0;
+	for (uint16_t i = 0; i < n; i++)
+		bytes[i] = rte_pktmbuf_pkt_len(pkt[i]);
+	sent = rte_eth_tx_burst(p->eth, 0, pkt, n);
+	for (uint16_t i = 0; i < sent; i++)
+		w->stats.port[port].tx_bytes += bytes[i];
+	w->stats.port[port].tx_packets += sent;
+	w->stats.port[port].from_kernel += sent;
+	w->stats.drops[DROP_TX_FULL] += n - sent;
+	if (sent < n)
+		rte_pktmbuf_free_bulk(pkt + sent, n - sent);
+	return n;
+}
+
+static unsigned from_port(struct worker *w, uint16_t port)
+{
+	struct burst in;
+
+	in.n = rte_eth_rx_burst(w->st->ports[port].eth, 0, in.pkt, BURST_MAX);
+	if (in.n == 0)
+		return 0;
+	w->stats.port[port].rx_packets += in.n;
+	for (uint16_t i = 0; i < in.n; i++)
+		w->stats.port[port].rx_bytes += rte_pktmbuf_pkt_len(in.pkt[i]);
+	path_run(w, &in, port);
+	emit_burst(w, &in);
+	return in.n;
+}
+
+/* Packets of other workers: to judge here, or judged there and to be sent by us. */
+static unsigned from_worker(struct worker *w, uint16_t other)
+{
+	void *pkt[BURST_MAX];
+	struct burst judge = {0};
+	unsigned n = rte_ring_sc_dequeue_burst(w->from[other], pkt, BURST_MAX, NULL);
+
+	for (unsigned i = 0; i < n; i++) {
+		struct pkt *p = pkt_of(pkt[i]);
+
+		if (p->edge == EDGE_AWAY) {
+			p->edge = EDGE_DROP;
+			burst_push(&judge, pkt[i]);
+		} else {
+			emit_put(w, pkt[i]);
+		}
+	}
+	if (judge.n > 0) {
+		path_run_parsed(w, &judge);
+		emit_burst(w, &judge);
+	}
+	return n;
+}
+
+static unsigned commands_step(struct worker *w)
+{
+	void *next;
+
+	if (w->command == NULL) {
+		if (rte_ring_sc_dequeue(w->commands, &next) != 0)
+			return 0;
+		w->command = next;
+		w->command_at = 0;
+	}
+	if (worker_command_step(w, w->command)) {
+		struct command *c = w->command;
+
+		w->command = NULL;
+		sem_post(&c->done); /* c is the asker's again */
+	}
+	return 1;
+}
+
+static unsigned worker_round(struct worker *w)
+{
+	unsigned work = 0;
+
+	worker_pin(w, clock_boot_us());
+	for (uint16_t i = 0; i < w->st->n_ports; i++) {
+		if (w->st->ports[i].owner != w->index || w->st->ports[i].eth == PORT_ETH_NONE)
+			continue;
+		work += from_port(w, i);
+		work += from_kernel(w, i);
+	}
+	if (w->st->n_workers > 1) {
+		for (uint16_t i = 0; i < w->st->n_workers; i++)
+			work += i != w->index ? from_worker(w, i) : 0;
+	}
+	work += commands_step(w);
+	emit_flush(w);
+	worker_age(w);
+	w->stats.flows = flow_count(w->flows);
+	return work;
+}
+
+static void back_off(unsigned idle)
+{
+	unsigned step = (idle - IDLE_SPINS) / IDLE_ROUNDS;
+	struct timespec t = {.tv_nsec = idle_ns[step < IDLE_STEPS ? step : IDLE_STEPS - 1]};
+
+	nanosleep(&t, NULL);
+}
+
+/* A worker reads bytes from outside and needs no privilege for it: ports are open already. */
+static void drop_privileges(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	syscall(SYS_capset, &head, none);
+}
+
+int worker_run(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t before = rte_rdtsc(), now;
+	unsigned idle = 0;
+	sigset_t all;
+
+	sigfillset(&all); /* signals, the TAP PMD's SIGIO too, are the control thread's */
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+	drop_privileges();
+	rte_rcu_qsbr_thread_register(w->st->qsbr, w->index);
+	rte_rcu_qsbr_thread_online(w->st->qsbr, w->index);
+	while (!atomic_load_explicit(&w->st->stop, memory_order_relaxed)) {
+		bool busy = worker_round(w) > 0;
+
+		rte_rcu_qsbr_quiescent(w->st->qsbr, w->index);
+		now = rte_rdtsc();
+		w->stats.total_cycles += now - before;
+		if (busy) {
+			w->stats.busy_cycles += now - before;
+			idle = 0;
+		} else if (!w->st->cfg.poll_always && ++idle >= IDLE_SPINS) {
+			back_off(idle);
+		}
+		before = now;
+	}
+	rte_rcu_qsbr_thread_offline(w->st->qsbr, w->index);
+	rte_rcu_qsbr_thread_unregister(w->st->qsbr, w->index);
+	return 0;
+}
+
+void worker_ask(struct worker *w, struct command *c)
+{
+	sem_init(&c->done, 0, 0);
+	/* One asker, one command at a time: there is always room. */
+	rte_ring_sp_enqueue(w->commands, c);
+	while (sem_wait(&c->done) < 0 && errno == EINTR)
+		;
+	sem_destroy(&c->done);
+}

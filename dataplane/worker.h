@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* worker: one lcore that runs packets to completion. It owns its flow table, counters and transmit buffers; ports have
+ * one owner each, which receives and sends for all. With more than one worker, a packet goes after parsing to the
+ * worker that its flow's hash names, over a ring a pair of workers; with one there is no such step. */
+#pragma once
+
+#include <rte_ring.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/base/err.h"
+#include "config/base/msg.h"
+#include "dataplane/flow.h"
+#include "dataplane/pkt.h"
+#include "dataplane/state.h"
+
+#define TX_BUFFER (2 * BURST_MAX)
+#define LOG_REFUSALS_PER_S 32
+
+/* The worker writes, the control thread reads: relaxed 64-bit loads and stores, each counter by itself. */
+struct worker_stats {
+	uint64_t drops[DROP_REASON_COUNT];
+	uint64_t forwarded, diverted, admissions, refusals;
+	uint64_t flows; /* now */
+	uint64_t busy_cycles, total_cycles;
+	struct {
+		uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, to_kernel, from_kernel;
+	} port[MSG_PORTS_MAX];
+};
+
+enum command_kind { COMMAND_SWEEP, COMMAND_LIST, COMMAND_ORIGIN, COMMAND_FORGET };
+
+/* A question of the control thread to one worker. Lives with the control thread until `done` is posted. */
+struct command {
+	enum command_kind kind;
+	uint32_t slot; /* SWEEP, LIST: only flows of this slot; 0: all */
+	struct flow_key id; /* ORIGIN: canonical */
+	uint32_t cursor; /* LIST: first index to look at; reply: where to go on, 0 = end */
+	uint32_t room; /* LIST: entries in `list` */
+	struct msg_flow_info *list; /* LIST: reply */
+	uint32_t count; /* reply. SWEEP: closed; LIST: entries; ORIGIN: 1 = found */
+	uint64_t last_forward_us; /* SWEEP: reply */
+	struct msg_flow_origin origin; /* ORIGIN: reply, without header and key */
+	sem_t done;
+};
+
+struct worker {
+	struct state *st;
+	struct flow_table *flows;
+	uint16_t index;
+
+	/* pinned for one burst: loaded once, so that a burst sees one state */
+	const struct trust_table *trust;
+	const struct policy_form *policy;
+	const struct fib *fib;
+	uint64_t now_us, now_ms; /* boot clock */
+	bool pickup;
+
+	struct rte_ring *from[WORKERS_MAX]; /* mbufs of other workers; NULL with one worker */
+	struct rte_ring *commands; /* struct command *, from the control thread */
+	struct rte_ring *log; /* struct msg_flow_log, to the control thread */
+	struct command *command; /* under way */
+	uint32_t command_at; /* its cursor */
+	uint32_t age_at; /* ageing's cursor */
+	uint64_t aged_ms;
+	uint64_t log_second;
+	uint32_t log_refusals; /* sent in this second */
+
+	struct {
+		uint16_t n;
+		struct rte_mbuf *pkt[TX_BUFFER];
+	} tx[MSG_PORTS_MAX], kernel[MSG_PORTS_MAX], away[WORKERS_MAX];
+
+	struct worker_stats stats;
+};
+
+int worker_new(struct worker **out, struct state *st, uint16_t index, struct err *err);
+void worker_free(struct worker *w); /* NULL is a no-op */
+
+/** The lcore's main function; arg is the worker. Returns 0 when state.stop is set. */
+int worker_run(void *arg);
+
+/** Hand a command over and wait for `done`. Control thread, while workers run. */
+void worker_ask(struct worker *w, struct command *c);
+
+/** Do a step of a command: at most a few thousand flows. Worker, or a test in its place. @return true: finished */
+bool worker_command_step(struct worker *w, struct command *c);
+
+/** Load the published pointers and the time for one burst. */
+void worker_pin(struct worker *w, uint64_t now_us);
+
+/** Forget flows that were idle for too long; a bounded step. Between bursts. */
+void worker_age(struct worker *w);
