@@ -94,9 +94,10 @@ int neigh_proxy_del(struct ports *p, const struct ip_addr *ip, uint16_t port, ui
 
 /**
  * Pin a bound device in the kernel's neighbour table (permanent entry): nobody else's ARP or ND can take its traffic.
- * The mirror reports the entry like any other. @return 0, -EINVAL or -errno
+ * The mirror reports the entry like any other. Pins and proxies are remembered: a port without its interface is no
+ * error, and ports_configure() puts them (again) when it comes. @return 0, -EINVAL or -errno
  */
 int neigh_pin_add(struct ports *p, const struct ip_addr *ip, const struct mac_addr *mac,
 		  uint16_t port, uint16_t vlan);
-int neigh_pin_del(struct ports *p, const struct ip_addr *ip, uint16_t port,
-		  uint16_t vlan); /* gone already: 0 */
+/** @return 0, also if it is gone already; or -errno */
+int neigh_pin_del(struct ports *p, const struct ip_addr *ip, uint16_t port, uint16_t vlan);
