@@ -29,6 +29,9 @@ endif
 VERSION := 0.1.0
 CPPFLAGS := -I. -isystem $(D)/wolfssl/include -D_GNU_SOURCE -DSALLYPORT_VERSION='"$(VERSION)"'
 LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--as-needed
+ifneq ($(SAN),)
+CPPFLAGS += -DSALLYPORT_SANITIZED
+endif
 pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
 
 # Includes of DPDK and wolfSSL are system includes: warnings in dependencies do not count.
@@ -62,7 +65,7 @@ $(B)/sallyport-dataplane: $(call main,dataplane) $(DATAPLANE) $(BASE)
 $(B)/sallyport-tls-proxy: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
 $(B)/sallyport-tls-proxy: $(call main,tls-proxy) $(TLS) $(CONFIG) $(BASE)
 
-$(B)/sallyport-agent: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd)
+$(B)/sallyport-agent: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap)
 $(B)/sallyport-agent: $(call main,controlplane/agent) $(AGENT) $(DECISION) $(CONFIG) $(BASE)
 
 $(B)/sallyport-controller: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig sqlite3 libcbor jansson)
@@ -107,7 +110,7 @@ $(B)/unit/dataplane/%: LIBS = $(call pkg,--libs,libdpdk libconfig)
 $(B)/unit/tls-proxy/%: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/unit/tls-proxy/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
 $(B)/unit/controlplane/%: PARTS = $(AGENT) $(CONTROLLER) $(DECISION) $(CONFIG) $(BASE)
-$(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd)
+$(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap)
 .SECONDEXPANSION:
 $(UNITS:%=$(B)/unit/%): $(B)/unit/%: $(B)/o/test/unit/%.o $$(PARTS)
 	@mkdir -p $(@D)
@@ -148,7 +151,7 @@ $(B)/fuzz/dataplane%: LIBS = $(call pkg,--libs,libdpdk libconfig)
 $(B)/fuzz/tls%: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/fuzz/tls%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
 $(B)/fuzz/controlplane%: PARTS = $(AGENT) $(CONTROLLER) $(DECISION) $(CONFIG) $(BASE)
-$(B)/fuzz/controlplane%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd)
+$(B)/fuzz/controlplane%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap)
 $(FUZZ:%=$(B)/fuzz/%): $(B)/fuzz/%: $(B)/o/test/fuzz/%.o $$(PARTS)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  link  $@")

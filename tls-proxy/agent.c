@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* agent: the worker's end of config/base/msg.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "config/base/clock.h"
+#include "tls-proxy/worker.h"
+
+#define RETRY_FIRST_MS 50
+#define RETRY_MOST_MS 1000
+
+static void agent_lost(struct worker *w, const char *why)
+{
+	struct conn *c;
+
+	if (w->agent_up)
+		log_warn("agent lost: %s; sessions go on under their expiries, nobody new gets in",
+			 why);
+	source_close(w, &w->agent);
+	w->agent_up = false;
+	w->agent_retry_ms = clock_boot_ms() + RETRY_FIRST_MS;
+	LIST_FOREACH(c, &w->conns, next) {
+		if (c->state == CONN_ADMIT)
+			conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "the agent is not there");
+	}
+}
+
+static int agent_send(struct worker *w, const void *m)
+{
+	int ret;
+
+	if (!w->agent_up)
+		return -ENOTCONN;
+	ret = msg_send(w->agent.fd, m, -1);
+	/* A full queue means an agent that does not read: begin anew, with everything announced again. */
+	if (ret < 0)
+		agent_lost(w, strerror(-ret));
+	return ret;
+}
+
+static int welcome(struct worker *w, const struct msg_welcome *m)
+{
+	struct trust_table t = {0};
+	struct err err = {""};
+	bool other;
+	struct conn *c;
+
+	if (m->version != MSG_VERSION || memchr(m->trust_path, '\0', sizeof(m->trust_path)) == NULL)
+		return -EPROTO;
+	if (trust_map(&t, m->trust_path, &err) < 0) {
+		log_error("trust table: %s", err.msg);
+		return -EPROTO;
+	}
+	other = w->trust.hdr == NULL || w->trust.hdr->instance != t.hdr->instance;
+	trust_unmap(&w->trust);
+	w->trust = t;
+	w->journal_seen = atomic_load(&t.hdr->journal_head);
+	w->agent_up = true;
+	w->agent_wait_ms = RETRY_FIRST_MS;
+	log_info("agent joined");
+	LIST_FOREACH(c, &w->conns, next) {
+		if (!c->admitted)
+			continue;
+		if (other)
+			c->generation =
+				0; /* of a table that is gone: current only once admitted again */
+		if (agent_admit(c, true) < 0)
+			break;
+	}
+	return 0;
+}
+
+static int recheck(struct worker *w, const struct msg_recheck *m)
+{
+	struct msg_recheck out = *m;
+
+	out.closed = conns_recheck(w, m->slot, clock_boot_ms());
+	out.h.type = MSG_RECHECKED;
+	return agent_send(w, &out);
+}
+
+static int agent_message(struct worker *w, const union msg_any *m)
+{
+	const struct msg_admitted *a;
+	struct conn *c;
+
+	if (!w->agent_up)
+		return m->h.type == MSG_WELCOME ? welcome(w, (const struct msg_welcome *)m)
+						: -EPROTO;
+	switch (m->h.type) {
+	case MSG_ADMITTED:
+		a = (const struct msg_admitted *)m;
+		if (memchr(a->reason, '\0', sizeof(a->reason)) == NULL ||
+		    memchr(a->segment_name, '\0', sizeof(a->segment_name)) == NULL ||
+		    a->slot >= w->trust.slots)
+			return -EPROTO;
+		c = conn_by_id(w, a->session);
+		if (c != NULL)
+			conn_admitted(c, a);
+		return 0;
+	case MSG_RECHECK:
+		return recheck(w, (const struct msg_recheck *)m);
+	default:
+		return -EPROTO;
+	}
+}
+
+static void agent_ready(void *arg, uint32_t events)
+{
+	struct worker *w = arg;
+	union msg_any m;
+
+	(void)events;
+	for (int i = 0; i < 256 && w->agent.fd >= 0; i++) {
+		ssize_t n = msg_recv(w->agent.fd, &m, NULL);
+
+		if (n == -EAGAIN)
+			return;
+		if (n > 0 && agent_message(w, &m) >= 0)
+			continue;
+		agent_lost(w, n == 0 ? "closed" : n < 0 ? strerror(-n) : "protocol error");
+		return;
+	}
+}
+
+void agent_tick(struct worker *w, uint64_t now_ms)
+{
+	struct msg_hello m = {.version = MSG_VERSION,
+			      .role = MSG_ROLE_TLS,
+			      .pid = getpid(),
+			      .worker = w->index,
+			      .instance = w->instance};
+	char path[MSG_PATH_BYTES];
+	int fd;
+
+	if (w->agent.fd >= 0 || now_ms < w->agent_retry_ms)
+		return;
+	if (w->agent_wait_ms < RETRY_MOST_MS)
+		w->agent_wait_ms = w->agent_wait_ms == 0 ? RETRY_FIRST_MS : w->agent_wait_ms * 2;
+	w->agent_retry_ms = now_ms + w->agent_wait_ms;
+	fd = msg_connect(gw_run_path(w->cfg, "agent.sock", path));
+	if (fd < 0) {
+		log_debug("agent: %s: %s", path, strerror(-fd));
+		return;
+	}
+	w->agent = (struct source){.fd = fd, .ready = agent_ready, .arg = w};
+	MSG_INIT(&m, MSG_HELLO, 0);
+	if (source_add(w, &w->agent, EPOLLIN) < 0 || msg_send(fd, &m, -1) < 0)
+		agent_lost(w, "cannot greet");
+}
+
+int agent_admit(struct conn *c, bool again)
+{
+	const struct identity *id = session_identity(c->tls);
+	struct msg_admit m = {.session = c->id,
+			      .not_before_s = id->not_before_s,
+			      .not_after_s = id->not_after_s,
+			      .crl_next_update_s = c->l->ctx.crl_next_update_s,
+			      .serial_bytes = id->serial_bytes,
+			      .identity_kind = id->kind,
+			      .readmit = again,
+			      .listener = c->l->index};
+
+	MSG_INIT(&m, MSG_ADMIT, 0);
+	m.flow = (struct flow_key){.src = c->peer,
+				   .dst = c->l->cfg->addr,
+				   .sport = c->peer_port,
+				   .dport = c->l->cfg->port,
+				   .proto = POLICY_PROTO_TCP};
+	memcpy(m.cert_sha256, id->cert_sha256, sizeof(m.cert_sha256));
+	memcpy(m.issuer_sha256, id->issuer_sha256, sizeof(m.issuer_sha256));
+	memcpy(m.serial, id->serial, sizeof(m.serial));
+	memcpy(m.identity, id->name, sizeof(m.identity));
+	return agent_send(c->w, &m);
+}
+
+void agent_closed(struct conn *c)
+{
+	struct msg_session_closed m = {.session = c->id,
+				       .slot = c->slot,
+				       .bytes_up = c->bytes_up,
+				       .bytes_down = c->bytes_down};
+
+	MSG_INIT(&m, MSG_SESSION_CLOSED, 0);
+	snprintf(m.reason, sizeof(m.reason), "%.63s", c->reason);
+	agent_send(c->w, &m);
+}
+
+void agent_refused(struct conn *c, const char *reason)
+{
+	const struct identity *id = session_identity(c->tls);
+	struct msg_handshake_refused m = {
+		.peer = c->peer, .peer_port = c->peer_port, .listener = c->l->index};
+
+	MSG_INIT(&m, MSG_HANDSHAKE_REFUSED, 0);
+	snprintf(m.reason, sizeof(m.reason), "%.127s", reason);
+	if (id != NULL)
+		memcpy(m.identity, id->name, sizeof(m.identity));
+	agent_send(c->w, &m);
+}

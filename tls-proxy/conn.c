@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* conn: a device's session from accept to close.
+ *   HANDSHAKE > ADMIT > CONNECT > RELAY > CLOSING        ADMIT > HELD > CLOSING
+ * Before plaintext moves, in either direction, the device's trust record is asked (one cache line). */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "config/base/clock.h"
+#include "tls-proxy/proxyv2.h"
+#include "tls-proxy/sockaddr.h"
+#include "tls-proxy/worker.h"
+
+#define ADMIT_MS 5000
+#define LINGER_MS 2000 /* an alert that nobody takes */
+
+static void conn_work(struct conn *c);
+
+/* What the device is told of a refusal or an end: the reason stays in our log. */
+static void conn_log(const struct conn *c, const char *what, const char *reason)
+{
+	const struct identity *id = session_identity(c->tls);
+	char peer[ADDR_TEXT_BYTES];
+
+	log_info("%s listener=%s peer=%s port=%u device=%s why=\"%s\"", what, c->l->cfg->name,
+		 ip_addr_text(&c->peer, peer), c->peer_port, id != NULL ? id->name : "-", reason);
+}
+
+static void conn_free(struct conn *c)
+{
+	source_close(c->w, &c->dev);
+	source_close(c->w, &c->up);
+	session_free(c->tls);
+	explicit_bzero(c, sizeof(*c));
+	free(c);
+}
+
+/* Off the books at once; the memory goes at the end of the turn, for events that name it may still be under way. */
+static void conn_end(struct conn *c)
+{
+	if (c->dev.fd < 0)
+		return;
+	if (c->admitted)
+		agent_closed(c);
+	c->admitted = false;
+	source_close(c->w, &c->dev);
+	source_close(c->w, &c->up);
+	LIST_REMOVE(c, next);
+	LIST_INSERT_HEAD(&c->w->dead, c, next);
+	c->l->sessions--;
+}
+
+void conns_reap(struct worker *w)
+{
+	struct conn *c;
+
+	while ((c = LIST_FIRST(&w->dead)) != NULL) {
+		LIST_REMOVE(c, next);
+		conn_free(c);
+	}
+}
+
+static void conn_ready(void *arg, uint32_t events)
+{
+	struct conn *c = arg;
+
+	if (c->dev.fd < 0)
+		return;
+	if (c->state == CONN_CLOSING && (events & (EPOLLHUP | EPOLLERR))) {
+		conn_end(c);
+		return;
+	}
+	conn_work(c);
+}
+
+void conn_start(struct listener *l, int fd, const struct ip_addr *peer, uint16_t peer_port)
+{
+	struct conn *c;
+	int on = 1;
+
+	if (l->handshakes >= l->cfg->handshakes_max || l->sessions >= l->cfg->sessions_max) {
+		log_debug("connection refused listener=%s: too many", l->cfg->name);
+		close(fd);
+		return;
+	}
+	c = calloc(1, sizeof(*c));
+	if (c == NULL || session_new(&c->tls, &l->ctx) < 0) {
+		free(c);
+		close(fd);
+		return;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	c->l = l;
+	c->w = l->w;
+	c->id = ++l->w->next_id;
+	c->peer = *peer;
+	c->peer_port = peer_port;
+	c->dev = (struct source){.fd = fd, .ready = conn_ready, .arg = c};
+	c->up = (struct source){.fd = -1, .ready = conn_ready, .arg = c};
+	c->active_ms = clock_boot_ms();
+	c->deadline_ms = c->active_ms + l->cfg->handshake_timeout_s * 1000ull;
+	l->handshakes++;
+	l->sessions++;
+	LIST_INSERT_HEAD(&l->w->conns, c, next);
+	if (source_add(l->w, &c->dev, EPOLLIN) < 0) {
+		l->handshakes--;
+		conn_end(c);
+	}
+}
+
+bool conn_current(const struct conn *c, uint64_t now_ms)
+{
+	return c->slot != 0 && now_ms < c->expires_ms &&
+	       trust_current(&c->w->trust.rec[c->slot], c->generation, now_ms);
+}
+
+void conn_close(struct conn *c, enum session_alert alert, const char *reason)
+{
+	if (c->state == CONN_CLOSING)
+		return;
+	snprintf(c->reason, sizeof(c->reason), "%.63s", reason);
+	if (c->state == CONN_HANDSHAKE)
+		c->l->handshakes--;
+	if (alert == 0)
+		session_close_notify(c->tls);
+	else
+		session_abort(c->tls, alert);
+	/* The upstream goes at once: what it still wanted to say is not for this device any more. */
+	source_close(c->w, &c->up);
+	c->state = CONN_CLOSING;
+	c->deadline_ms = clock_boot_ms() + LINGER_MS;
+	conn_work(c);
+}
+
+/* The table no longer vouches for the session: say which way. */
+static void conn_revoked(struct conn *c)
+{
+	struct trust_view v;
+
+	if (trust_read(&c->w->trust, c->slot, &v) && v.standing == STANDING_REVOKED)
+		conn_close(c, SESSION_ALERT_CERTIFICATE_REVOKED, "revoked");
+	else if (clock_boot_ms() >= c->expires_ms)
+		conn_close(c, SESSION_ALERT_CERTIFICATE_EXPIRED, "standing expired");
+	else
+		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "standing changed");
+}
+
+static void conn_refused(struct conn *c, enum session_alert alert, const char *reason)
+{
+	conn_log(c, "handshake refused", reason);
+	agent_refused(c, reason);
+	conn_close(c, alert, reason);
+}
+
+static void handshake_work(struct conn *c)
+{
+	char reason[128];
+
+	switch (session_step(c->tls)) {
+	case SESSION_HANDSHAKE:
+		return;
+	case SESSION_OPEN:
+		c->l->handshakes--;
+		c->state = CONN_ADMIT;
+		c->deadline_ms = clock_boot_ms() + ADMIT_MS;
+		if (agent_admit(c, false) < 0)
+			conn_refused(c, SESSION_ALERT_INTERNAL_ERROR, "the agent is not there");
+		return;
+	case SESSION_FAILED:
+		snprintf(reason, sizeof(reason), "%s", session_reason(c->tls));
+		conn_refused(c, SESSION_ALERT_ACCESS_DENIED, reason);
+		return;
+	}
+}
+
+static int upstream_connect(struct conn *c)
+{
+	struct sockaddr_storage ss;
+	socklen_t n = sockaddr_write(&ss, &c->l->cfg->upstream_addr, c->l->cfg->upstream_port);
+	int on = 1, fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	c->up.fd = fd;
+	if (connect(fd, (struct sockaddr *)&ss, n) < 0 && errno != EINPROGRESS)
+		return -errno;
+	return source_add(c->w, &c->up, EPOLLOUT);
+}
+
+static int proxy_header(struct conn *c)
+{
+	const struct proxyv2 p = {.src = c->peer,
+				  .dst = c->l->cfg->addr,
+				  .sport = c->peer_port,
+				  .dport = c->l->cfg->port,
+				  .id = session_identity(c->tls),
+				  .tls_version = session_version(c->tls),
+				  .cipher = session_cipher(c->tls),
+				  .segment = c->segment,
+				  .standing = standing_name(c->standing)};
+	int n;
+
+	if (!c->l->cfg->proxy_protocol)
+		return 0;
+	n = proxyv2_encode(c->to_up, sizeof(c->to_up), &p);
+	if (n > 0)
+		c->up_n = n;
+	return n;
+}
+
+void conn_admitted(struct conn *c, const struct msg_admitted *m)
+{
+	bool first = c->state == CONN_ADMIT;
+
+	if (!first && !c->admitted)
+		return;
+	if (m->slot == 0) {
+		c->admitted = false; /* the agent does not count it */
+		if (first)
+			conn_refused(c, SESSION_ALERT_ACCESS_DENIED, m->reason);
+		else
+			conn_close(c, SESSION_ALERT_ACCESS_DENIED, m->reason);
+		return;
+	}
+	c->slot = m->slot;
+	c->generation = m->generation;
+	c->expires_ms = m->expires_ms;
+	c->standing = m->standing;
+	memcpy(c->segment, m->segment_name, sizeof(c->segment));
+	c->admitted = true;
+	if (!first) {
+		/* Announced again after the agent was away: it goes on only as what it was. */
+		if ((c->state == CONN_HELD) != (m->relay == 0))
+			conn_close(c, SESSION_ALERT_ACCESS_DENIED, "standing changed");
+		return;
+	}
+	c->active_ms = clock_boot_ms();
+	log_info("session begins listener=%s device=%s segment=%s standing=%s tls=%s cipher=%s "
+		 "group=%s",
+		 c->l->cfg->name, session_identity(c->tls)->name, c->segment,
+		 standing_name(c->standing), session_version(c->tls), session_cipher(c->tls),
+		 session_group(c->tls));
+	if (!m->relay) {
+		c->state = CONN_HELD;
+		conn_work(c);
+		return;
+	}
+	c->state = CONN_CONNECT;
+	c->deadline_ms = c->active_ms + c->l->cfg->connect_timeout_s * 1000ull;
+	if (proxy_header(c) < 0 || upstream_connect(c) < 0)
+		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
+	else
+		conn_work(c);
+}
+
+/* Bytes from the device's socket into the session, as far as it has room. @return false: the socket is done */
+static bool device_receive(struct conn *c)
+{
+	uint8_t buf[16384];
+	size_t room = session_room(c->tls);
+	ssize_t n;
+
+	if (room == 0)
+		return true;
+	n = recv(c->dev.fd, buf, room < sizeof(buf) ? room : sizeof(buf), 0);
+	if (n > 0) {
+		session_feed(c->tls, buf, n);
+		return true;
+	}
+	return n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+/* @return false: the device's socket takes nothing any more */
+static bool device_send(struct conn *c)
+{
+	const uint8_t *data;
+	size_t n;
+
+	while ((data = session_output(c->tls, &n)), n > 0) {
+		ssize_t sent = send(c->dev.fd, data, n, MSG_NOSIGNAL);
+
+		if (sent < 0)
+			return errno == EAGAIN || errno == EINTR;
+		session_sent(c->tls, sent);
+	}
+	return true;
+}
+
+/* Device > upstream. @return false: it ends */
+static bool relay_up(struct conn *c)
+{
+	while (!c->dev_eof && c->up_n == 0) {
+		ssize_t n = session_read(c->tls, c->to_up, RELAY_BYTES);
+
+		if (n == -EAGAIN)
+			break;
+		if (n < 0)
+			return false;
+		if (n == 0)
+			c->dev_eof = true;
+		c->up_at = 0;
+		c->up_n = n;
+		c->bytes_up += n;
+		c->active_ms = clock_boot_ms();
+		if (n > 0)
+			break;
+	}
+	while (c->up_at < c->up_n) {
+		ssize_t n = send(c->up.fd, c->to_up + c->up_at, c->up_n - c->up_at, MSG_NOSIGNAL);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return true;
+		if (n < 0)
+			return false;
+		c->up_at += n;
+	}
+	c->up_at = c->up_n = 0;
+	if (c->dev_eof && !c->up_shut) {
+		c->up_shut = true;
+		shutdown(c->up.fd, SHUT_WR);
+	}
+	return true;
+}
+
+/* Upstream > device. @return false: it ends */
+static bool relay_down(struct conn *c)
+{
+	if (!c->up_eof && c->dev_n == 0) {
+		ssize_t n = recv(c->up.fd, c->to_dev, sizeof(c->to_dev), 0);
+
+		if (n == 0)
+			c->up_eof = true;
+		else if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return false;
+		if (n > 0) {
+			c->dev_at = 0;
+			c->dev_n = n;
+			c->bytes_down += n;
+			c->active_ms = clock_boot_ms();
+		}
+	}
+	while (c->dev_at < c->dev_n) {
+		ssize_t n = session_write(c->tls, c->to_dev + c->dev_at, c->dev_n - c->dev_at);
+
+		if (n == -EAGAIN)
+			return true;
+		if (n < 0)
+			return false;
+		c->dev_at += n;
+	}
+	c->dev_at = c->dev_n = 0;
+	if (c->up_eof && !c->dev_shut) {
+		c->dev_shut = true;
+		session_close_notify(c->tls);
+	}
+	return true;
+}
+
+/* Wait for exactly what can be acted on: a full buffer on one side stops reading on the other. */
+static void relay_wait(struct conn *c)
+{
+	size_t out;
+	uint32_t dev = 0, up = 0;
+
+	session_output(c->tls, &out);
+	if (!c->dev_eof && c->up_n == 0)
+		dev |= EPOLLIN;
+	if (out > 0)
+		dev |= EPOLLOUT;
+	if (!c->up_eof && c->dev_n == 0 && out == 0)
+		up |= EPOLLIN;
+	if (c->up_n > 0)
+		up |= EPOLLOUT;
+	source_set(c->w, &c->dev, dev);
+	source_set(c->w, &c->up, up);
+}
+
+static void relay_work(struct conn *c)
+{
+	size_t out;
+	bool more;
+
+	do {
+		uint64_t up = c->bytes_up, down = c->bytes_down;
+
+		if (!conn_current(c, clock_boot_ms())) {
+			conn_revoked(c);
+			return;
+		}
+		if (!c->dev_eof && c->up_n == 0 && !device_receive(c)) {
+			/* TCP ended without close_notify: truncation, RFC 8446 section 6.1 */
+			conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
+			return;
+		}
+		if (!relay_up(c) || !relay_down(c)) {
+			conn_close(c, 0,
+				   session_reason(c->tls)[0] != '\0' ? session_reason(c->tls)
+								     : "upstream broke off");
+			return;
+		}
+		if (!device_send(c)) {
+			snprintf(c->reason, sizeof(c->reason), "device closed the connection");
+			conn_end(c);
+			return;
+		}
+		more = up != c->bytes_up || down != c->bytes_down;
+	} while (more);
+	session_output(c->tls, &out);
+	if (c->dev_eof && c->up_eof && c->up_n == 0 && c->dev_n == 0 && out == 0) {
+		snprintf(c->reason, sizeof(c->reason), "closed");
+		conn_end(c);
+		return;
+	}
+	relay_wait(c);
+}
+
+static void connect_work(struct conn *c)
+{
+	int error = 0;
+	socklen_t n = sizeof(error);
+	struct sockaddr_storage ss;
+	socklen_t ss_n = sizeof(ss);
+
+	source_set(c->w, &c->dev, 0); /* back-pressure until there is somewhere to go */
+	if (getsockopt(c->up.fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 || error != 0) {
+		conn_log(c, "upstream refused", strerror(error));
+		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
+		return;
+	}
+	if (getpeername(c->up.fd, (struct sockaddr *)&ss, &ss_n) < 0)
+		return; /* not yet connected */
+	c->state = CONN_RELAY;
+	relay_work(c);
+}
+
+/* No upstream for its segment. The session keeps the device bound; data has nowhere to go. */
+static void held_work(struct conn *c)
+{
+	uint8_t buf[256];
+	ssize_t n;
+
+	if (!conn_current(c, clock_boot_ms())) {
+		conn_revoked(c);
+		return;
+	}
+	if (!device_receive(c)) {
+		conn_close(c, 0, "device closed the connection");
+		return;
+	}
+	n = session_read(c->tls, buf, sizeof(buf));
+	if (n > 0)
+		conn_close(c, SESSION_ALERT_ACCESS_DENIED,
+			   "its segment may not reach the upstream");
+	else if (n == 0)
+		conn_close(c, 0, "closed");
+	else if (n == -EPROTO)
+		conn_close(c, 0, session_reason(c->tls));
+}
+
+static void closing_work(struct conn *c)
+{
+	size_t n;
+
+	if (!device_send(c)) {
+		conn_end(c);
+		return;
+	}
+	session_output(c->tls, &n);
+	if (n > 0) {
+		source_set(c->w, &c->dev, EPOLLOUT);
+		return;
+	}
+	/* Closing with unread bytes would reset the connection, and the alert would be lost: shut, and wait for the peer. */
+	if (!c->dev_shut || c->dev.events != EPOLLIN) {
+		c->dev_shut = true;
+		shutdown(c->dev.fd, SHUT_WR);
+		source_set(c->w, &c->dev, EPOLLIN);
+	}
+	for (int i = 0; i < 16; i++) {
+		uint8_t buf[4096];
+		ssize_t got = recv(c->dev.fd, buf, sizeof(buf), 0);
+
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (got <= 0) {
+			conn_end(c);
+			return;
+		}
+	}
+}
+
+static void conn_work(struct conn *c)
+{
+	size_t out;
+
+	switch (c->state) {
+	case CONN_HANDSHAKE:
+		if (!device_receive(c)) {
+			conn_refused(c, SESSION_ALERT_ACCESS_DENIED,
+				     "connection closed in the handshake");
+			return;
+		}
+		handshake_work(c);
+		break;
+	case CONN_ADMIT:
+		break;
+	case CONN_CONNECT:
+		connect_work(c);
+		return;
+	case CONN_RELAY:
+		relay_work(c);
+		return;
+	case CONN_HELD:
+		held_work(c);
+		break;
+	case CONN_CLOSING:
+		closing_work(c);
+		return;
+	}
+	if (c->state == CONN_CLOSING || c->dev.fd < 0)
+		return;
+	if (!device_send(c)) {
+		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
+		return;
+	}
+	session_output(c->tls, &out);
+	source_set(c->w, &c->dev,
+		   (c->state == CONN_ADMIT ? 0u : EPOLLIN) | (out > 0 ? EPOLLOUT : 0u));
+}
+
+static void tick_one(struct conn *c, uint64_t now_ms)
+{
+	switch (c->state) {
+	case CONN_HANDSHAKE:
+		if (now_ms >= c->deadline_ms)
+			conn_refused(c, SESSION_ALERT_ACCESS_DENIED, "handshake timed out");
+		break;
+	case CONN_ADMIT:
+		if (now_ms >= c->deadline_ms)
+			conn_refused(c, SESSION_ALERT_INTERNAL_ERROR, "the agent does not answer");
+		break;
+	case CONN_CONNECT:
+		if (now_ms >= c->deadline_ms)
+			conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream does not answer");
+		break;
+	case CONN_RELAY:
+	case CONN_HELD:
+		if (!conn_current(c, now_ms))
+			conn_revoked(c);
+		else if (now_ms - c->active_ms >= c->l->cfg->idle_timeout_s * 1000ull)
+			conn_close(c, 0, "idle");
+		break;
+	case CONN_CLOSING:
+		if (now_ms >= c->deadline_ms)
+			conn_end(c);
+		break;
+	}
+}
+
+void conns_tick(struct worker *w, uint64_t now_ms)
+{
+	struct conn *c, *next;
+
+	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
+		next = LIST_NEXT(c, next);
+		tick_one(c, now_ms);
+	}
+}
+
+uint32_t conns_recheck(struct worker *w, uint32_t slot, uint64_t now_ms)
+{
+	struct conn *c, *next;
+	uint32_t closed = 0;
+
+	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
+		next = LIST_NEXT(c, next);
+		if (c->slot == 0 || c->state == CONN_CLOSING || (slot != 0 && c->slot != slot) ||
+		    conn_current(c, now_ms))
+			continue;
+		conn_revoked(c);
+		closed++;
+	}
+	return closed;
+}
+
+struct conn *conn_by_id(struct worker *w, uint64_t id)
+{
+	struct conn *c;
+
+	LIST_FOREACH(c, &w->conns, next) {
+		if (c->id == id)
+			return c;
+	}
+	return NULL;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <errno.h>
+#include <getopt.h>
+#include <grp.h>
+#include <pwd.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/capability.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "config/base/clock.h"
+#include "tls-proxy/worker.h"
+
+static void usage(FILE *to)
+{
+	fputs("usage: sallyport-tls-proxy [-c FILE] [--worker N] [-n] [--log-level LEVEL]\n"
+	      "Ends the devices' mTLS and relays their plaintext. One process is one worker.\n\n"
+	      "  -c, --config FILE      gateway.cfg (default /etc/sallyport/gateway.cfg)\n"
+	      "      --worker N         number of this worker, from 0 (default 0)\n"
+	      "  -n, --check            check gateway.cfg, certificates, keys and lists, then exit "
+	      "(0: good, 1: not)\n"
+	      "      --log-level LEVEL  error, warn, info or debug, instead of the configured one\n"
+	      "      --version, --help\n\n"
+	      "Starts as root and drops every privilege. SIGHUP reads CAs and revocation lists "
+	      "again; SIGTERM ends.\n",
+	      to);
+}
+
+static void signal_ready(void *arg, uint32_t events)
+{
+	struct worker *w = arg;
+	struct signalfd_siginfo si;
+
+	(void)events;
+	while (read(w->signals.fd, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo == SIGHUP)
+			w->reload = true;
+		else
+			w->stop = true;
+	}
+}
+
+static int signals_open(struct worker *w)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	w->signals = (struct source){.fd = fd, .ready = signal_ready, .arg = w};
+	return source_add(w, &w->signals, EPOLLIN);
+}
+
+static int user_drop(const struct gw_config *cfg, struct err *err)
+{
+	const struct passwd *pw = getpwnam(cfg->user);
+	cap_t none;
+	int ret = 0;
+
+	if (geteuid() == 0) {
+		if (pw == NULL)
+			return err_set(err, -ENOENT, "gateway.user: no user \"%s\"", cfg->user);
+		if (setgroups(0, NULL) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
+		    setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0)
+			return err_set(err, -errno, "cannot become %s: %s", cfg->user,
+				       strerror(errno));
+	}
+	none = cap_init();
+	if (none == NULL || cap_set_proc(none) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		ret = err_set(err, -errno, "privileges cannot be dropped: %s", strerror(errno));
+	cap_free(none);
+	return ret;
+}
+
+/* What the loop, the allocator and the logger need. Everything else kills the process. */
+static int seccomp_set(struct err *err)
+{
+#ifdef SALLYPORT_SANITIZED
+	(void)err;
+	return 0; /* the sanitizer's runtime makes calls of its own */
+#else
+	static const int calls[] = {
+		SCMP_SYS(read),		SCMP_SYS(write),	   SCMP_SYS(readv),
+		SCMP_SYS(writev),	SCMP_SYS(recvfrom),	   SCMP_SYS(recvmsg),
+		SCMP_SYS(sendto),	SCMP_SYS(sendmsg),	   SCMP_SYS(accept4),
+		SCMP_SYS(socket),	SCMP_SYS(connect),	   SCMP_SYS(shutdown),
+		SCMP_SYS(getsockopt),	SCMP_SYS(setsockopt),	   SCMP_SYS(getpeername),
+		SCMP_SYS(close),	SCMP_SYS(epoll_wait),	   SCMP_SYS(epoll_pwait),
+		SCMP_SYS(epoll_ctl),	SCMP_SYS(clock_gettime),   SCMP_SYS(time),
+		SCMP_SYS(gettimeofday), SCMP_SYS(getrandom),	   SCMP_SYS(openat),
+		SCMP_SYS(open),		SCMP_SYS(fstat),	   SCMP_SYS(newfstatat),
+		SCMP_SYS(stat),		SCMP_SYS(lseek),	   SCMP_SYS(getdents64),
+		SCMP_SYS(mmap),		SCMP_SYS(munmap),	   SCMP_SYS(mremap),
+		SCMP_SYS(mprotect),	SCMP_SYS(madvise),	   SCMP_SYS(brk),
+		SCMP_SYS(futex),	SCMP_SYS(rt_sigprocmask),  SCMP_SYS(rt_sigaction),
+		SCMP_SYS(rt_sigreturn), SCMP_SYS(getpid),	   SCMP_SYS(exit_group),
+		SCMP_SYS(exit),		SCMP_SYS(restart_syscall), SCMP_SYS(fcntl),
+		SCMP_SYS(statx),
+	};
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int ret = ctx == NULL ? -ENOMEM : 0;
+
+	for (size_t i = 0; ret == 0 && i < sizeof(calls) / sizeof(calls[0]); i++) {
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i], 0);
+		if (ret == -EDOM || ret == -EFAULT)
+			ret = 0; /* this architecture does not have that call */
+	}
+	if (ret == 0)
+		ret = seccomp_load(ctx);
+	seccomp_release(ctx);
+	return ret < 0 ? err_set(err, ret, "seccomp: %s", strerror(-ret)) : 0;
+#endif
+}
+
+static int worker_start(struct worker *w, struct err *err)
+{
+	int ret;
+
+	LIST_INIT(&w->conns);
+	LIST_INIT(&w->dead);
+	w->agent.fd = w->signals.fd = -1;
+	if (getrandom(&w->instance, sizeof(w->instance), 0) != sizeof(w->instance))
+		return -EIO;
+	w->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (w->epoll < 0)
+		return -errno;
+	ret = signals_open(w);
+	for (uint32_t i = 0; ret == 0 && i < w->cfg->n_listeners; i++) {
+		ret = listener_open(w, &w->listeners[i], &w->cfg->listeners[i], i, err);
+		w->n_listeners = i + 1;
+	}
+	if (ret == 0)
+		ret = user_drop(w->cfg, err);
+	if (ret == 0)
+		ret = seccomp_set(err);
+	return ret;
+}
+
+static void worker_reload(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->n_listeners; i++) {
+		struct err err = {""};
+
+		if (tls_ctx_reload(&w->listeners[i].ctx, w->listeners[i].cfg, &err) < 0)
+			log_error("reload listener=%s, the old lists stay: %s",
+				  w->listeners[i].cfg->name, err.msg);
+		else
+			log_info("reloaded listener=%s", w->listeners[i].cfg->name);
+	}
+}
+
+/* The agent also asks (RECHECK); this catches what it could no longer say. */
+static void journal_follow(struct worker *w, uint64_t now_ms)
+{
+	uint64_t head;
+
+	if (w->trust.hdr == NULL)
+		return;
+	head = atomic_load_explicit(&w->trust.hdr->journal_head, memory_order_acquire);
+	if (head != w->journal_seen)
+		conns_recheck(w, 0, now_ms);
+	w->journal_seen = head;
+}
+
+static int worker_run(struct worker *w)
+{
+	struct epoll_event ev[128];
+	uint64_t tick_ms = 0;
+
+	while (!w->stop) {
+		uint64_t now = clock_boot_ms();
+		int n;
+
+		if (now >= tick_ms) {
+			tick_ms = now + WORKER_TICK_MS;
+			agent_tick(w, now);
+			journal_follow(w, now);
+			conns_tick(w, now);
+		}
+		if (!w->agent_up && w->agent_retry_ms < tick_ms)
+			tick_ms = w->agent_retry_ms;
+		n = epoll_wait(w->epoll, ev, 128, tick_ms > now ? (int)(tick_ms - now) : 0);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		for (int i = 0; i < n; i++) {
+			struct source *s = ev[i].data.ptr;
+
+			if (s->fd >= 0)
+				s->ready(s->arg, ev[i].events);
+		}
+		if (w->reload)
+			worker_reload(w);
+		w->reload = false;
+		conns_reap(w);
+	}
+	return 0;
+}
+
+static void worker_stop(struct worker *w)
+{
+	struct conn *c, *next;
+
+	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
+		next = LIST_NEXT(c, next);
+		conn_close(c, 0, "the worker ends");
+	}
+	conns_tick(w, UINT64_MAX); /* whatever did not go out by now is dropped */
+	conns_reap(w);
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		listener_close(&w->listeners[i]);
+	source_close(w, &w->agent);
+	source_close(w, &w->signals);
+	trust_unmap(&w->trust);
+	close(w->epoll);
+}
+
+static int check_only(const struct gw_config *cfg)
+{
+	int bad = 0;
+
+	for (uint32_t i = 0; i < cfg->n_listeners; i++) {
+		struct tls_ctx ctx = {0};
+		struct err err = {""};
+
+		if (tls_ctx_init(&ctx, &cfg->listeners[i], &err) < 0) {
+			fprintf(stderr, "listener %s: %s\n", cfg->listeners[i].name, err.msg);
+			bad = 1;
+		}
+		tls_ctx_fini(&ctx);
+	}
+	if (!bad)
+		printf("%s: good: %u listeners\n", cfg->file, cfg->n_listeners);
+	return bad;
+}
+
+struct options {
+	const char *config;
+	bool check, level_set;
+	enum log_level level;
+	uint32_t worker;
+};
+
+/* @return -1 to go on, else the exit code */
+static int options_read(struct options *o, int argc, char **argv)
+{
+	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+					      {"check", no_argument, NULL, 'n'},
+					      {"worker", required_argument, NULL, 'w'},
+					      {"log-level", required_argument, NULL, 'l'},
+					      {"version", no_argument, NULL, 'v'},
+					      {"help", no_argument, NULL, 'h'},
+					      {0}};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "c:nh", longs, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			o->config = optarg;
+			break;
+		case 'n':
+			o->check = true;
+			break;
+		case 'w':
+			o->worker = strtoul(optarg, NULL, 10);
+			break;
+		case 'l':
+			o->level_set = log_level_parse(optarg, &o->level);
+			if (!o->level_set) {
+				fprintf(stderr,
+					"--log-level: \"%s\" is none of error, warn, info, debug\n",
+					optarg);
+				return 2;
+			}
+			break;
+		case 'v':
+			puts("sallyport-tls-proxy " SALLYPORT_VERSION);
+			return EXIT_SUCCESS;
+		case 'h':
+			usage(stdout);
+			return EXIT_SUCCESS;
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "surplus argument: %s\n", argv[optind]);
+		return 2;
+	}
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.config = "/etc/sallyport/gateway.cfg"};
+	struct config_errors *errs = calloc(1, sizeof(*errs));
+	struct worker *w = calloc(1, sizeof(*w));
+	struct gw_config *cfg = NULL;
+	struct err err = {""};
+	char name[32];
+	int ret = options_read(&o, argc, argv);
+
+	if (ret >= 0 || errs == NULL || w == NULL)
+		return ret >= 0 ? ret : EXIT_FAILURE;
+	if (gw_config_load(&cfg, o.config, errs) < 0) {
+		for (uint32_t i = 0; i < errs->n; i++)
+			fprintf(stderr, "%s\n", errs->line[i]);
+		return EXIT_FAILURE;
+	}
+	if (tls_ctx_global_init() < 0)
+		return EXIT_FAILURE;
+	if (o.check)
+		return check_only(cfg);
+	snprintf(name, sizeof(name), "tls-proxy/%u", o.worker);
+	log_init(name, o.level_set ? o.level : cfg->log_level);
+	w->cfg = cfg;
+	w->index = o.worker;
+	ret = worker_start(w, &err);
+	if (ret == 0)
+		ret = worker_run(w);
+	else
+		log_error("cannot start: %s", err.msg[0] != '\0' ? err.msg : strerror(-ret));
+	worker_stop(w);
+	tls_ctx_global_fini();
+	gw_config_free(cfg);
+	free(errs);
+	free(w);
+	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

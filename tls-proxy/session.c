@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "tls-proxy/session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wolfssl/error-ssl.h>
+#include <wolfssl/wolfcrypt/error-crypt.h>
+
+/* The library has no public call for an alert of choice; this one is linked statically from the pinned version. */
+extern int SendAlert(WOLFSSL *ssl, int severity, int type);
+
+#define IN_BYTES (18 * 1024) /* one record of the largest size, RFC 8446 section 5.2 */
+#define OUT_BYTES (40 * 1024) /* two records and a handshake flight */
+#define CERT_BYTES_MAX 16384
+#define CERTS_MAX 6
+
+struct session {
+	WOLFSSL *ssl;
+	enum session_state state;
+	bool identified;
+	bool shut; /* close_notify is out */
+	struct identity id;
+	char reason[128];
+	size_t in_at, in_n, out_at, out_n;
+	uint8_t in[IN_BYTES];
+	uint8_t out[OUT_BYTES];
+};
+
+static void reason_set(struct session *s, const char *text)
+{
+	if (s->reason[0] == '\0')
+		snprintf(s->reason, sizeof(s->reason), "%.127s", text);
+}
+
+static const char *reason_text(int error)
+{
+	static const struct {
+		int error;
+		const char *text;
+	} texts[] = {
+		{ASN_NO_SIGNER_E, "unknown CA"},
+		{ASN_SELF_SIGNED_E, "unknown CA (self-signed)"},
+		{ASN_SIG_CONFIRM_E, "bad signature in the certificate"},
+		{ASN_AFTER_DATE_E, "certificate expired"},
+		{ASN_BEFORE_DATE_E, "certificate not yet valid"},
+		{CRL_CERT_REVOKED, "certificate revoked (CRL)"},
+		{CRL_MISSING, "no revocation list of the certificate's issuer"},
+		{CRL_CERT_DATE_ERR, "revocation list is past its next update"},
+		{KEYUSAGE_E, "wrong key usage"},
+		{EXTKEYUSAGE_E, "wrong key usage"},
+		{ASN_NAME_INVALID_E, "name constraint of a CA violated"},
+		{ASN_PATHLEN_SIZE_E, "CA path too long"},
+		{ASN_PATHLEN_INV_E, "CA path too long"},
+		{MAX_CHAIN_ERROR, "certificate chain too long"},
+		{NO_PEER_CERT, "no certificate"},
+		{RSA_KEY_SIZE_E, "key too small"},
+		{ECC_KEY_SIZE_E, "key too small"},
+		{VERSION_ERROR, "TLS version not accepted"},
+		{UNSUPPORTED_SUITE, "no common cipher suite"},
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (texts[i].error == error)
+			return texts[i].text;
+	}
+	return NULL;
+}
+
+static void fail(struct session *s, int error)
+{
+	const char *text = reason_text(error);
+	char own[WOLFSSL_MAX_ERROR_SZ];
+
+	reason_set(s, text != NULL ? text : wolfSSL_ERR_error_string(error, own));
+	s->state = SESSION_FAILED;
+}
+
+static int io_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+{
+	struct session *s = arg;
+	size_t n = s->in_n - s->in_at;
+
+	(void)ssl;
+	if (n == 0)
+		return WOLFSSL_CBIO_ERR_WANT_READ;
+	if (n > (size_t)bytes)
+		n = bytes;
+	memcpy(buf, s->in + s->in_at, n);
+	s->in_at += n;
+	return n;
+}
+
+static int io_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+{
+	struct session *s = arg;
+	size_t room;
+
+	(void)ssl;
+	if (s->out_at > 0) {
+		memmove(s->out, s->out + s->out_at, s->out_n - s->out_at);
+		s->out_n -= s->out_at;
+		s->out_at = 0;
+	}
+	room = OUT_BYTES - s->out_n;
+	if (room == 0)
+		return WOLFSSL_CBIO_ERR_WANT_WRITE;
+	if (room > (size_t)bytes)
+		room = bytes;
+	memcpy(s->out + s->out_n, buf, room);
+	s->out_n += room;
+	return room;
+}
+
+/* Called for each certificate of the chain with the library's finding. It can refuse more, never accept more. */
+static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
+{
+	struct session *s = store->userCtx;
+	struct err err = {""};
+
+	if (!good) {
+		const char *text = reason_text(store->error);
+
+		if (text != NULL)
+			reason_set(s, text);
+		return 0;
+	}
+	if (store->totalCerts > CERTS_MAX) {
+		reason_set(s, "certificate chain too long");
+		return 0;
+	}
+	if (store->error_depth != 0)
+		return 1;
+	if (store->certs == NULL || store->certs[0].length > CERT_BYTES_MAX ||
+	    identity_from_der(&s->id, store->certs[0].buffer, store->certs[0].length, &err) < 0) {
+		reason_set(s, err.msg[0] != '\0' ? err.msg : "certificate too large");
+		return 0;
+	}
+	s->identified = true;
+	return 1;
+}
+
+int session_new(struct session **out, const struct tls_ctx *ctx)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->ssl = wolfSSL_new(ctx->wolf);
+	if (s->ssl == NULL) {
+		free(s);
+		return -ENOMEM;
+	}
+	wolfSSL_SSLSetIORecv(s->ssl, io_recv);
+	wolfSSL_SSLSetIOSend(s->ssl, io_send);
+	wolfSSL_SetIOReadCtx(s->ssl, s);
+	wolfSSL_SetIOWriteCtx(s->ssl, s);
+	wolfSSL_set_verify(s->ssl, WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+			   on_verify);
+	wolfSSL_SetCertCbCtx(s->ssl, s);
+	*out = s;
+	return 0;
+}
+
+void session_free(struct session *s)
+{
+	if (s == NULL)
+		return;
+	wolfSSL_free(s->ssl);
+	explicit_bzero(s, sizeof(*s));
+	free(s);
+}
+
+size_t session_room(const struct session *s)
+{
+	return IN_BYTES - (s->in_n - s->in_at);
+}
+
+void session_feed(struct session *s, const uint8_t *data, size_t bytes)
+{
+	if (s->in_at > 0) {
+		memmove(s->in, s->in + s->in_at, s->in_n - s->in_at);
+		s->in_n -= s->in_at;
+		s->in_at = 0;
+	}
+	if (bytes > IN_BYTES - s->in_n)
+		bytes = IN_BYTES - s->in_n;
+	memcpy(s->in + s->in_n, data, bytes);
+	s->in_n += bytes;
+}
+
+enum session_state session_step(struct session *s)
+{
+	int ret, error;
+
+	if (s->state != SESSION_HANDSHAKE)
+		return s->state;
+	ret = wolfSSL_accept(s->ssl);
+	if (ret == WOLFSSL_SUCCESS) {
+		/* No identity, no session: whatever the library thought. */
+		if (!s->identified) {
+			reason_set(s, "no certificate");
+			session_abort(s, SESSION_ALERT_ACCESS_DENIED);
+		} else {
+			s->state = SESSION_OPEN;
+		}
+		return s->state;
+	}
+	error = wolfSSL_get_error(s->ssl, ret);
+	if (error != WOLFSSL_ERROR_WANT_READ && error != WOLFSSL_ERROR_WANT_WRITE)
+		fail(s, error);
+	return s->state;
+}
+
+ssize_t session_read(struct session *s, uint8_t *out, size_t bytes)
+{
+	int ret, error;
+
+	if (s->state != SESSION_OPEN)
+		return -EPROTO;
+	ret = wolfSSL_read(s->ssl, out, bytes);
+	if (ret > 0)
+		return ret;
+	error = wolfSSL_get_error(s->ssl, ret);
+	if (error == WOLFSSL_ERROR_WANT_READ || error == WOLFSSL_ERROR_WANT_WRITE)
+		return -EAGAIN;
+	if (error == WOLFSSL_ERROR_ZERO_RETURN)
+		return 0;
+	fail(s, error);
+	return -EPROTO;
+}
+
+ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes)
+{
+	int ret, error;
+
+	if (s->state != SESSION_OPEN || s->shut)
+		return -EPROTO;
+	/* The library keeps a record that did not fit and wants the same bytes again: never let it come to that. */
+	if (OUT_BYTES - (s->out_n - s->out_at) < 17 * 1024)
+		return -EAGAIN;
+	if (bytes > 16 * 1024)
+		bytes = 16 * 1024;
+	ret = wolfSSL_write(s->ssl, data, bytes);
+	if (ret > 0)
+		return ret;
+	error = wolfSSL_get_error(s->ssl, ret);
+	if (error == WOLFSSL_ERROR_WANT_WRITE || error == WOLFSSL_ERROR_WANT_READ)
+		return -EAGAIN;
+	fail(s, error);
+	return -EPROTO;
+}
+
+const uint8_t *session_output(const struct session *s, size_t *bytes)
+{
+	*bytes = s->out_n - s->out_at;
+	return s->out + s->out_at;
+}
+
+void session_sent(struct session *s, size_t bytes)
+{
+	s->out_at += bytes;
+	if (s->out_at == s->out_n)
+		s->out_at = s->out_n = 0;
+}
+
+void session_close_notify(struct session *s)
+{
+	if (s->state != SESSION_OPEN || s->shut)
+		return;
+	s->shut = true;
+	wolfSSL_shutdown(s->ssl);
+}
+
+void session_abort(struct session *s, enum session_alert alert)
+{
+	if (s->state != SESSION_FAILED)
+		SendAlert(s->ssl, 2 /* fatal */, alert);
+	s->state = SESSION_FAILED;
+}
+
+const struct identity *session_identity(const struct session *s)
+{
+	return s->state == SESSION_OPEN ? &s->id : NULL;
+}
+
+const char *session_reason(const struct session *s)
+{
+	return s->reason;
+}
+
+const char *session_version(const struct session *s)
+{
+	return wolfSSL_get_version(s->ssl);
+}
+
+const char *session_cipher(const struct session *s)
+{
+	const char *name = wolfSSL_get_cipher_name(s->ssl);
+
+	return name != NULL ? name : "";
+}
+
+const char *session_group(const struct session *s)
+{
+	const char *name = wolfSSL_get_curve_name(s->ssl);
+
+	return name != NULL ? name : "";
+}

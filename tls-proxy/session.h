@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* session: one mTLS session as a machine of bytes in, bytes out. It owns a TLS object and knows nothing of sockets,
+ * time limits or trust: a transport (socket, later a user-space stack) carries its bytes, conn.c decides. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "tls-proxy/identity.h"
+#include "tls-proxy/tls_ctx.h"
+
+struct session;
+
+enum session_state {
+	SESSION_HANDSHAKE,
+	SESSION_OPEN, /* the peer has proved its identity; session_identity() */
+	SESSION_FAILED, /* session_reason(); what session_output() still has should be sent */
+};
+
+enum session_alert { /* RFC 8446 section 6 */
+		     SESSION_ALERT_CERTIFICATE_REVOKED = 44,
+		     SESSION_ALERT_CERTIFICATE_EXPIRED = 45,
+		     SESSION_ALERT_ACCESS_DENIED = 49,
+		     SESSION_ALERT_INTERNAL_ERROR = 80,
+};
+
+/** @param ctx borrowed for this call only. @return 0 or -ENOMEM; out caller owns, session_free() */
+int session_new(struct session **out, const struct tls_ctx *ctx);
+void session_free(struct session *s); /* NULL is a no-op */
+
+/** Room for bytes from the wire; 0 = read plaintext first (back-pressure). */
+size_t session_room(const struct session *s);
+/** Take bytes from the wire, at most session_room(). */
+void session_feed(struct session *s, const uint8_t *data, size_t bytes);
+
+/** Work on what was fed. */
+enum session_state session_step(struct session *s);
+
+/** Plaintext from the peer. @return bytes; -EAGAIN: none now; 0: the peer sent close_notify; -EPROTO: failed */
+ssize_t session_read(struct session *s, uint8_t *out, size_t bytes);
+/** Plaintext to the peer. @return bytes taken; -EAGAIN: send session_output() first; -EPROTO: failed */
+ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes);
+
+/** Bytes for the wire; call session_sent() with how many went out. */
+const uint8_t *session_output(const struct session *s, size_t *bytes);
+void session_sent(struct session *s, size_t bytes);
+
+void session_close_notify(struct session *s); /* no more plaintext from our side */
+void session_abort(struct session *s,
+		   enum session_alert alert); /* fatal; the session is SESSION_FAILED then */
+
+const struct identity *session_identity(const struct session *s); /* NULL until SESSION_OPEN */
+const char *
+session_reason(const struct session *s); /* why it failed, for engineers; "" if it did not */
+const char *session_version(const struct session *s); /* "TLSv1.3" */
+const char *session_cipher(const struct session *s);
+const char *session_group(const struct session *s); /* key exchange, "X25519MLKEM768" */

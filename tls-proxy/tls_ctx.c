@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "tls-proxy/tls_ctx.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <wolfssl/wolfcrypt/asn_public.h>
+#include <wolfssl/wolfcrypt/memory.h>
+
+#define FILE_BYTES_MAX (64u << 20) /* a list of 100,000 revoked certificates has 4 MB */
+#define CRL_BEGIN "-----BEGIN X509 CRL-----"
+#define CRL_END "-----END X509 CRL-----"
+#define CHAIN_DEPTH_MAX 4
+
+int tls_ctx_global_init(void)
+{
+	return wolfSSL_Init() == WOLFSSL_SUCCESS ? 0 : -EIO;
+}
+
+void tls_ctx_global_fini(void)
+{
+	wolfSSL_Cleanup();
+}
+
+static void wipe_free(char *secret, size_t bytes)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, bytes);
+	free(secret);
+}
+
+static int slurp(char **out, size_t *out_bytes, const char *path, struct err *err)
+{
+	FILE *f = fopen(path, "re");
+	struct stat st;
+	char *buf = NULL;
+	int ret;
+
+	if (f == NULL)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (fstat(fileno(f), &st) < 0 || st.st_size <= 0 || st.st_size > FILE_BYTES_MAX ||
+	    !S_ISREG(st.st_mode)) {
+		ret = err_set(err, -EINVAL, "%s: empty, too large or not a file", path);
+		goto out;
+	}
+	buf = malloc(st.st_size + 1);
+	if (buf == NULL) {
+		ret = -ENOMEM;
+		goto out;
+	}
+	if (fread(buf, 1, st.st_size, f) != (size_t)st.st_size) {
+		ret = err_set(err, -EIO, "%s: cannot be read", path);
+		wipe_free(buf, st.st_size);
+		goto out;
+	}
+	buf[st.st_size] = '\0';
+	*out = buf;
+	*out_bytes = st.st_size;
+	ret = 0;
+out:
+	fclose(f);
+	return ret;
+}
+
+/* One list: into the context, and its nextUpdate into *next_s if that is earlier. */
+static int crl_add(WOLFSSL_CTX *wolf, const unsigned char *buf, long bytes, int type,
+		   uint64_t *next_s, const char *path, struct err *err)
+{
+	byte issuer[64], last[MAX_DATE_SIZE], next[MAX_DATE_SIZE];
+	CrlInfo info = {.issuerHash = issuer,
+			.issuerHashLen = sizeof(issuer),
+			.lastDate = last,
+			.lastDateMaxLen = sizeof(last),
+			.nextDate = next,
+			.nextDateMaxLen = sizeof(next)};
+	char reason[WOLFSSL_MAX_ERROR_SZ];
+	struct tm tm;
+	uint64_t at;
+	int ret = wolfSSL_CTX_LoadCRLBuffer(wolf, buf, bytes, type);
+
+	if (ret != WOLFSSL_SUCCESS)
+		return err_set(err, -EINVAL, "%s: revocation list: %s", path,
+			       wolfSSL_ERR_error_string(ret, reason));
+	if (wolfSSL_CertManagerGetCRLInfo(wolfSSL_CTX_GetCertManager(wolf), &info, buf, bytes,
+					  type) != WOLFSSL_SUCCESS ||
+	    wc_GetDateAsCalendarTime(next, strnlen((char *)next, sizeof(next)), info.nextDateFormat,
+				     &tm) != 0)
+		return err_set(err, -EINVAL, "%s: revocation list without a next update", path);
+	tm.tm_isdst = 0;
+	at = timegm(&tm);
+	if (*next_s == 0 || at < *next_s)
+		*next_s = at;
+	return 0;
+}
+
+static int crl_file(WOLFSSL_CTX *wolf, const char *path, uint64_t *next_s, struct err *err)
+{
+	char *text = NULL, *at;
+	size_t bytes;
+	int ret = slurp(&text, &bytes, path, err);
+
+	if (ret < 0)
+		return ret;
+	at = strstr(text, CRL_BEGIN);
+	if (at == NULL)
+		ret = crl_add(wolf, (unsigned char *)text, bytes, WOLFSSL_FILETYPE_ASN1, next_s,
+			      path, err);
+	while (ret == 0 && at != NULL) {
+		char *end = strstr(at, CRL_END);
+
+		if (end == NULL) {
+			ret = err_set(err, -EINVAL, "%s: a revocation list is cut off", path);
+			break;
+		}
+		end += strlen(CRL_END);
+		if (*end == '\n')
+			end++;
+		ret = crl_add(wolf, (unsigned char *)at, end - at, WOLFSSL_FILETYPE_PEM, next_s,
+			      path, err);
+		at = strstr(end, CRL_BEGIN);
+	}
+	free(text);
+	return ret;
+}
+
+static int crl_load(WOLFSSL_CTX *wolf, const char *path, uint64_t *next_s, struct err *err)
+{
+	struct dirent *e;
+	struct stat st;
+	unsigned n = 0;
+	int ret = 0;
+	DIR *d;
+
+	if (stat(path, &st) < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return crl_file(wolf, path, next_s, err);
+	d = opendir(path);
+	if (d == NULL)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	while (ret == 0 && (e = readdir(d)) != NULL) {
+		char file[GW_PATH_BYTES + 256];
+
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
+		ret = crl_file(wolf, file, next_s, err);
+		n++;
+	}
+	closedir(d);
+	if (ret == 0 && n == 0)
+		ret = err_set(err, -EINVAL, "%s: no revocation list in it", path);
+	return ret;
+}
+
+static int trust_load(WOLFSSL_CTX *wolf, const struct gw_listener *l, uint64_t *next_s,
+		      struct err *err)
+{
+	char *ca = NULL, reason[WOLFSSL_MAX_ERROR_SZ];
+	size_t bytes;
+	int ret = slurp(&ca, &bytes, l->ca, err);
+
+	if (ret < 0)
+		return ret;
+	ret = wolfSSL_CTX_load_verify_buffer(wolf, (unsigned char *)ca, bytes,
+					     WOLFSSL_FILETYPE_PEM);
+	free(ca);
+	if (ret != WOLFSSL_SUCCESS)
+		return err_set(err, -EINVAL, "%s: %s", l->ca,
+			       wolfSSL_ERR_error_string(ret, reason));
+	if (l->crl[0] == '\0')
+		return 0;
+	/* Every certificate of the chain is looked up; a missing or outdated list refuses. */
+	if (wolfSSL_CTX_EnableCRL(wolf, WOLFSSL_CRL_CHECKALL) != WOLFSSL_SUCCESS)
+		return err_set(err, -EIO, "revocation lists cannot be switched on");
+	return crl_load(wolf, l->crl, next_s, err);
+}
+
+static int algorithms_set(WOLFSSL_CTX *wolf, const struct gw_listener *l, struct err *err)
+{
+	static const char suites13[] = "TLS13-AES128-GCM-SHA256:TLS13-AES256-GCM-SHA384:"
+				       "TLS13-CHACHA20-POLY1305-SHA256";
+	static const char suites12[] = ":ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+				       "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+				       "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
+	int groups[] = {WOLFSSL_X25519MLKEM768, WOLFSSL_ECC_X25519, WOLFSSL_ECC_SECP256R1,
+			WOLFSSL_ECC_SECP384R1};
+	char suites[sizeof(suites13) + sizeof(suites12)];
+
+	snprintf(suites, sizeof(suites), "%s%s", suites13, l->tls12 ? suites12 : "");
+	if (wolfSSL_CTX_set_cipher_list(wolf, suites) != WOLFSSL_SUCCESS ||
+	    wolfSSL_CTX_set_groups(wolf, groups, sizeof(groups) / sizeof(groups[0])) !=
+		    WOLFSSL_SUCCESS ||
+	    wolfSSL_CTX_SetMinEccKey_Sz(wolf, 256) != WOLFSSL_SUCCESS ||
+	    wolfSSL_CTX_SetMinRsaKey_Sz(wolf, 2048) != WOLFSSL_SUCCESS)
+		return err_set(err, -EIO, "the TLS library lacks an algorithm");
+	if (l->tls12 && wolfSSL_CTX_SetMinVersion(wolf, WOLFSSL_TLSV1_2) != WOLFSSL_SUCCESS)
+		return err_set(err, -EIO, "the TLS library lacks TLS 1.2");
+	return 0;
+}
+
+/* A context from the kept certificate and key, and from the files that may have changed. */
+static int build(WOLFSSL_CTX **out, uint64_t *next_s, const struct tls_ctx *kept,
+		 const struct gw_listener *l, struct err *err)
+{
+	char reason[WOLFSSL_MAX_ERROR_SZ];
+	WOLFSSL_CTX *wolf = wolfSSL_CTX_new(l->tls12 ? wolfSSLv23_server_method()
+						     : wolfTLSv1_3_server_method());
+	int ret;
+
+	if (wolf == NULL)
+		return -ENOMEM;
+	ret = algorithms_set(wolf, l, err);
+	if (ret < 0)
+		goto fail;
+	ret = wolfSSL_CTX_use_certificate_chain_buffer(wolf, (unsigned char *)kept->certificate,
+						       kept->certificate_bytes);
+	if (ret != WOLFSSL_SUCCESS) {
+		ret = err_set(err, -EINVAL, "%s: %s", l->certificate,
+			      wolfSSL_ERR_error_string(ret, reason));
+		goto fail;
+	}
+	ret = wolfSSL_CTX_use_PrivateKey_buffer(wolf, (unsigned char *)kept->key, kept->key_bytes,
+						WOLFSSL_FILETYPE_PEM);
+	if (ret != WOLFSSL_SUCCESS || wolfSSL_CTX_check_private_key(wolf) != WOLFSSL_SUCCESS) {
+		ret = err_set(err, -EINVAL, "%s: not the key of %s", l->key, l->certificate);
+		goto fail;
+	}
+	wolfSSL_CTX_set_verify_depth(wolf, CHAIN_DEPTH_MAX);
+	*next_s = 0;
+	ret = trust_load(wolf, l, next_s, err);
+	if (ret < 0)
+		goto fail;
+	*out = wolf;
+	return 0;
+fail:
+	wolfSSL_CTX_free(wolf);
+	return ret;
+}
+
+int tls_ctx_init(struct tls_ctx *out, const struct gw_listener *l, struct err *err)
+{
+	struct tls_ctx ctx = {0};
+	int ret = slurp(&ctx.certificate, &ctx.certificate_bytes, l->certificate, err);
+
+	if (ret == 0)
+		ret = slurp(&ctx.key, &ctx.key_bytes, l->key, err);
+	if (ret == 0)
+		ret = build(&ctx.wolf, &ctx.crl_next_update_s, &ctx, l, err);
+	if (ret < 0) {
+		tls_ctx_fini(&ctx);
+		return ret;
+	}
+	*out = ctx;
+	return 0;
+}
+
+int tls_ctx_reload(struct tls_ctx *ctx, const struct gw_listener *l, struct err *err)
+{
+	WOLFSSL_CTX *wolf;
+	uint64_t next_s;
+	int ret = build(&wolf, &next_s, ctx, l, err);
+
+	if (ret < 0)
+		return ret;
+	wolfSSL_CTX_free(ctx->wolf); /* sessions hold their own reference */
+	ctx->wolf = wolf;
+	ctx->crl_next_update_s = next_s;
+	return 0;
+}
+
+void tls_ctx_fini(struct tls_ctx *ctx)
+{
+	wolfSSL_CTX_free(ctx->wolf);
+	free(ctx->certificate);
+	wipe_free(ctx->key, ctx->key_bytes);
+	*ctx = (struct tls_ctx){0};
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* tls_ctx: what a listener's sessions share: own certificate and key, roots, revocation lists, algorithms.
+ * Built anew on reload; sessions keep the one that they began with. */
+#pragma once
+
+#include <stdint.h>
+#include <wolfssl/options.h>
+#include <wolfssl/ssl.h>
+
+#include "config/gateway.h"
+
+struct tls_ctx {
+	WOLFSSL_CTX *wolf;
+	uint64_t
+		crl_next_update_s; /* wall clock, the earliest of all lists; 0 = no lists configured */
+	/* Read as root, kept for reloads without privileges. Secret: wiped in fini. */
+	char *certificate, *key;
+	size_t certificate_bytes, key_bytes;
+};
+
+/** Library start and end, once a process. @return 0 or -EIO */
+int tls_ctx_global_init(void);
+void tls_ctx_global_fini(void);
+
+/**
+ * Read the files of a listener. A client certificate is always required; X25519MLKEM768 is preferred; TLS 1.3, and 1.2
+ * with ECDHE and AEAD only where the listener allows it; no tickets, no renegotiation, no early data.
+ * @return 0 or -EINVAL, -errno; text in err. out is untouched on error
+ */
+int tls_ctx_init(struct tls_ctx *out, const struct gw_listener *l, struct err *err);
+
+/** Read roots and revocation lists again; the old ones stay in force on error. @return as tls_ctx_init() */
+int tls_ctx_reload(struct tls_ctx *ctx, const struct gw_listener *l, struct err *err);
+
+void tls_ctx_fini(struct tls_ctx *ctx); /* takes an empty one */
