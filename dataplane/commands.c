@@ -10,7 +10,7 @@
 #include "dataplane/tcp.h"
 #include "dataplane/worker.h"
 
-#define STEP_FLOWS 2048
+#define STEP_FLOWS 8192
 #define AGE_ROUND_MS 1000 /* once round the table */
 #define AGE_STEP_MAX 1024
 #define DIED_MS 5000u /* for so long the sweep that follows a revocation finds what it closed */
@@ -109,14 +109,14 @@ static bool find_origin(const struct worker *w, struct command *c)
 
 static bool list_step(struct worker *w, struct command *c)
 {
-	uint32_t end = RTE_MIN(c->cursor + STEP_FLOWS, w->flows->max + 1);
+	uint32_t end = RTE_MIN(c->cursor + STEP_FLOWS, w->flows->high + 1);
 	uint32_t i;
 
 	for (i = RTE_MAX(c->cursor, 1u); i < end && c->count < c->room; i++) {
 		if (w->flows->flows[i].used)
 			list_flow(w, &w->flows->flows[i], c);
 	}
-	c->cursor = i <= w->flows->max ? i : 0;
+	c->cursor = i <= w->flows->high ? i : 0;
 	return c->cursor == 0 || c->count == c->room;
 }
 
@@ -128,7 +128,7 @@ bool worker_command_step(struct worker *w, struct command *c)
 		return find_origin(w, c);
 	if (c->kind == COMMAND_LIST)
 		return list_step(w, c);
-	end = RTE_MIN(w->command_at + STEP_FLOWS, w->flows->max + 1);
+	end = RTE_MIN(w->command_at + STEP_FLOWS, w->flows->high + 1);
 	for (uint32_t i = RTE_MAX(w->command_at, 1u); i < end; i++) {
 		struct flow *f = &w->flows->flows[i];
 
@@ -140,7 +140,7 @@ bool worker_command_step(struct worker *w, struct command *c)
 			flow_remove(w->flows, f);
 	}
 	w->command_at = end;
-	return end > w->flows->max;
+	return end > w->flows->high;
 }
 
 static uint64_t idle_limit_ms(const struct msg_dp_config *cfg, const struct flow *f)
@@ -169,13 +169,13 @@ void worker_age(struct worker *w)
 	w->aged_ms = w->now_ms;
 	if (flow_count(w->flows) == 0)
 		return;
-	n = RTE_MIN(n, RTE_MIN((uint64_t)AGE_STEP_MAX, (uint64_t)w->flows->max));
-	while (n-- > 0) {
-		struct flow *f = &w->flows->flows[w->age_at + 1];
+	n = RTE_MIN(n, RTE_MIN((uint64_t)AGE_STEP_MAX, (uint64_t)w->flows->high));
+	while (n-- > 0 && w->flows->high > 0) {
+		struct flow *f = &w->flows->flows[w->age_at % w->flows->high + 1];
 
 		if (f->used && w->now_ms >= f->seen_ms &&
 		    w->now_ms - f->seen_ms > idle_limit_ms(&w->st->cfg, f))
 			flow_remove(w->flows, f);
-		w->age_at = (w->age_at + 1) % w->flows->max;
+		w->age_at++;
 	}
 }

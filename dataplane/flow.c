@@ -9,6 +9,7 @@
 #include <rte_prefetch.h>
 
 #define WAYS 8
+#define LOWER_MAX 64 /* steps of `high` a removal: no packet waits for the rest */
 #define LOAD_DIVISOR 2 /* buckets have room for twice the flows */
 
 int flow_table_new(struct flow_table **out, uint32_t max, const uint64_t *seed, int numa_node)
@@ -165,6 +166,8 @@ struct flow *flow_insert(struct flow_table *t, const struct flow_key *id, uint64
 	index = t->spare[--t->n_spare];
 	b->tag[way] = tag_of(hash);
 	b->index[way] = index;
+	if (index > t->high)
+		t->high = index;
 	f = &t->flows[index];
 	memset(f, 0, sizeof(*f));
 	f->id = *id;
@@ -189,6 +192,8 @@ void flow_remove(struct flow_table *t, struct flow *f)
 	b->index[way] = 0;
 	f->used = false;
 	t->spare[t->n_spare++] = index;
+	for (unsigned i = 0; i < LOWER_MAX && t->high > 0 && !t->flows[t->high].used; i++)
+		t->high--;
 }
 
 void flow_set_state(struct flow_table *t, struct flow *f, uint8_t state)

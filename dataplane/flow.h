@@ -52,6 +52,7 @@ struct flow_table {
 	uint32_t n_spare;
 	uint32_t mask; /* buckets - 1 */
 	uint32_t max; /* flows */
+	uint32_t high; /* no used flow has a higher index: walks end there */
 	uint32_t n_refused, n_diverted; /* so that neither can fill the table */
 	uint64_t seed[FLOW_SEEDS];
 };

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <rte_dev.h>
 #include <rte_eal.h>
@@ -106,14 +108,21 @@ int ports_eal_init(const struct msg_dp_config *cfg, struct err *err)
 	argv[argc++] = "--main-lcore=0";
 	argv[argc++] = "-m";
 	argv[argc++] = memory;
-	argv[argc++] =
-		"--in-memory"; /* nothing is left behind by a kill, and two boxes' worth of us share a machine */
 	argv[argc++] = "--no-telemetry";
 	argv[argc++] = "--log-level=warning";
-	argv[argc++] =
-		"--log-level=pmd.net.tap:critical"; /* it calls what it can do without errors */
-	if (!cfg->hugepages)
+	/* The TAP driver calls "error" what it can do without: flow rules, secondary processes. */
+	argv[argc++] = "--log-level=pmd.net.tap:critical";
+	/* Nothing is left behind by a kill. One wish, two options: --in-memory wants hugepages. */
+	if (cfg->hugepages) {
+		argv[argc++] = "--in-memory";
+	} else {
 		argv[argc++] = "--no-huge";
+		argv[argc++] = "--no-shconf";
+	}
+	if (cfg->file_prefix[0] != '\0') {
+		argv[argc++] = "--file-prefix";
+		argv[argc++] = (char *)cfg->file_prefix;
+	}
 	if (!any_pci(cfg))
 		argv[argc++] = "--no-pci";
 	for (unsigned i = 0; i < cfg->n_ports; i++) {
@@ -232,24 +241,72 @@ static unsigned dpdk_ports(const struct msg_dp_config *cfg)
 	return n;
 }
 
+/* With small pages, AF_XDP loses every frame that lies across two of them (the kernel takes no buffer that is not
+ * contiguous), so each buffer gets a page of its own. */
+static struct rte_mempool *paged_pool(unsigned n)
+{
+	const unsigned page = getpagesize(), header = sizeof(struct rte_mempool_objhdr);
+	const unsigned flags = RTE_MEMPOOL_F_NO_SPREAD | RTE_MEMPOOL_F_NO_IOVA_CONTIG;
+	struct rte_pktmbuf_pool_private priv = {.mbuf_priv_size = sizeof(struct pkt)};
+	unsigned elem = page - RTE_ALIGN(header, RTE_CACHE_LINE_SIZE);
+	struct rte_mempool *mp;
+	void *mem;
+
+	mp = rte_mempool_create_empty("mbufs", n, elem, MBUF_CACHE, sizeof(priv), SOCKET_ID_ANY,
+				      flags);
+	if (mp == NULL)
+		return NULL;
+	priv.mbuf_data_room_size = elem - sizeof(struct rte_mbuf) - sizeof(struct pkt);
+	rte_pktmbuf_pool_init(mp, &priv);
+	mem = mmap(NULL, (size_t)n * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		   0);
+	if (mem == MAP_FAILED)
+		goto fail;
+	/* The mapping lives as long as the process. */
+	if (rte_mempool_populate_virt(mp, mem, (size_t)n * page, page, NULL, NULL) < (int)n) {
+		munmap(mem, (size_t)n * page);
+		goto fail;
+	}
+	rte_mempool_obj_iter(mp, rte_pktmbuf_init, NULL);
+	return mp;
+fail:
+	rte_mempool_free(mp);
+	rte_errno = ENOMEM;
+	return NULL;
+}
+
+static struct rte_mempool *pool_new(const struct msg_dp_config *cfg, unsigned wanted,
+				    uint16_t workers, struct err *err)
+{
+	size_t each = cfg->hugepages ? MBUF_BYTES : (size_t)getpagesize();
+	size_t room = (size_t)cfg->memory_mb * 1024 * 1024 / 2 / each;
+	size_t n = (size_t)wanted * PORT_MBUFS + (size_t)workers * MBUF_CACHE * 2;
+	struct rte_mempool *pool;
+
+	if (n > room)
+		n = room;
+	if (!cfg->hugepages && !any_pci(cfg))
+		pool = paged_pool(n);
+	else
+		pool = rte_pktmbuf_pool_create("mbufs", n, MBUF_CACHE, sizeof(struct pkt),
+					       RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	if (pool == NULL)
+		err_set(err, -rte_errno, "%zu packet buffers: %s", n, rte_strerror(rte_errno));
+	return pool;
+}
+
 int ports_start(struct port *ports, const struct msg_dp_config *cfg, uint16_t workers,
 		struct err *err)
 {
 	unsigned wanted = dpdk_ports(cfg), up = 0;
-	size_t room = (size_t)cfg->memory_mb * 1024 * 1024 / 2 / MBUF_BYTES;
-	size_t mbufs = (size_t)wanted * PORT_MBUFS + (size_t)workers * MBUF_CACHE * 2;
 	struct rte_mempool *pool;
 	int ret = 0;
 
 	if (wanted == 0)
 		return 0;
-	if (mbufs > room)
-		mbufs = room;
-	pool = rte_pktmbuf_pool_create("mbufs", mbufs, MBUF_CACHE, sizeof(struct pkt),
-				       RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	pool = pool_new(cfg, wanted, workers, err);
 	if (pool == NULL)
-		return err_set(err, -rte_errno, "%zu packet buffers: %s", mbufs,
-			       rte_strerror(rte_errno));
+		return -ENOMEM;
 	for (unsigned i = 0; i < cfg->n_ports; i++) {
 		struct err why = {0};
 

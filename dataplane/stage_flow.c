@@ -66,11 +66,13 @@ static void flow_refuse(struct worker *w, struct flow *f, int opener, const stru
 		f->refused = 0;
 		flow_set_state(w->flows, f, FLOW_REFUSED);
 	}
-	if (!f->died) { /* else the sweep wants to find whose it was */
-		f->slot[opener] = a->slot[0];
-		f->slot[!opener] = a->slot[1];
-		f->generation[opener] = a->generation[0];
-		f->generation[!opener] = a->generation[1];
+	for (int end = 0; end < 2; end++) {
+		int side = end == 0 ? opener : !opener;
+
+		if (!f->died) /* else the sweep wants to find whose it was */
+			f->slot[side] = a->slot[end];
+		if (f->slot[side] == a->slot[end])
+			f->generation[side] = a->generation[end];
 	}
 	f->epoch = w->policy != NULL ? w->policy->epoch : 0;
 	f->refused |= 1u << opener;
@@ -220,29 +222,37 @@ static enum drop_reason flow_step(struct worker *w, struct rte_mbuf *m, struct p
 	return DROP_NONE;
 }
 
-/* A refusal holds for the direction in which it was asked, while what refused it holds. */
+/* A refusal holds for the direction in which it was asked, while what refused it holds: an end's standing, of which
+ * the generation tells, or its expiry, which may have been moved since without a new generation. */
 static bool refusal_holds(const struct worker *w, const struct flow *f, const struct pkt *p)
 {
 	const struct binding *bind[2];
 	unsigned dir = (p->flags & PKT_REVERSED) ? 1 : 0;
+	bool expired = false;
 
 	if (!(f->refused >> dir & 1) || w->now_ms - f->seen_ms >= w->st->cfg.refused_ms)
 		return false;
 	if (w->policy == NULL || f->epoch != w->policy->epoch)
 		return false;
-	/* A device that was refused may have got a standing since: its record has another generation then. */
 	ends_of(p, bind);
 	for (int end = 0; end < 2; end++) {
 		uint32_t slot = bind[end] != NULL ? bind[end]->slot : TRUST_SLOT_NONE;
+		const struct trust_record *rec;
 
 		if (f->slot[end] != slot)
 			return false;
-		if (slot != TRUST_SLOT_NONE &&
-		    (w->trust == NULL || slot >= w->trust->slots ||
-		     !trust_current(&w->trust->rec[slot], f->generation[end], w->now_ms)))
+		if (slot == TRUST_SLOT_NONE)
+			continue;
+		if (w->trust == NULL || slot >= w->trust->slots)
 			return false;
+		rec = &w->trust->rec[slot];
+		if (atomic_load_explicit(&rec->generation, memory_order_acquire) !=
+		    f->generation[end])
+			return false;
+		expired |=
+			w->now_ms >= atomic_load_explicit(&rec->expires_ms, memory_order_acquire);
 	}
-	return true;
+	return f->reason != DROP_EXPIRED || expired;
 }
 
 static enum drop_reason flow_judge(struct worker *w, struct rte_mbuf *m, struct pkt *p)
