@@ -175,7 +175,7 @@ int nft_commit(struct nft *n, struct err *err)
 	for (int i = 0; i < 2 && ret == -ENOENT; i++) {
 		batch_begin(&n->batch, &n->seq);
 		if (n->form_next != NULL)
-			elems_put_policy(&n->batch, n->form_next);
+			elems_put_policy(&n->batch, n->form_next, n->form);
 		if (n->all)
 			elems_flush_bindings(&n->batch);
 		elems_put_staged(&n->batch, staged, n->n_staged, n->all, clock_boot_ms());
@@ -228,7 +228,7 @@ static int replace_table(struct nft *n, struct err *err)
 	rules_drop_table(&n->batch);
 	rules_put_table(&n->batch);
 	elems_put_config(&n->batch, n->cfg);
-	elems_put_policy(&n->batch, n->form);
+	elems_put_policy(&n->batch, n->form, NULL);
 	elems_put_staged(&n->batch, live, count, true, now_ms);
 	elems_put_lease(&n->batch, n->lease_until_ms > now_ms ? n->lease_until_ms - now_ms : 0);
 	ret = batch_send(&n->batch, n->sock, err);

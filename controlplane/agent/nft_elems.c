@@ -231,6 +231,11 @@ static void put_networks(struct nft_batch *b, const struct policy_form *f, bool 
 	elems_end(&e);
 }
 
+/* An entry as the map has it, from . to . protocol . ports; in the order of its bytes. */
+struct verdict_key {
+	uint8_t lo[16], hi[16];
+};
+
 static void policy_key(uint8_t key[static 16], const struct policy_entry *p, uint16_t port)
 {
 	uint16_t from = htons(p->from), to = htons(p->to);
@@ -243,19 +248,12 @@ static void policy_key(uint8_t key[static 16], const struct policy_entry *p, uin
 	memcpy(key + 12, &port, 2);
 }
 
-void elems_put_policy(struct nft_batch *b, const struct policy_form *f)
+/* The next allowed entry from *i on, which moves past it. @return false at the end */
+static bool next_allowed(const struct policy_form *f, uint32_t *i, struct verdict_key *out)
 {
-	struct nft_elems e;
-
-	put_networks(b, f, false);
-	put_networks(b, f, true);
-	elems_flush(b, MAP_POLICY);
-	elems_begin(&e, b, NFT_MSG_NEWSETELEM, MAP_POLICY);
-	elems_put(&e, &(struct nft_elem){.chain = CHAIN_REFUSE, .flags = NFT_SET_ELEM_CATCHALL});
-	for (uint32_t i = 0; f != NULL && i < f->n_entries; i++) {
-		const struct policy_entry *p = &policy_entries(f)[i];
+	while (f != NULL && *i < f->n_entries) {
+		const struct policy_entry *p = &policy_entries(f)[(*i)++];
 		uint16_t lo = p->port_lo, hi = p->port_hi;
-		uint8_t key[16], key_end[16];
 
 		if (p->action != POLICY_ALLOW)
 			continue; /* the catch-all denies it */
@@ -269,13 +267,53 @@ void elems_put_policy(struct nft_batch *b, const struct policy_form *f)
 			lo = 0;
 			hi = 65535;
 		}
-		policy_key(key, p, lo);
-		policy_key(key_end, p, hi);
-		elems_put(&e, &(struct nft_elem){.key = key,
-						 .key_end = key_end,
-						 .key_bytes = sizeof(key),
-						 .chain = CHAIN_PASS});
+		policy_key(out->lo, p, lo);
+		policy_key(out->hi, p, hi);
+		return true;
 	}
+	return false;
+}
+
+/* The entries of `f` that `other` has not: both are sorted. */
+static void put_difference(struct nft_elems *e, const struct policy_form *f,
+			   const struct policy_form *other)
+{
+	struct verdict_key key, theirs;
+	uint32_t i = 0, k = 0;
+	bool more = next_allowed(other, &k, &theirs);
+
+	while (next_allowed(f, &i, &key)) {
+		while (more && memcmp(&theirs, &key, sizeof(key)) < 0)
+			more = next_allowed(other, &k, &theirs);
+		if (more && memcmp(&theirs, &key, sizeof(key)) == 0)
+			continue;
+		elems_put(e, &(struct nft_elem){.key = key.lo,
+						.key_end = key.hi,
+						.key_bytes = sizeof(key.lo),
+						.chain = CHAIN_PASS});
+	}
+}
+
+void elems_put_policy(struct nft_batch *b, const struct policy_form *f,
+		      const struct policy_form *prev)
+{
+	struct nft_elems e;
+
+	put_networks(b, f, false);
+	put_networks(b, f, true);
+	/* To empty this kind of map costs the square of its size, and most of a policy stays what it was. */
+	if (prev != NULL) {
+		elems_begin(&e, b, NFT_MSG_DELSETELEM, MAP_POLICY);
+		put_difference(&e, prev, f);
+		elems_end(&e);
+	} else {
+		elems_flush(b, MAP_POLICY);
+	}
+	elems_begin(&e, b, NFT_MSG_NEWSETELEM, MAP_POLICY);
+	if (prev == NULL)
+		elems_put(&e, &(struct nft_elem){.chain = CHAIN_REFUSE,
+						 .flags = NFT_SET_ELEM_CATCHALL});
+	put_difference(&e, f, prev);
 	elems_end(&e);
 }
 

@@ -12,10 +12,10 @@
 #define NFT_READ_BYTES 65536 /* the kernel fills packets of at most half of it */
 #define NFT_LAYOUT "sallyport layout 1" /* the table's comment; another text is another version */
 
-/* Names that files share. */
+/* Names that files share; none is a keyword of nft, for engineers type them. */
 #define SET_ALIVE "alive"
-#define SET_RAW "raw"
-#define SET_DEVICE "device"
+#define SET_RAW "raw_ifs"
+#define SET_DEVICE "device_ifs"
 #define SET_HERE "here"
 #define SET_LISTENERS4 "listeners4"
 #define SET_LISTENERS6 "listeners6"
@@ -28,7 +28,7 @@
 #define MAP_SEGMENT6 "segment6"
 #define MAP_NETWORK4 "network4"
 #define MAP_NETWORK6 "network6"
-#define MAP_POLICY "policy"
+#define MAP_POLICY "verdicts"
 #define CHAIN_PASS "pass"
 #define CHAIN_REFUSE "refuse"
 
@@ -120,8 +120,9 @@ struct nft_bind {
 
 void elems_put_config(struct nft_batch *b,
 		      const struct gw_config *cfg); /* flushes these sets first */
-void elems_put_policy(struct nft_batch *b,
-		      const struct policy_form *f); /* NULL: refuse everything */
+/** f NULL: refuse everything; prev: what is in force now, NULL if that is not known. */
+void elems_put_policy(struct nft_batch *b, const struct policy_form *f,
+		      const struct policy_form *prev);
 void elems_put_lease(struct nft_batch *b, uint64_t ms); /* 0: shut */
 /** The changes of the staged list. `fresh`: the sets are (being made) empty, what is in force is not in them. */
 void elems_put_staged(struct nft_batch *b, struct nft_bind *const *staged, size_t count, bool fresh,

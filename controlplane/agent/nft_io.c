@@ -92,8 +92,8 @@ static int name_attr_cb(const struct nlattr *attr, void *data)
 	const char **names = data;
 	uint16_t type = mnl_attr_get_type(attr);
 
-	/* 1 is the table and 2 the object's name (rule: its chain) in every message that we send. */
-	if (type <= 2 && mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+	/* 1 is the table, 2 the object's name (rule: its chain; chain: its handle, never sent), 3 a chain's name. */
+	if (type <= 3 && mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
 		names[type] = mnl_attr_get_str(attr);
 	return MNL_CB_OK;
 }
@@ -128,14 +128,14 @@ static int refused(const struct nft_batch *b, uint32_t seq, int ret, struct err 
 	int left = (int)b->len;
 
 	for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
-		const char *names[3] = {NULL, NULL, NULL};
+		const char *names[4] = {NULL, NULL, NULL, NULL}, *name;
 
 		if (nlh->nlmsg_seq != seq)
 			continue;
 		mnl_attr_parse(nlh, sizeof(struct nfgenmsg), name_attr_cb, names);
+		name = (nlh->nlmsg_type & 0xff) == NFT_MSG_NEWCHAIN ? names[3] : names[2];
 		return err_set(err, ret, "nftables: %s%s%s: %s", cmd_text(nlh->nlmsg_type),
-			       names[2] != NULL ? " " : "", names[2] != NULL ? names[2] : "",
-			       strerror(-ret));
+			       name != NULL ? " " : "", name != NULL ? name : "", strerror(-ret));
 	}
 	return err_set(err, ret, "nftables: %s", strerror(-ret));
 }

@@ -153,6 +153,7 @@ static const struct chain_spec {
 	{"box", -1, 0, 0},
 	{"decide", -1, 0, 0},
 	{"bound_only", -1, 0, 0},
+	{"known_only", -1, 0, 0},
 	{"from_device", -1, 0, 0},
 	{"to_box", -1, 0, 0},
 	/* Before conntrack: a spoofed segment must not reach the state of the real device's connection. */

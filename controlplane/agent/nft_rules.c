@@ -217,11 +217,14 @@ static void is_bound(struct nft_ruleset *s, bool v6)
 	lookup(s, NFT_REG_1, v6 ? SET_BOUND6 : SET_BOUND4, NO_DREG, 0);
 }
 
-/* meta mark set ip saddr map @segment: the rule ends if there is no such device. */
-static void is_device(struct nft_ruleset *s, bool v6)
+/* meta mark set ip saddr (daddr) map @segment: the rule ends if there is no such device. */
+static void is_device(struct nft_ruleset *s, bool v6, bool dst)
 {
 	family(s, v6);
-	saddr(s, v6, NFT_REG_1);
+	if (dst)
+		daddr(s, v6, NFT_REG_1);
+	else
+		saddr(s, v6, NFT_REG_1);
 	lookup(s, NFT_REG_1, v6 ? MAP_SEGMENT6 : MAP_SEGMENT4, NFT_REG_1, 0);
 	meta_set(s, NFT_META_MARK, NFT_REG_1);
 }
@@ -266,7 +269,7 @@ static void rules_guard(struct nft_ruleset *s)
 	verdict(s, NF_ACCEPT, NULL);
 	for (int v6 = 0; v6 <= 1; v6++) {
 		rule(s, "guard");
-		is_device(s, v6);
+		is_device(s, v6, false);
 		comment(s, "a device's address, and not from the device side");
 		drop(s, "spoofed");
 	}
@@ -278,7 +281,7 @@ static void rules_guard(struct nft_ruleset *s)
 	}
 	for (int v6 = 0; v6 <= 1; v6++) {
 		rule(s, "from_device");
-		is_device(s, v6);
+		is_device(s, v6, false);
 		comment(s, "a device's address from elsewhere than its binding");
 		drop(s, "spoofed");
 	}
@@ -304,6 +307,10 @@ static void rules_forward(struct nft_ruleset *s)
 	iif_in(s, SET_DEVICE);
 	verdict(s, NFT_JUMP, "bound_only");
 	rule(s, "forward");
+	meta(s, NFT_META_OIFNAME, NFT_REG_1);
+	lookup(s, NFT_REG_1, SET_DEVICE, NO_DREG, 0);
+	verdict(s, NFT_JUMP, "known_only");
+	rule(s, "forward");
 	verdict(s, NFT_GOTO, "decide");
 
 	for (int v6 = 0; v6 <= 1; v6++) {
@@ -313,6 +320,15 @@ static void rules_forward(struct nft_ruleset *s)
 	}
 	rule(s, "bound_only");
 	drop(s, "stranger");
+
+	/* Who is revoked is no destination either, though some network may have the address. */
+	for (int v6 = 0; v6 <= 1; v6++) {
+		rule(s, "known_only");
+		is_device(s, v6, true);
+		verdict(s, NFT_RETURN, NULL);
+	}
+	rule(s, "known_only");
+	drop(s, "no_segment");
 
 	rule(s, "decide");
 	meta(s, NFT_META_NFPROTO, NFT_REG_1);

@@ -110,6 +110,7 @@ static void notification(struct nft *n, const struct nlmsghdr *nlh, struct nft_t
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
 	uint16_t cmd = nlh->nlmsg_type & 0xff;
 	struct attrs attrs = {{NULL}};
+	const struct nlattr *attr;
 	const char *name = NULL;
 	char clean[32];
 
@@ -123,7 +124,7 @@ static void notification(struct nft *n, const struct nlmsghdr *nlh, struct nft_t
 		end_of_transaction(n, &attrs, t);
 		return;
 	}
-	/* Attribute 1 is the table in every kind of message, 2 the object's (rule: chain's) name in most. */
+	/* Attribute 1 is the table in every kind of message, 2 the object's (rule: chain's) name in all but chain's. */
 	if (nfg->nfgen_family != NFPROTO_INET || attrs.a[1] == NULL ||
 	    mnl_attr_validate(attrs.a[1], MNL_TYPE_NUL_STRING) < 0 ||
 	    strcmp(mnl_attr_get_str(attrs.a[1]), NFT_TABLE) != 0)
@@ -132,9 +133,11 @@ static void notification(struct nft *n, const struct nlmsghdr *nlh, struct nft_t
 		if (events[i].cmd != cmd || n->touched)
 			continue;
 		n->touched = true;
-		if (cmd != NFT_MSG_NEWTABLE && cmd != NFT_MSG_DELTABLE && attrs.a[2] != NULL &&
-		    mnl_attr_validate(attrs.a[2], MNL_TYPE_NUL_STRING) >= 0)
-			name = mnl_attr_get_str(attrs.a[2]);
+		attr = cmd == NFT_MSG_NEWCHAIN || cmd == NFT_MSG_DELCHAIN ? attrs.a[NFTA_CHAIN_NAME]
+									  : attrs.a[2];
+		if (cmd != NFT_MSG_NEWTABLE && cmd != NFT_MSG_DELTABLE && attr != NULL &&
+		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+			name = mnl_attr_get_str(attr);
 		snprintf(n->what, sizeof(n->what), "%s%s%s", events[i].text,
 			 name != NULL ? " " : "",
 			 name != NULL ? log_clean(clean, sizeof(clean), name) : "");
