@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* nft_internal: what the files nft*.c share and nobody else sees.
- * nft_io: messages and sockets; nft_rules and nft_layout: what stands; nft_elems: what fills the sets; nft_watch: guard and counters. */
+ * nft_io: messages and sockets; nft_rules and nft_layout: what stands; nft_elems: what fills the sets;
+ * nft_watch: guard and counters. */
 #pragma once
 
 #include <libmnl/libmnl.h>
