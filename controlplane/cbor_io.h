@@ -38,7 +38,7 @@ const uint8_t *cr_bytes(struct cbor_in *r, size_t *bytes); /* into the input; NU
 const char *cr_text(struct cbor_in *r, size_t *bytes);
 size_t cr_array(struct cbor_in *r);
 size_t cr_map(struct cbor_in *r);
-uint64_t cr_tag(struct cbor_in *r);
+uint64_t cr_tag(struct cbor_in *r); /* 0 to 23 */
 /** A byte string of exactly this length, copied. */
 void cr_bytes_into(struct cbor_in *r, void *out, size_t bytes);
 /** A text that is text_ok() and fits out with its end; copied. */

@@ -91,3 +91,11 @@ void link_tick(struct link *l, uint64_t now_boot_ms,
 int link_receipt(struct link *l, struct receipt *r, struct err *err);
 
 void link_get_state(const struct link *l, struct link_state *out);
+
+/**
+ * Verify and decode a stored row (for `log`).
+ * @param[out] out caller owns, decision_entry_free(); untouched on error
+ * @return 0, -EBADMSG, -EPROTO, -ENOMEM; text in err
+ */
+int link_open_stored(const struct link *l, const struct store_entry *row,
+		     struct decision_entry **out, struct err *err);

@@ -285,6 +285,13 @@ void link_on_heartbeat(struct link *l, const uint8_t *cose, size_t bytes)
 
 /* ---- the stored log ---- */
 
+int link_open_stored(const struct link *l, const struct store_entry *row,
+		     struct decision_entry **out, struct err *err)
+{
+	return row->snapshot ? decision_snapshot_open(out, row->cose, row->cose_bytes, &l->key, err)
+			     : decision_entry_open(out, row->cose, row->cose_bytes, &l->key, err);
+}
+
 struct replay {
 	struct link *link;
 	struct err *err;
@@ -296,9 +303,7 @@ static int replay_row(void *arg, const struct store_entry *row)
 	struct link *l = r->link;
 	struct decision_entry *e = NULL;
 	const char *why = "";
-	int ret = row->snapshot
-			  ? decision_snapshot_open(&e, row->cose, row->cose_bytes, &l->key, r->err)
-			  : decision_entry_open(&e, row->cose, row->cose_bytes, &l->key, r->err);
+	int ret = link_open_stored(l, row, &e, r->err);
 
 	if (ret == -ENOMEM)
 		return ret;
