@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <wolfssl/wolfcrypt/asn.h>
 #include <wolfssl/wolfcrypt/asn_public.h>
 #include <wolfssl/wolfcrypt/memory.h>
 
@@ -66,32 +67,42 @@ out:
 	return ret;
 }
 
-/* One list: into the context, and its nextUpdate into *next_s if that is earlier. */
-static int crl_add(WOLFSSL_CTX *wolf, const unsigned char *buf, long bytes, int type,
-		   uint64_t *next_s, const char *path, struct err *err)
+/* nextUpdate of a list that the library has just taken. */
+static int crl_next_update(WOLFSSL_CTX *wolf, uint64_t *out_s, const unsigned char *buf, long bytes, int type)
 {
-	byte issuer[64], last[MAX_DATE_SIZE], next[MAX_DATE_SIZE];
-	CrlInfo info = {.issuerHash = issuer,
-			.issuerHashLen = sizeof(issuer),
-			.lastDate = last,
-			.lastDateMaxLen = sizeof(last),
-			.nextDate = next,
-			.nextDateMaxLen = sizeof(next)};
-	char reason[WOLFSSL_MAX_ERROR_SZ];
+	DerBuffer *der = NULL;
+	DecodedCRL crl;
 	struct tm tm;
+	int ret = -EINVAL;
+
+	if (type == WOLFSSL_FILETYPE_PEM && wc_PemToDer(buf, bytes, CRL_TYPE, &der, NULL, NULL, NULL) != 0)
+		return -EINVAL;
+	InitDecodedCRL(&crl, NULL);
+	if (ParseCRL(NULL, &crl, der != NULL ? der->buffer : buf, der != NULL ? der->length : (word32)bytes,
+		     VERIFY, wolfSSL_CTX_GetCertManager(wolf)) == 0 &&
+	    wc_GetDateAsCalendarTime(crl.nextDate, sizeof(crl.nextDate), crl.nextDateFormat, &tm) == 0) {
+		tm.tm_isdst = 0;
+		*out_s = timegm(&tm);
+		ret = 0;
+	}
+	FreeDecodedCRL(&crl);
+	wc_FreeDer(&der);
+	return ret;
+}
+
+/* One list: into the context, and its nextUpdate into *next_s if that is earlier. */
+static int crl_add(WOLFSSL_CTX *wolf, const unsigned char *buf, long bytes, int type, uint64_t *next_s,
+		   const char *path, struct err *err)
+{
+	char reason[WOLFSSL_MAX_ERROR_SZ];
 	uint64_t at;
 	int ret = wolfSSL_CTX_LoadCRLBuffer(wolf, buf, bytes, type);
 
 	if (ret != WOLFSSL_SUCCESS)
 		return err_set(err, -EINVAL, "%s: revocation list: %s", path,
 			       wolfSSL_ERR_error_string(ret, reason));
-	if (wolfSSL_CertManagerGetCRLInfo(wolfSSL_CTX_GetCertManager(wolf), &info, buf, bytes,
-					  type) != WOLFSSL_SUCCESS ||
-	    wc_GetDateAsCalendarTime(next, strnlen((char *)next, sizeof(next)), info.nextDateFormat,
-				     &tm) != 0)
+	if (crl_next_update(wolf, &at, buf, bytes, type) < 0)
 		return err_set(err, -EINVAL, "%s: revocation list without a next update", path);
-	tm.tm_isdst = 0;
-	at = timegm(&tm);
 	if (*next_s == 0 || at < *next_s)
 		*next_s = at;
 	return 0;

@@ -17,7 +17,7 @@ cd "$src"
 	--enable-ecc --enable-crl --enable-alpn --enable-sni --enable-keygen --enable-certgen \
 	--enable-supportedcurves --disable-session-ticket --disable-dh --disable-des3 --disable-md5 \
 	--disable-arc4 --disable-psk --disable-examples --disable-crypttests \
-	CFLAGS='-O2 -fstack-protector-strong -DNO_SESSION_CACHE -DKEEP_PEER_CERT -DWOLFSSL_ALT_NAMES -DWOLFSSL_CERT_EXT -DWOLFSSL_DER_TO_PEM -DWOLFSSL_ALWAYS_VERIFY_CB -DHAVE_EX_DATA -DHAVE_CRL_UPDATE_CB' \
+	CFLAGS='-O2 -fstack-protector-strong -DNO_SESSION_CACHE -DKEEP_PEER_CERT -DWOLFSSL_ALT_NAMES -DWOLFSSL_CERT_EXT -DWOLFSSL_DER_TO_PEM -DWOLFSSL_ALWAYS_VERIFY_CB -DHAVE_EX_DATA' \
 	>configure.log 2>&1 || { tail -40 configure.log >&2; exit 1; }
 make -j"$(nproc)" >build.log 2>&1 || { tail -40 build.log >&2; exit 1; }
 make install >>build.log 2>&1

@@ -158,6 +158,7 @@ static struct device *device_get(struct registry *r, const struct decision *d, i
 	}
 	r->by_slot[dev->slot] = dev;
 	r->list[r->n_devices++] = dev;
+	*ret = 0;
 	return dev;
 }
 

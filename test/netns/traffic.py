@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small servers and clients for the scenarios; the outside end of what crosses the gateway.
+
+tcp-echo ADDR PORT | udp-echo ADDR PORT | listening tcp|udp PORT
+tcp-try ADDR PORT SECONDS | udp-try ADDR PORT SECONDS       exit 0 if the answer came
+udp-flow ADDR PORT FILE | tcp-flow ADDR PORT FILE           50 a second; FILE: "SENT RECEIVED LAST_MS"
+proxy-dump ADDR PORT FILE                                   accepts PROXY v2, writes what it says, then echoes
+"""
+import os
+import select
+import socket
+import struct
+import sys
+import time
+
+
+def family(addr):
+    return socket.AF_INET6 if ":" in addr else socket.AF_INET
+
+
+def listener(addr, port, kind):
+    s = socket.socket(family(addr), kind)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family(addr) == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind((addr, int(port)))
+    return s
+
+
+def tcp_echo(addr, port):
+    s = listener(addr, port, socket.SOCK_STREAM)
+    s.listen(64)
+    clients = set()
+    while True:
+        ready, _, _ = select.select([s] + list(clients), [], [])
+        for c in ready:
+            if c is s:
+                clients.add(s.accept()[0])
+                continue
+            try:
+                data = c.recv(65536)
+                if data:
+                    c.sendall(data)
+                    continue
+            except OSError:
+                pass
+            clients.discard(c)
+            c.close()
+
+
+def udp_echo(addr, port):
+    s = listener(addr, port, socket.SOCK_DGRAM)
+    while True:
+        data, who = s.recvfrom(65536)
+        s.sendto(data, who)
+
+
+def listening(proto, port):
+    want = "%04X" % int(port)
+    for name in (proto, proto + "6"):
+        with open("/proc/net/" + name, encoding="ascii") as f:
+            for line in f.readlines()[1:]:
+                field = line.split()
+                if field[1].endswith(":" + want) and (proto == "udp" or field[3] == "0A"):
+                    return 0
+    return 1
+
+
+def tcp_try(addr, port, seconds):
+    try:
+        with socket.create_connection((addr, int(port)), float(seconds)) as s:
+            s.sendall(b"hello\n")
+            return 0 if s.recv(100) == b"hello\n" else 1
+    except OSError as e:
+        print(e)
+        return 1
+
+
+def udp_try(addr, port, seconds):
+    s = socket.socket(family(addr), socket.SOCK_DGRAM)
+    s.settimeout(float(seconds))
+    try:
+        s.sendto(b"hello", (addr, int(port)))
+        return 0 if s.recv(100) == b"hello" else 1
+    except OSError as e:
+        print(e)
+        return 1
+
+
+def report(path, sent, received, last):
+    with open(path + ".new", "w", encoding="ascii") as f:
+        f.write("%d %d %d\n" % (sent, received, last))
+    os.rename(path + ".new", path)
+
+
+def flow(addr, port, path, kind):
+    """Ask 50 times a second, note every answer; a broken TCP connection is noted by no more answers."""
+    s = socket.socket(family(addr), kind)
+    if kind == socket.SOCK_STREAM:
+        s.settimeout(5)
+    s.connect((addr, int(port)))
+    s.setblocking(False)
+    sent = received = last = 0
+    pending = b""
+    while True:
+        sent += 1
+        message = b"%010d\n" % sent
+        try:
+            s.send(message)
+        except OSError:
+            pass
+        end = time.monotonic() + 0.02
+        while True:
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([s], [], [], left)[0]:
+                break
+            try:
+                data = s.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                time.sleep(max(0, end - time.monotonic()))
+                break
+            pending = (pending + data) if kind == socket.SOCK_STREAM else data
+            received += pending.count(b"\n")
+            pending = pending[pending.rfind(b"\n") + 1:]
+            last = int(time.time() * 1000)
+        report(path, sent, received, last)
+
+
+def exactly(c, n):
+    data = b""
+    while len(data) < n:
+        more = c.recv(n - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+def proxy_header(c):
+    """PROXY protocol version 2, from its specification; independent of the gateway's encoder."""
+    head = exactly(c, 16)
+    if head[:12] != b"\r\n\r\n\0\r\nQUIT\n" or head[12] != 0x21:
+        raise ValueError("no PROXY v2 header")
+    body = exactly(c, struct.unpack(">H", head[14:])[0])
+    n, fam = (4, socket.AF_INET) if head[13] == 0x11 else (16, socket.AF_INET6)
+    out = ["src=%s" % socket.inet_ntop(fam, body[:n]), "dst=%s" % socket.inet_ntop(fam, body[n:2 * n])]
+    out.append("sport=%d dport=%d" % struct.unpack(">HH", body[2 * n:2 * n + 4]))
+    at = 2 * n + 4
+    while at < len(body):
+        kind, size = struct.unpack(">BH", body[at:at + 3])
+        value = body[at + 3:at + 3 + size]
+        at += 3 + size
+        if kind == 0x20:
+            out.append("ssl.client=%d ssl.verify=%d" % struct.unpack(">BI", value[:5]))
+            sub = 5
+            while sub < len(value):
+                k, m = struct.unpack(">BH", value[sub:sub + 3])
+                out.append("ssl.%02x=%s" % (k, value[sub + 3:sub + 3 + m].decode("ascii")))
+                sub += 3 + m
+        elif kind == 0xe3:
+            out.append("e3=%s" % value.hex())
+        else:
+            out.append("%02x=%s" % (kind, value.decode("ascii")))
+    return " ".join(out)
+
+
+def proxy_dump(addr, port, path):
+    s = listener(addr, port, socket.SOCK_STREAM)
+    s.listen(16)
+    while True:
+        c, _ = s.accept()
+        try:
+            text = proxy_header(c)
+        except (EOFError, ValueError, struct.error) as e:
+            text = "error=%r" % e
+        with open(path, "a", encoding="ascii") as f:
+            f.write(text + "\n")
+        try:
+            while True:
+                data = c.recv(65536)
+                if not data:
+                    break
+                c.sendall(data)
+        except OSError:
+            pass
+        c.close()
+
+
+def main():
+    what, args = sys.argv[1], sys.argv[2:]
+    if what == "udp-flow":
+        return flow(*args, socket.SOCK_DGRAM)
+    if what == "tcp-flow":
+        return flow(*args, socket.SOCK_STREAM)
+    commands = {"tcp-echo": tcp_echo, "udp-echo": udp_echo, "listening": listening, "tcp-try": tcp_try,
+                "udp-try": udp_try, "proxy-dump": proxy_dump}
+    return commands[what](*args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
