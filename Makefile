@@ -39,7 +39,7 @@ DPDK_CFLAGS := $(patsubst -I%,-isystem %,$(filter-out -march=%,$(call pkg,--cfla
 	$(filter -march=%,$(call pkg,--cflags,libdpdk))
 
 PROGRAMS := sallyport-dataplane sallyport-tls-proxy sallyport-agent sallyport-controller sallyctl
-UNITS := $(patsubst test/unit/%.c,%,$(sort $(wildcard test/unit/*_test.c test/unit/*/*_test.c)))
+UNITS := $(patsubst test/unit/%.c,%,$(sort $(wildcard test/unit/*/*_test.c test/unit/*/*/*_test.c)))
 FUZZ := $(patsubst test/fuzz/%.c,%,$(sort $(wildcard test/fuzz/*_fuzz.c)))
 TOOLS := $(patsubst test/tools/%.c,%,$(sort $(wildcard test/tools/*.c)))
 

@@ -104,7 +104,7 @@ struct agent {
 	uint64_t nft_retry_ms; /* 0: the kernel plane is as it should be */
 };
 
-/* main.c */
+/* alarm.c: log it as an error, and keep it in the store for `sallyctl status` */
 void agent_alarm(struct agent *a, const char *kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -261,6 +261,9 @@ static void kernel_retry(struct agent *a, uint64_t now_ms)
 		ret = nft_commit(a->nft, &err);
 	else
 		nft_abort(a->nft);
+	/* The table itself may be gone: then everything is built anew from what was last in force. */
+	if (ret < 0)
+		ret = nft_restore(a->nft, &err);
 	a->nft_retry_ms = ret == 0 ? 0 : now_ms + 5000;
 	if (ret == 0)
 		log_info("kernel plane is in force again");

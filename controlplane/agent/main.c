@@ -4,7 +4,6 @@
 #include <getopt.h>
 #include <pwd.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,20 +28,6 @@ struct hints {
 	struct slot_hint *all;
 	uint32_t n;
 };
-
-void agent_alarm(struct agent *a, const char *kind, const char *fmt, ...)
-{
-	char text[STORE_ALARM_TEXT_BYTES];
-	struct err err = {""};
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	log_error("ALARM %s: %s", kind, text);
-	if (store_alarm_add(a->store, clock_wall_ms(), kind, text, &err) < 0)
-		log_error("alarm not stored: %s", err.msg);
-}
 
 static void usage(FILE *to)
 {
