@@ -22,6 +22,8 @@
  *   - refusals are cached a direction, for cfg.refused_ms: REFUSED_CACHED instead of the first reason;
  *   - destinations that are ROUTE_LOCAL, ROUTE_DROP or behind MSG_PORT_KERNEL, on-link ones, and unusual packets
  *     (options, TTL <= 1, later fragments, other protocols) are the kernel's without a judgement here;
+ *   - for cfg.pickup_ms after the first sync, a TCP packet mid-stream or a UDP packet may open its flow, also as the
+ *     answer of the other end;
  *   - an unknown neighbour or a packet above the MTU is judged, then the kernel's.
  * @param port  index of the ingress port
  */

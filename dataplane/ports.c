@@ -215,7 +215,7 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg,
 		goto fail;
 	}
 	memcpy(p->mac.b, addr.addr_bytes, sizeof(p->mac.b));
-	snprintf(tap, sizeof(tap), "net_tap%u,iface=%s,mac=%s", index, cfg->tap,
+	snprintf(tap, sizeof(tap), "net_tap_shadow%u,iface=%s,mac=%s", index, cfg->tap,
 		 mac_addr_text(&p->mac, mac));
 	ret = attach(tap, &p->tap_eth, err);
 	if (ret == 0)
