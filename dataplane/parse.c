@@ -245,9 +245,12 @@ static enum drop_reason parse_ipv4(const uint8_t *l3, size_t head, size_t all, s
 		why = parse_l4(l3, l3 + header, (total < head ? total : head) - header, p);
 	if (why != DROP_NONE)
 		return why;
-	/* RFC 1122 section 3.2.1.3: 0.0.0.0 only while a host learns its address, that is DHCP. */
+	/* RFC 1122 section 3.2.1.3: 0.0.0.0 only while a host learns its address: DHCP, and IGMP before it (RFC 3376
+	 * section 4.2.13). */
 	if ((l3[12] | l3[13] | l3[14] | l3[15]) == 0) {
-		if (p->kind != PKT_FLOW || p->id.proto != IPPROTO_UDP || p->id.dport != 67)
+		bool dhcp = p->kind == PKT_FLOW && p->id.proto == IPPROTO_UDP && p->id.dport == 67;
+
+		if (!dhcp && p->id.proto != IPPROTO_IGMP)
 			return DROP_MALFORMED;
 		p->flags |= PKT_ON_LINK;
 	}

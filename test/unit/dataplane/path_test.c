@@ -130,6 +130,11 @@ static const struct {
 	 {"10.1.0.77", "10.1.0.1", STRANGE, .proto = 17, .dport = 53, .fragment = 0x2000},
 	 EDGE_DROP,
 	 DROP_STRANGER},
+	{"2.13 IGMP",
+	 DEV,
+	 {"0.0.0.0", "224.0.0.22", STRANGE, .proto = 2, .payload = 8},
+	 EDGE_DROP,
+	 DROP_STRANGER},
 	/* 3. source guard, uplink */
 	{"3.1 a network",
 	 UP,
