@@ -381,8 +381,8 @@ void api_reply(struct api_call *call, json_t *response)
 	call_answer(call, response);
 }
 
-static void fail_va(struct api_call *call, const char *code, json_t *extra, const char *fmt,
-		    va_list ap)
+__attribute__((format(printf, 4, 0))) static void
+fail_va(struct api_call *call, const char *code, json_t *extra, const char *fmt, va_list ap)
 {
 	char text[ERR_MSG_BYTES];
 

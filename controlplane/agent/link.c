@@ -44,7 +44,8 @@ static bool alarm_token(struct link *l, struct alarm_limit *a)
 	return true;
 }
 
-static void raise_va(struct link *l, enum link_alarm_kind kind, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void
+raise_va(struct link *l, enum link_alarm_kind kind, const char *fmt, va_list ap)
 {
 	struct alarm_limit *a = &l->alarms[kind];
 	char text[ERR_MSG_BYTES];

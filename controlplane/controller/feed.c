@@ -14,6 +14,7 @@
 
 #define QUEUE_BYTES (FRAME_DOWN_BYTES + (2u << 20)) /* a snapshot, and entries behind it */
 #define QUEUE_LOW_BYTES (256u * 1024) /* refill from the log below this */
+#define CLOCK_STEP_MS 10000
 #define HELLO_MS 10000 /* to subscribe after connecting */
 
 struct subscriber {
@@ -32,6 +33,7 @@ struct feed {
 	int epoll, listener;
 	uint64_t now_boot_ms, now_wall_ms;
 	uint64_t beat_ms; /* boot clock, when the next heartbeat is due */
+	uint64_t beat_issued_ms; /* wall clock, of the last heartbeat */
 	uint8_t *snapshot; /* signed, of revision snapshot_revision; made when asked for */
 	size_t snapshot_bytes;
 	uint64_t snapshot_revision;
@@ -87,11 +89,23 @@ static void sub_send(struct subscriber *s, enum frame_type type, const uint8_t *
 	free(data);
 }
 
+/* Gateways want every heartbeat later than the one before: a clock that was set back a little must not cost them the
+ * lease. After a big step the clock is right and the heartbeats before it were wrong. */
+static uint64_t beat_time(struct feed *f)
+{
+	if (f->now_wall_ms > f->beat_issued_ms ||
+	    f->beat_issued_ms - f->now_wall_ms > CLOCK_STEP_MS)
+		f->beat_issued_ms = f->now_wall_ms;
+	else
+		f->beat_issued_ms++;
+	return f->beat_issued_ms;
+}
+
 static void sub_heartbeat(struct subscriber *s)
 {
 	const struct journal_head *head = journal_head(s->feed->cfg.journal);
 	struct decision_heartbeat h = {.revision = head->revision,
-				       .issued_ms = s->feed->now_wall_ms,
+				       .issued_ms = beat_time(s->feed),
 				       .lease_ms = s->feed->cfg.lease_ms};
 	uint8_t *cose;
 	size_t bytes;
@@ -132,7 +146,7 @@ static int snapshot_make(struct feed *f)
 {
 	const struct journal_head *head = journal_head(f->cfg.journal);
 	struct decision_entry e = {
-		.revision = head->revision, .snapshot = true, .issued_ms = f->now_wall_ms};
+		.revision = head->revision, .snapshot = true, .issued_ms = head->issued_ms};
 	struct err err = {0};
 	uint8_t *cose;
 	size_t bytes;
@@ -140,8 +154,7 @@ static int snapshot_make(struct feed *f)
 
 	if (f->snapshot != NULL && f->snapshot_revision == head->revision)
 		return 0;
-	if (e.issued_ms < head->issued_ms)
-		e.issued_ms = head->issued_ms;
+	/* Issued as its head was: a later time could be past the next entry's, if the clock is set back. */
 	memcpy(e.hash, head->hash, sizeof(e.hash));
 	ret = state_operations(f->cfg.state, &e.ops, &e.n_ops);
 	if (ret < 0)
