@@ -34,8 +34,8 @@ static int names_read(struct identity *out, const DecodedCert *cert, struct err 
 				return err_set(err, -EPROTO,
 					       "the certificate has more than one URI name");
 			uri = e;
-		} else if (e->type == ASN_DNS_TYPE && dns == NULL) {
-			dns = e;
+		} else if (e->type == ASN_DNS_TYPE) {
+			dns = e; /* the library lists them backwards: the certificate's first is the last */
 		}
 	}
 	if (cert->subjectCN != NULL && cert->subjectCNLen > 0) {

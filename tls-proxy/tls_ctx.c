@@ -68,19 +68,23 @@ out:
 }
 
 /* nextUpdate of a list that the library has just taken. */
-static int crl_next_update(WOLFSSL_CTX *wolf, uint64_t *out_s, const unsigned char *buf, long bytes, int type)
+static int crl_next_update(WOLFSSL_CTX *wolf, uint64_t *out_s, const unsigned char *buf, long bytes,
+			   int type)
 {
 	DerBuffer *der = NULL;
 	DecodedCRL crl;
 	struct tm tm;
 	int ret = -EINVAL;
 
-	if (type == WOLFSSL_FILETYPE_PEM && wc_PemToDer(buf, bytes, CRL_TYPE, &der, NULL, NULL, NULL) != 0)
+	if (type == WOLFSSL_FILETYPE_PEM &&
+	    wc_PemToDer(buf, bytes, CRL_TYPE, &der, NULL, NULL, NULL) != 0)
 		return -EINVAL;
 	InitDecodedCRL(&crl, NULL);
-	if (ParseCRL(NULL, &crl, der != NULL ? der->buffer : buf, der != NULL ? der->length : (word32)bytes,
-		     VERIFY, wolfSSL_CTX_GetCertManager(wolf)) == 0 &&
-	    wc_GetDateAsCalendarTime(crl.nextDate, sizeof(crl.nextDate), crl.nextDateFormat, &tm) == 0) {
+	if (ParseCRL(NULL, &crl, der != NULL ? der->buffer : buf,
+		     der != NULL ? der->length : (word32)bytes, VERIFY,
+		     wolfSSL_CTX_GetCertManager(wolf)) == 0 &&
+	    wc_GetDateAsCalendarTime(crl.nextDate, sizeof(crl.nextDate), crl.nextDateFormat, &tm) ==
+		    0) {
 		tm.tm_isdst = 0;
 		*out_s = timegm(&tm);
 		ret = 0;
@@ -91,8 +95,8 @@ static int crl_next_update(WOLFSSL_CTX *wolf, uint64_t *out_s, const unsigned ch
 }
 
 /* One list: into the context, and its nextUpdate into *next_s if that is earlier. */
-static int crl_add(WOLFSSL_CTX *wolf, const unsigned char *buf, long bytes, int type, uint64_t *next_s,
-		   const char *path, struct err *err)
+static int crl_add(WOLFSSL_CTX *wolf, const unsigned char *buf, long bytes, int type,
+		   uint64_t *next_s, const char *path, struct err *err)
 {
 	char reason[WOLFSSL_MAX_ERROR_SZ];
 	uint64_t at;

@@ -377,9 +377,33 @@ static void flows(struct agent *a, struct api_call *call, json_t *request)
 
 /* ---- log, policy ---- */
 
+struct log_call {
+	json_t *list;
+	struct cose_verifier key;
+};
+
+/* What was decided is read from the signed bytes, not from a note about them. */
+static json_t *log_summary(const struct log_call *x, const struct store_entry *e,
+			   uint64_t *issued_ms)
+{
+	char text[DECISION_SUMMARY_BYTES];
+	struct decision_entry *d = NULL;
+	struct err err = {""};
+	json_t *out;
+
+	if (decision_entry_open(&d, e->cose, e->cose_bytes, &x->key, &err) < 0)
+		return json_sprintf("UNREADABLE: %s", err.msg);
+	*issued_ms = d->issued_ms;
+	out = json_string(decision_entry_summary(text, d));
+	decision_entry_free(d);
+	return out;
+}
+
 static int log_one(void *arg, const struct store_entry *e)
 {
-	json_t *receipt = json_null(), *o;
+	struct log_call *x = arg;
+	json_t *receipt = json_null(), *summary;
+	uint64_t issued_ms = 0;
 	struct receipt r;
 	struct err err = {""};
 	char hash[65];
@@ -390,10 +414,12 @@ static int log_one(void *arg, const struct store_entry *e)
 				    "sessions_closed", (json_int_t)r.sessions_closed,
 				    "flows_closed", (json_int_t)r.flows_closed, "untracked",
 				    (json_int_t)r.untracked, "text", r.text);
-	o = json_pack("{s:I,s:I,s:s,s:o}", "revision", (json_int_t)e->revision, "stored",
-		      (json_int_t)e->stored_ms, "hash", hex_text(hash, e->hash, 32), "receipt",
-		      receipt);
-	json_array_append_new(arg, o);
+	summary = log_summary(x, e, &issued_ms);
+	json_array_append_new(
+		x->list, json_pack("{s:I,s:I,s:I,s:s,s:o,s:o}", "revision", (json_int_t)e->revision,
+				   "issued", (json_int_t)issued_ms, "stored",
+				   (json_int_t)e->stored_ms, "hash", hex_text(hash, e->hash, 32),
+				   "summary", summary, "receipt", receipt));
 	return 0;
 }
 
@@ -401,17 +427,20 @@ static void log_list(struct agent *a, struct api_call *call, json_t *request)
 {
 	json_t *after = json_object_get(request, "after"),
 	       *limit = json_object_get(request, "limit");
-	json_t *list = json_array();
+	struct log_call x = {.list = json_array()};
 	struct err err = {""};
-	int ret = store_entries_after(
-		a->store, json_is_integer(after) ? json_integer_value(after) : 0,
-		json_is_integer(limit) ? json_integer_value(limit) : 1000, log_one, list, &err);
+	int ret = cose_verifier_load(&x.key, a->cfg->controller_key, &err);
 
+	if (ret == 0)
+		ret = store_entries_after(a->store,
+					  json_is_integer(after) ? json_integer_value(after) : 0,
+					  json_is_integer(limit) ? json_integer_value(limit) : 1000,
+					  log_one, &x, &err);
 	if (ret == 0) {
-		api_reply(call, json_pack("{s:o}", "entries", list));
+		api_reply(call, json_pack("{s:o}", "entries", x.list));
 		return;
 	}
-	json_decref(list);
+	json_decref(x.list);
 	api_fail(call, "internal", "%s", err.msg);
 }
 

@@ -39,8 +39,8 @@ refused "no certificate" none "no certificate"
 refused "unknown CA" stranger "unknown CA"
 refused "expired" old "certificate expired"
 refused "not yet valid" young "certificate not yet valid"
-refused "extended key usage of a server" server "wrong key usage"
-refused "key usage without signatures" agree "wrong key usage"
+refused "extended key usage of a server" server "wrong key usage: no clientAuth"
+refused "key usage without signatures" agree "wrong key usage: no digitalSignature"
 refused "two URI names" two "the certificate has more than one URI name"
 crl_revoke listed
 daemon_hup tls-proxy

@@ -25,14 +25,17 @@ cat >"$D/haproxy.cfg" <<-CFG
 	backend broker
 	  server broker $NVR4:1884
 CFG
-printf 'listener 1884 %s\nallow_anonymous true\nlog_dest stdout\nuser nobody\n' "$NVR4" >"$D/mosquitto.conf"
-spawn core mosquitto mosquitto -v -c "$D/mosquitto.conf"
+printf 'listener 1884 %s\nallow_anonymous true\nlog_dest file %s\nlog_type all\nuser nobody\n' "$NVR4" "$D/broker.log" \
+	>"$D/mosquitto.conf"
+: >"$D/broker.log"
+chmod 666 "$D/broker.log"
+spawn core mosquitto mosquitto -c "$D/mosquitto.conf"
 must "mosquitto" 5 in_ns core python3 "$LIB/traffic.py" listening tcp 1884
 spawn core haproxy haproxy -f "$D/haproxy.cfg" -db
 haproxy=$LAST
 must "haproxy" 5 in_ns core python3 "$LIB/traffic.py" listening tcp 1883
 spawn core subscriber mosquitto_sub -h "$NVR4" -p 1884 -t 'plant/#' -v
-must "subscriber" 5 grep -q 'Sending SUBACK' "$D/mosquitto.log"
+must "subscriber" 5 grep -q 'Sending SUBACK' "$D/broker.log"
 
 publish() { # HOST MESSAGE
 	in_ns cam1 timeout 10 mosquitto_pub -h "$1" -p 8883 --cafile "$D/pki/ca.pem" --cert "$D/pki/cam1.pem" \

@@ -442,6 +442,9 @@ flow_beyond() { [ "$(flow_received "$1")" -gt "$2" ]; }
 # No answer for SECONDS (default 1) although it goes on asking
 flow_stopped() {
 	local a s
+	# three questions first: an answer that was on its way is not counted against the gateway
+	s=$(awk '{print $1}' "$D/$1.flow")
+	wait_for 5 flow_sent_beyond "$1" $((s + 3)) || return 1
 	a=$(flow_received "$1") s=$(awk '{print $1}' "$D/$1.flow")
 	wait_for 5 flow_sent_beyond "$1" $((s + ${2:-20})) && [ "$(flow_received "$1")" = "$a" ]
 }

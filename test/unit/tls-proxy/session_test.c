@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Whole handshakes in memory: our session against a client of the TLS library. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "test/unit/tls-proxy/pki.h"
+#include "tls-proxy/session.h"
+
+#define PIPE_BYTES 65536
+
+static struct pki pki;
+static struct tls_ctx server;
+static struct gw_listener listener;
+
+struct client {
+	WOLFSSL_CTX *ctx;
+	WOLFSSL *ssl;
+	struct session *peer;
+	uint8_t in[PIPE_BYTES]; /* from the session */
+	size_t in_at, in_n;
+	size_t piece; /* bytes that a transport hands over at once; 0 = all */
+	int alert; /* last that came, or 0 */
+};
+
+static const char *path(const char *file)
+{
+	static char out[4][128];
+	static int i;
+
+	i = (i + 1) % 4;
+	snprintf(out[i], sizeof(out[i]), "%s/%s", pki.dir, file);
+	return out[i];
+}
+
+static int group_setup(void **state)
+{
+	struct err err = {""};
+
+	(void)state;
+	if (tls_ctx_global_init() < 0 || pki_make(&pki) != 0 ||
+	    pki_cert(&pki, "dev",
+		     "subjectAltName=URI:spiffe://p/cam/1\\nextendedKeyUsage=clientAuth") != 0 ||
+	    pki_cert(&pki, "srv", "extendedKeyUsage=serverAuth") != 0 ||
+	    pki_sh(&pki, "openssl req -newkey rsa:1024 -nodes -keyout weak.key -out weak.csr -subj "
+			 "/CN=weak && openssl x509 -req "
+			 "-in weak.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 5 -out "
+			 "weak.pem && openssl req -newkey ec "
+			 "-pkeyopt ec_paramgen_curve:P-256 -nodes -keyout alien.key -out alien.csr "
+			 "-subj /CN=alien && openssl x509 "
+			 "-req -in alien.csr -CA other.pem -CAkey other.key -CAcreateserial -days "
+			 "5 -out alien.pem") != 0)
+		return -1;
+	snprintf(listener.certificate, sizeof(listener.certificate), "%s", path("gw.pem"));
+	snprintf(listener.key, sizeof(listener.key), "%s", path("gw.key"));
+	snprintf(listener.ca, sizeof(listener.ca), "%s", path("ca.pem"));
+	snprintf(listener.crl, sizeof(listener.crl), "%s", path("ca.crl"));
+	if (tls_ctx_init(&server, &listener, &err) < 0) {
+		print_error("%s\n", err.msg);
+		return -1;
+	}
+	return 0;
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	tls_ctx_fini(&server);
+	pki_drop(&pki);
+	tls_ctx_global_fini();
+	return 0;
+}
+
+static int client_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+{
+	struct client *c = arg;
+	size_t n = c->in_n - c->in_at;
+
+	(void)ssl;
+	if (n == 0)
+		return WOLFSSL_CBIO_ERR_WANT_READ;
+	if (n > (size_t)bytes)
+		n = bytes;
+	memcpy(buf, c->in + c->in_at, n);
+	c->in_at += n;
+	return n;
+}
+
+static int client_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+{
+	struct client *c = arg;
+	size_t n = session_room(c->peer);
+
+	(void)ssl;
+	if (c->piece != 0 && n > c->piece)
+		n = c->piece;
+	if (n > (size_t)bytes)
+		n = bytes;
+	if (n == 0)
+		return WOLFSSL_CBIO_ERR_WANT_WRITE;
+	session_feed(c->peer, (uint8_t *)buf, n);
+	return n;
+}
+
+static void client_open(struct client *c, struct session *peer, const char *cert, int method12)
+{
+	memset(c, 0, sizeof(*c));
+	c->peer = peer;
+	c->ctx = wolfSSL_CTX_new(method12 ? wolfTLSv1_2_client_method()
+					  : wolfTLSv1_3_client_method());
+	assert_non_null(c->ctx);
+	assert_int_equal(wolfSSL_CTX_load_verify_locations(c->ctx, path("ca.pem"), NULL),
+			 WOLFSSL_SUCCESS);
+	if (cert != NULL) {
+		char pem[64], key[64];
+
+		snprintf(pem, sizeof(pem), "%s.pem", cert);
+		snprintf(key, sizeof(key), "%s.key", cert);
+		wolfSSL_CTX_SetMinRsaKey_Sz(c->ctx, 1024);
+		assert_int_equal(wolfSSL_CTX_use_certificate_chain_file(c->ctx, path(pem)),
+				 WOLFSSL_SUCCESS);
+		assert_int_equal(
+			wolfSSL_CTX_use_PrivateKey_file(c->ctx, path(key), WOLFSSL_FILETYPE_PEM),
+			WOLFSSL_SUCCESS);
+	}
+	c->ssl = wolfSSL_new(c->ctx);
+	wolfSSL_SSLSetIORecv(c->ssl, client_recv);
+	wolfSSL_SSLSetIOSend(c->ssl, client_send);
+	wolfSSL_SetIOReadCtx(c->ssl, c);
+	wolfSSL_SetIOWriteCtx(c->ssl, c);
+}
+
+static void client_close(struct client *c)
+{
+	wolfSSL_free(c->ssl);
+	wolfSSL_CTX_free(c->ctx);
+}
+
+/* What the session has for the wire goes to the client, in pieces if asked for. */
+static void carry(struct client *c)
+{
+	size_t n;
+	const uint8_t *data = session_output(c->peer, &n);
+
+	if (c->piece != 0 && n > c->piece)
+		n = c->piece;
+	if (c->in_at == c->in_n)
+		c->in_at = c->in_n = 0;
+	if (n > sizeof(c->in) - c->in_n)
+		n = sizeof(c->in) - c->in_n;
+	memcpy(c->in + c->in_n, data, n);
+	c->in_n += n;
+	session_sent(c->peer, n);
+}
+
+static enum session_state shake(struct client *c)
+{
+	WOLFSSL_ALERT_HISTORY h;
+	enum session_state state = SESSION_HANDSHAKE;
+	size_t left;
+
+	for (int i = 0; i < 20000 && state == SESSION_HANDSHAKE; i++) {
+		wolfSSL_connect(c->ssl);
+		state = session_step(c->peer);
+		carry(c);
+	}
+	do {
+		carry(c);
+		wolfSSL_connect(c->ssl);
+		session_output(c->peer, &left);
+	} while (left > 0);
+	if (wolfSSL_is_init_finished(c->ssl)) {
+		uint8_t buf[16];
+
+		wolfSSL_read(c->ssl, buf, sizeof(buf));
+	}
+	if (wolfSSL_get_alert_history(c->ssl, &h) == WOLFSSL_SUCCESS && h.last_rx.level == 2)
+		c->alert = h.last_rx.code;
+	return state;
+}
+
+static void each_client_gets_what_it_deserves(void **state)
+{
+	static const struct {
+		const char *name, *cert;
+		int tls12;
+		size_t piece;
+		enum session_state want;
+		const char *why;
+	} rows[] = {
+		{"good", "dev", 0, 0, SESSION_OPEN, ""},
+		{"good, byte by byte", "dev", 0, 1, SESSION_OPEN, ""},
+		{"good, 7 bytes at a time", "dev", 0, 7, SESSION_OPEN, ""},
+		{"no certificate", NULL, 0, 0, SESSION_FAILED, "no certificate"},
+		{"unknown CA", "alien", 0, 0, SESSION_FAILED, "unknown CA"},
+		{"a server's", "srv", 0, 0, SESSION_FAILED, "wrong key usage: no clientAuth"},
+		{"RSA 1024", "weak", 0, 0, SESSION_FAILED, "key too small"},
+		{"TLS 1.2 where only 1.3 is allowed", "dev", 1, 0, SESSION_FAILED, ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct session *s = NULL;
+		struct client c;
+		enum session_state got;
+
+		assert_int_equal(session_new(&s, &server), 0);
+		client_open(&c, s, rows[i].cert, rows[i].tls12);
+		c.piece = rows[i].piece;
+		got = shake(&c);
+		if (got != rows[i].want || strstr(session_reason(s), rows[i].why) == NULL)
+			fail_msg("%s: state %d, \"%s\"", rows[i].name, got, session_reason(s));
+		if (got == SESSION_OPEN) {
+			assert_string_equal(session_identity(s)->name, "spiffe://p/cam/1");
+			assert_string_equal(session_version(s), "TLSv1.3");
+		} else {
+			assert_null(session_identity(s));
+			if (rows[i].tls12 == 0 && c.alert == 0)
+				fail_msg("%s: the client got no alert", rows[i].name);
+		}
+		client_close(&c);
+		session_free(s);
+	}
+}
+
+static void pair(struct session **s, struct client *c)
+{
+	assert_int_equal(session_new(s, &server), 0);
+	client_open(c, *s, "dev", 0);
+	assert_int_equal(shake(c), SESSION_OPEN);
+}
+
+static void bytes_go_both_ways_and_a_full_buffer_pushes_back(void **state)
+{
+	static uint8_t data[16384], got[16384];
+	struct session *s;
+	struct client c;
+	ssize_t n;
+	size_t sent = 0, received = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = i * 7;
+	pair(&s, &c);
+	assert_int_equal(wolfSSL_write(c.ssl, "hello", 5), 5);
+	assert_int_equal(session_read(s, got, sizeof(got)), 5);
+	assert_memory_equal(got, "hello", 5);
+	assert_int_equal(session_read(s, got, sizeof(got)), -EAGAIN);
+	/* nobody takes the output: writing must stop, and go on without loss once somebody does */
+	while ((n = session_write(s, data, sizeof(data))) > 0)
+		sent += n;
+	assert_int_equal(n, -EAGAIN);
+	assert_true(sent >= sizeof(data));
+	for (int i = 0; i < 64 && received < sent; i++) {
+		int m;
+
+		carry(&c);
+		while ((m = wolfSSL_read(c.ssl, got, sizeof(got))) > 0) {
+			for (int k = 0; k < m; k++)
+				assert_int_equal(got[k],
+						 (uint8_t)(((received + k) % sizeof(data)) * 7));
+			received += m;
+		}
+	}
+	assert_int_equal(received, sent);
+	assert_true(session_write(s, data, 100) == 100);
+	client_close(&c);
+	session_free(s);
+}
+
+static void an_end_is_told(void **state)
+{
+	struct session *s;
+	struct client c;
+	WOLFSSL_ALERT_HISTORY h;
+	uint8_t buf[64];
+
+	(void)state;
+	pair(&s, &c);
+	wolfSSL_shutdown(c.ssl);
+	assert_int_equal(session_read(s, buf, sizeof(buf)), 0); /* close_notify */
+	assert_int_equal(session_write(s, (const uint8_t *)"late", 4),
+			 4); /* half-close: we may still talk */
+	carry(&c);
+	assert_int_equal(wolfSSL_read(c.ssl, buf, sizeof(buf)), 4);
+	client_close(&c);
+	session_free(s);
+
+	pair(&s, &c);
+	session_abort(s, SESSION_ALERT_CERTIFICATE_REVOKED);
+	assert_int_equal(session_read(s, buf, sizeof(buf)), -EPROTO);
+	assert_int_equal(session_write(s, buf, 1), -EPROTO);
+	carry(&c);
+	assert_true(wolfSSL_read(c.ssl, buf, sizeof(buf)) <= 0);
+	assert_int_equal(wolfSSL_get_alert_history(c.ssl, &h), WOLFSSL_SUCCESS);
+	assert_int_equal(h.last_rx.code, SESSION_ALERT_CERTIFICATE_REVOKED);
+	client_close(&c);
+	session_free(s);
+}
+
+static void garbage_fails_and_never_opens(void **state)
+{
+	uint8_t junk[4096];
+	uint32_t seed = 1;
+
+	(void)state;
+	for (int round = 0; round < 200; round++) {
+		struct session *s;
+		enum session_state st;
+
+		assert_int_equal(session_new(&s, &server), 0);
+		for (size_t i = 0; i < sizeof(junk); i++) {
+			seed = seed * 1664525 + 1013904223;
+			junk[i] = seed >> 24;
+		}
+		if (round & 1) /* looks like a handshake record */
+			memcpy(junk, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11);
+		session_feed(s, junk, sizeof(junk));
+		st = session_step(s);
+		assert_int_not_equal(st, SESSION_OPEN);
+		assert_null(session_identity(s));
+		session_free(s);
+	}
+}
+
+static void a_revoked_certificate_is_refused_after_a_reload(void **state)
+{
+	struct session *s;
+	struct client c;
+	struct err err = {""};
+
+	(void)state;
+	assert_true(server.crl_next_update_s > 1700000000);
+	assert_int_equal(pki_sh(&pki, "openssl ca -config ca.cnf -keyfile ca.key -cert ca.pem "
+				      "-revoke dev.pem && openssl ca -config "
+				      "ca.cnf -gencrl -keyfile ca.key -cert ca.pem -out ca.crl"),
+			 0);
+	assert_int_equal(tls_ctx_reload(&server, &listener, &err), 0);
+	assert_int_equal(session_new(&s, &server), 0);
+	client_open(&c, s, "dev", 0);
+	assert_int_equal(shake(&c), SESSION_FAILED);
+	assert_string_equal(session_reason(s), "certificate revoked (CRL)");
+	client_close(&c);
+	session_free(s);
+	/* a list that is cut off changes nothing */
+	assert_int_equal(pki_sh(&pki, "head -c 200 ca.crl > cut && mv cut ca.crl"), 0);
+	assert_int_equal(tls_ctx_reload(&server, &listener, &err), -22);
+	assert_non_null(server.wolf);
+	assert_int_equal(session_new(&s, &server), 0);
+	client_open(&c, s, "dev", 0);
+	assert_int_equal(shake(&c), SESSION_FAILED);
+	client_close(&c);
+	session_free(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_client_gets_what_it_deserves),
+		cmocka_unit_test(bytes_go_both_ways_and_a_full_buffer_pushes_back),
+		cmocka_unit_test(an_end_is_told),
+		cmocka_unit_test(garbage_fails_and_never_opens),
+		cmocka_unit_test(a_revoked_certificate_is_refused_after_a_reload),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
