@@ -2,6 +2,7 @@
 #include "controlplane/controller/feed.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -29,7 +30,8 @@ struct subscriber {
 };
 
 struct feed {
-	struct feed_config cfg;
+	struct feed_config cfg; /* without path */
+	char path[108];
 	int epoll, listener;
 	uint64_t now_boot_ms, now_wall_ms;
 	uint64_t beat_ms; /* boot clock, when the next heartbeat is due */
@@ -361,6 +363,7 @@ int feed_new(struct feed **out, const struct feed_config *cfg, struct err *err)
 	if (f == NULL)
 		return err_set(err, -ENOMEM, "out of memory");
 	f->cfg = *cfg;
+	f->cfg.path = NULL;
 	f->listener = -1;
 	for (unsigned i = 0; i < FEED_GATEWAYS_MAX; i++)
 		f->subs[i].feed = f;
@@ -373,6 +376,7 @@ int feed_new(struct feed **out, const struct feed_config *cfg, struct err *err)
 	if (ret < 0)
 		goto fail;
 	f->listener = ret;
+	snprintf(f->path, sizeof(f->path), "%s", cfg->path);
 	if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->listener, &ev) < 0) {
 		ret = err_set(err, -errno, "epoll: %s", strerror(errno));
 		goto fail;
@@ -391,7 +395,7 @@ void feed_free(struct feed *f)
 	for (unsigned i = 0; i < FEED_GATEWAYS_MAX; i++)
 		stream_close(f->subs[i].stream);
 	if (f->listener >= 0) {
-		unlink(f->cfg.path);
+		unlink(f->path);
 		close(f->listener);
 	}
 	if (f->epoll >= 0)

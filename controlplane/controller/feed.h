@@ -15,7 +15,7 @@
 struct feed;
 
 struct feed_config {
-	const char *path; /* of the socket */
+	const char *path; /* of the socket; copied */
 	uint32_t heartbeat_ms, lease_ms;
 	/* borrowed, must outlive the feed */
 	struct journal *journal;
