@@ -20,6 +20,7 @@ static int group_setup(void **state)
 static int group_teardown(void **state)
 {
 	(void)state;
+
 	pki_drop(&pki);
 	tls_ctx_global_fini();
 	return 0;
@@ -45,7 +46,7 @@ static void each_certificate_names_one_or_nobody(void **state)
 		{"ip-only", "subjectAltName=IP:10.0.0.1", 0, IDENTITY_CN, "ip-only", ""},
 		{"two-uris", "subjectAltName=URI:spiffe://p/a,URI:spiffe://p/b", -71, 0, NULL,
 		 "more than one URI"},
-		{"ca", "basicConstraints=critical,CA:TRUE\\nsubjectAltName=URI:spiffe://p/a", -13,
+		{"a-ca", "basicConstraints=critical,CA:TRUE\\nsubjectAltName=URI:spiffe://p/a", -13,
 		 0, NULL, "CA certificate"},
 		{"server", "extendedKeyUsage=serverAuth", -13, 0, NULL, "no clientAuth"},
 		{"both-usages", "extendedKeyUsage=serverAuth,clientAuth", 0, IDENTITY_CN,
