@@ -23,8 +23,9 @@
 static const char *const alarm_names[ALARM_KINDS] = {
 	[ALARM_SIGNATURE] = LINK_ALARM_SIGNATURE, [ALARM_MALFORMED] = LINK_ALARM_MALFORMED,
 	[ALARM_HOLE] = LINK_ALARM_HOLE,		  [ALARM_FORGED] = LINK_ALARM_FORGED,
-	[ALARM_EXPIRED] = LINK_ALARM_EXPIRED,	  [ALARM_CLOCK] = LINK_ALARM_CLOCK,
-	[ALARM_ROLLBACK] = LINK_ALARM_ROLLBACK,	  [ALARM_STORE] = LINK_ALARM_STORE,
+	[ALARM_REPLAYED] = LINK_ALARM_REPLAYED,	  [ALARM_EXPIRED] = LINK_ALARM_EXPIRED,
+	[ALARM_CLOCK] = LINK_ALARM_CLOCK,	  [ALARM_ROLLBACK] = LINK_ALARM_ROLLBACK,
+	[ALARM_STORE] = LINK_ALARM_STORE,
 };
 
 /* ---- alarms ---- */
@@ -70,7 +71,7 @@ void link_raise(struct link *l, enum link_alarm_kind kind, const char *fmt, ...)
 	va_end(ap);
 }
 
-static void ask_snapshot(struct link *l)
+void link_ask_snapshot(struct link *l)
 {
 	struct frame f = {.type = FRAME_WANT_SNAPSHOT};
 
@@ -91,7 +92,7 @@ void link_violation(struct link *l, enum link_alarm_kind kind, const char *fmt, 
 	va_end(ap);
 	if (++l->violations >= VIOLATIONS_MAX)
 		l->broken = true;
-	ask_snapshot(l);
+	link_ask_snapshot(l);
 }
 
 /* ---- frames ---- */
@@ -118,6 +119,9 @@ void link_subscribe(struct link *l)
 
 	if (l->subscribed_ms != 0 && l->now_boot_ms - l->subscribed_ms < ASK_EVERY_MS)
 		return;
+	l->resubscribed = l->subscribed_ms != 0;
+	if (!l->resubscribed)
+		l->first_from = l->state.revision;
 	l->subscribed_ms = l->now_boot_ms;
 	memcpy(f.gateway, l->gateway, sizeof(f.gateway));
 	memcpy(f.hash, l->state.hash, sizeof(f.hash));
@@ -218,7 +222,7 @@ static void connect_now(struct link *l)
 	link_subscribe(l);
 	link_send_stored_receipt(l, l->state.revision);
 	if (l->want_snapshot)
-		ask_snapshot(l);
+		link_ask_snapshot(l);
 	watch(l);
 }
 

@@ -3,9 +3,10 @@
  * signed, in order, in time, and stored on disk; only that reaches the agent.
  *
  * An entry, in this order: signature > order (our revision + 1, previous hash = our head's) > times > store > apply.
- * Whatever fails: nothing is applied, an alarm is raised, and a signed snapshot is asked for. A snapshot counts from our
- * revision on (at our revision only with our hash), and every revocation that we hold is added to its operations: a
- * snapshot cannot bring a revoked certificate or software back.
+ * Whatever fails: nothing is applied, an alarm is raised, and a signed snapshot is asked for; no further entry is applied
+ * until that has come, or a good heartbeat that names our head. A snapshot counts from our revision on (at our revision
+ * only with our hash), and every revocation that we hold is added to its operations: a snapshot cannot bring a revoked
+ * certificate or software back.
  * A heartbeat extends the lease only while we hold the whole log that it names: withholding a decision costs the lease.
  *
  * One thread, no blocking but the store's disk writes. The owner polls link_fd() for reading (an epoll descriptor,
@@ -31,6 +32,8 @@ struct link;
 #define LINK_ALARM_HOLE "hole" /* a revision is missing: lost or reordered */
 #define LINK_ALARM_FORGED                                                                          \
 	"forged" /* signed, but not on our chain: other previous hash, or a second version of a revision */
+#define LINK_ALARM_REPLAYED                                                                        \
+	"replayed" /* an entry that we have, though we did not ask for it again */
 #define LINK_ALARM_EXPIRED "expired" /* an entry that came after its expiry */
 #define LINK_ALARM_CLOCK "clock" /* issued in the future, or before its predecessor */
 #define LINK_ALARM_ROLLBACK "rollback" /* snapshot or heartbeat from before our revision */

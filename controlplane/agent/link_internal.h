@@ -9,6 +9,7 @@ enum link_alarm_kind {
 	ALARM_MALFORMED,
 	ALARM_HOLE,
 	ALARM_FORGED,
+	ALARM_REPLAYED,
 	ALARM_EXPIRED,
 	ALARM_CLOCK,
 	ALARM_ROLLBACK,
@@ -43,7 +44,9 @@ struct link {
 	uint64_t retry_ms, backoff_ms; /* boot clock; present step */
 	uint64_t heard_ms; /* boot clock, last frame */
 	uint64_t asked_snapshot_ms, subscribed_ms; /* boot clock, 0 = not on this connection */
-	bool want_snapshot; /* asked for and not settled */
+	uint64_t first_from; /* revision that we first subscribed from on this connection */
+	bool resubscribed; /* on this connection: repetitions after first_from are our own doing */
+	bool want_snapshot; /* something was wrong: application stands still until a snapshot or a heartbeat settles it */
 	struct alarm_limit alarms[ALARM_KINDS];
 
 	/* log */
@@ -61,6 +64,7 @@ void link_violation(struct link *l, enum link_alarm_kind kind, const char *fmt, 
 	__attribute__((format(printf, 3, 4)));
 void link_send(struct link *l, const struct frame *f);
 void link_subscribe(struct link *l);
+void link_ask_snapshot(struct link *l);
 void link_send_stored_receipt(struct link *l, uint64_t revision);
 
 /* link_log.c: judge what a transport brought */

@@ -163,14 +163,20 @@ static void on_old_entry(struct link *l, const struct decision_entry *e)
 
 	if (ret == -ENOENT)
 		return; /* a snapshot took us past it: nothing to compare with, and nothing to apply */
-	if (ret < 0)
+	if (ret < 0) {
 		link_raise(l, ALARM_STORE, "cannot look up revision %llu: %s",
 			   (unsigned long long)e->revision, strerror(-ret));
-	else if (memcmp(hash, e->hash, sizeof(hash)) != 0)
+		return;
+	}
+	if (memcmp(hash, e->hash, sizeof(hash)) != 0) {
 		link_violation(l, ALARM_FORGED, "a second version of revision %llu",
 			       (unsigned long long)e->revision);
-	else
-		link_send_stored_receipt(l, e->revision);
+		return;
+	}
+	if (!l->resubscribed || e->revision <= l->first_from)
+		link_raise(l, ALARM_REPLAYED, "revision %llu came again (we are at %llu)",
+			   (unsigned long long)e->revision, (unsigned long long)l->state.revision);
+	link_send_stored_receipt(l, e->revision);
 }
 
 void link_on_entry(struct link *l, const uint8_t *cose, size_t bytes)
@@ -188,6 +194,9 @@ void link_on_entry(struct link *l, const uint8_t *cose, size_t bytes)
 		on_old_entry(l, e);
 		goto out;
 	}
+	/* Something was wrong before: nothing more is applied until the controller's word about its head has come. */
+	if (l->want_snapshot)
+		goto out;
 	fault = order_fault(l, e, &why);
 	if (fault < 0)
 		fault = time_fault(l, e, &why);
@@ -275,8 +284,11 @@ void link_on_heartbeat(struct link *l, const uint8_t *cose, size_t bytes)
 	if (l->state.behind) {
 		/* A tail got lost, or is being withheld: no lease until we hold it. */
 		link_subscribe(l);
+		if (l->want_snapshot)
+			link_ask_snapshot(l);
 		return;
 	}
+	l->want_snapshot = false; /* the controller confirms what we have */
 	l->backoff_ms = 0;
 	l->violations = 0;
 	l->state.lease_boot_ms = l->now_boot_ms + h.lease_ms;

@@ -26,6 +26,7 @@ struct subscriber {
 	uint64_t next; /* revision to send next */
 	uint64_t snapshot; /* revision of the last snapshot sent; 0 = none */
 	uint64_t since_ms; /* connected, boot clock */
+	bool wants_snapshot; /* asked while there was none */
 	bool broken;
 };
 
@@ -176,8 +177,10 @@ static int snapshot_make(struct feed *f)
 
 static void sub_snapshot(struct subscriber *s)
 {
+	s->wants_snapshot = true;
 	if (journal_head(s->feed->cfg.journal)->revision == 0 || snapshot_make(s->feed) < 0)
-		return;
+		return; /* feed_push() tries again */
+	s->wants_snapshot = false;
 	log_info("snapshot of revision %llu for gateway %s",
 		 (unsigned long long)s->feed->snapshot_revision, s->gateway);
 	sub_send(s, FRAME_SNAPSHOT, s->feed->snapshot, s->feed->snapshot_bytes);
@@ -338,6 +341,8 @@ void feed_push(struct feed *f)
 	for (unsigned i = 0; i < FEED_GATEWAYS_MAX; i++) {
 		if (f->subs[i].stream == NULL || f->subs[i].gateway[0] == '\0')
 			continue;
+		if (f->subs[i].wants_snapshot)
+			sub_snapshot(&f->subs[i]);
 		sub_fill(&f->subs[i]);
 		sub_watch(&f->subs[i]);
 	}

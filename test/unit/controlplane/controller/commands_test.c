@@ -311,7 +311,7 @@ static void a_log_that_somebody_edited_is_refused(void **state)
 		 -EBADMSG},
 		{"entry taken out", "DELETE FROM entries WHERE revision = 3", -EBADMSG},
 		{"signature changed",
-		 "UPDATE entries SET cose = substr(cose, 1, length(cose) - 1) || x'00' WHERE "
+		 "UPDATE entries SET cose = substr(cose, 1, length(cose) - 1) || x'ff' WHERE "
 		 "revision = 1",
 		 -EBADMSG},
 	};
