@@ -74,7 +74,7 @@ $(B)/sallyport-controller: $(call main,controlplane/controller) $(CONTROLLER) $(
 $(B)/sallyctl: LIBS = $(call pkg,--libs,jansson libconfig)
 $(B)/sallyctl: $(call main,controlplane/ctl) $(CTL) $(CONFIG) $(BASE)
 
-$(B)/o/dataplane/%.o $(B)/o/test/unit/dataplane/%.o $(B)/o/test/fuzz/dataplane%.o: CPPFLAGS += $(DPDK_CFLAGS)
+$(B)/o/dataplane/%.o $(B)/o/test/unit/dataplane/%.o $(B)/o/test/unit/property/%.o $(B)/o/test/fuzz/dataplane%.o: CPPFLAGS += $(DPDK_CFLAGS)
 $(B)/o/%.o: %.c | $(D)/.packages $(WOLFSSL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  cc    $<")
@@ -111,6 +111,9 @@ $(B)/unit/tls-proxy/%: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/unit/tls-proxy/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
 $(B)/unit/controlplane/%: PARTS = $(AGENT) $(CONTROLLER) $(DECISION) $(CONFIG) $(BASE)
 $(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap)
+# Both planes in one process, against a reference.
+$(B)/unit/property/%: PARTS = $(DATAPLANE) $(filter $(B)/o/controlplane/agent/n%,$(AGENT)) $(CONFIG) $(BASE)
+$(B)/unit/property/%: LIBS = $(call pkg,--libs,libdpdk libnftnl libmnl libconfig)
 .SECONDEXPANSION:
 $(UNITS:%=$(B)/unit/%): $(B)/unit/%: $(B)/o/test/unit/%.o $$(PARTS)
 	@mkdir -p $(@D)
