@@ -172,8 +172,8 @@ pki_make() {
 				-subj "/CN=plant-7 $ca" -days 30 -addext keyUsage=critical,keyCertSign,cRLSign
 		done
 		openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout gw.key -out gw.csr -subj /CN=gw1
-		printf 'subjectAltName=IP:%s,IP:%s,IP:%s,IP:10.7.20.1,DNS:gw1\nextendedKeyUsage=serverAuth\n' \
-			"$GW4" "$GW6" "$WIFI4" >gw.ext
+		printf 'subjectAltName=IP:%s,IP:%s,IP:%s,IP:%s,IP:10.7.20.1,DNS:gw1\nextendedKeyUsage=serverAuth\n' \
+			"$GW4" "$GW6" "$WIFI4" "$WIFI6" >gw.ext
 		openssl x509 -req -in gw.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile gw.ext -out gw.pem
 		touch index.txt
 		echo 01 >crlnumber
@@ -262,6 +262,8 @@ config_write() {
 		  { name = "mqtt6"; address = "$GW6"; port = 8883; upstream = "[$NVR6]:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
 		  { name = "mqtt-wifi"; address = "$WIFI4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA
+		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
+		  { name = "mqtt6-wifi"; address = "$WIFI6"; port = 8883; upstream = "[$NVR6]:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; } );
 		controller = { socket = "$D/run/decisions.sock"; public_key = "$D/controller/controller.pub"; };
 		metrics = { port = 9464; };
@@ -453,7 +455,8 @@ flow_sent_beyond() { [ "$(awk '{print $1}' "$D/$1.flow")" -gt "$2" ]; }
 capture() {
 	local ns=$1 ifc=$2 name=$3
 	shift 3
-	spawn "$ns" "capture-$name" tcpdump -n -U -i "$ifc" -w "$D/$name.pcap" "$@"
+	# at once: a packet that waits in the kernel's buffer would be no witness
+	spawn "$ns" "capture-$name" tcpdump -n -U --immediate-mode -i "$ifc" -w "$D/$name.pcap" "$@"
 	must "capture" 5 grep -q 'listening on' "$D/capture-$name.log"
 }
 captured() { tcpdump -n -tt -r "$D/$1.pcap" 2>/dev/null; }
@@ -470,4 +473,84 @@ tls_answers() { # NS NAME [HOST]
 		code=$?
 		kill "$c_PID" 2>/dev/null
 		exit $code' _ "$host" "$D/pki" "$2"
+}
+
+# ---- both families at once ----------------------------------------------------------------------
+# echo_both tcp|udp NS ADDR4 ADDR6 PORT: an echo server on each address
+echo_both() {
+	local a
+	for a in "$3" "$4"; do
+		spawn "$2" "$1-echo-$2-$5-${a//:/_}" python3 "$LIB/traffic.py" "$1-echo" "$a" "$5"
+		must "$1 server at $a" 5 in_ns "$2" python3 "$LIB/traffic.py" "$1-try" "$a" "$5" 0.3
+	done
+}
+# sensor_make NAME NUMBER: a device that needs no attestation, with its certificate
+sensor_make() {
+	device_make "$1" "$2"
+	cert_make "$1" "URI:$(id_of "sensor/$1")"
+	vouch "sensor/$1"
+}
+# in_both NS NAME PATH [HOST4 HOST6]: a session, so a binding, in each family; pids in $LAST4 $LAST6, output in
+# $D/tls-NAME.log and $D/tls-NAME-v6.log
+in_both() {
+	local ext
+	for ext in pem key; do ln -sf "$2.$ext" "$D/pki/$2-v6.$ext"; done
+	device_in "$1" "$2" "$3" "${4:-$GW4}" 1
+	LAST4=$LAST
+	device_in "$1" "$2-v6" "$3" "${5:-$GW6}" 2
+	# shellcheck disable=SC2034 # for scenarios
+	LAST6=$LAST
+}
+# session_echoes NAME HOST: one line to the upstream and back through a session of tls_hold
+session_echoes() {
+	local host=$2 line="again $((RANDOM * 32768 + RANDOM))" fifo
+	case $host in *:*) host=[$host] ;; esac
+	exec {fifo}<>"$D/tls-$1.fifo.$host" || return 1
+	printf '%s\n' "$line" >&"$fifo"
+	exec {fifo}>&-
+	wait_for 3 grep -qx "$line" "$D/tls-$1.log"
+}
+# Running flows in both families: NS ADDR4 ADDR6 PORT NAME gives NAME and NAME-v6
+udp_flows() { udp_flow "$1" "$2" "$4" "$5" && udp_flow "$1" "$3" "$4" "$5-v6"; }
+tcp_flows() { tcp_flow "$1" "$2" "$4" "$5" && tcp_flow "$1" "$3" "$4" "$5-v6"; }
+# all_run FLOW...: every one gets answers; all_stopped FLOW...: none does, at the same time
+all_run() {
+	local f
+	for f in "$@"; do flow_runs "$f" || return 1; done
+}
+all_asked() { # N FLOW...: each asked N times more than when SENT was taken
+	local n=$1 f
+	shift
+	for f in "$@"; do flow_sent_beyond "$f" $((${SENT[$f]} + n)) || return 1; done
+}
+all_stopped() {
+	local f
+	declare -A SENT GOT
+	for f in "$@"; do SENT[$f]=$(awk '{print $1}' "$D/$f.flow"); done
+	# as in flow_stopped: three questions, so that an answer on its way does not count
+	wait_for 5 all_asked 3 "$@" || return 1
+	for f in "$@"; do GOT[$f]=$(flow_received "$f"); done
+	wait_for 5 all_asked 25 "$@" || return 1
+	for f in "$@"; do [ "$(flow_received "$f")" = "${GOT[$f]}" ] || return 1; done
+}
+flow_lost() { awk '{print $1 - $2}' "$D/$1.flow"; }
+flow_lost_at_most() { [ "$(flow_lost "$1")" -le "$2" ]; } # wait for it: an answer may be on its way
+
+# ---- time ---------------------------------------------------------------------------------------
+# last_ms NAME FILTER...: when the capture saw the last such packet, in ms since 1970; 0 if none
+last_ms() {
+	local name=$1
+	shift
+	tcpdump -n -tt -r "$D/$name.pcap" "$@" 2>/dev/null |
+		awk 'END { if (NR) { split($1, t, "."); printf "%d\n", t[1] * 1000 + substr(t[2], 1, 3) } else print 0 }'
+}
+seen() { # NAME FILTER...: how many such packets
+	local name=$1
+	shift
+	tcpdump -n -r "$D/$name.pcap" "$@" 2>/dev/null | wc -l
+}
+log_ms() { # DAEMON REGEX: the time of the last such line, in ms since 1970
+	local at
+	at=$(grep -E -- "$2" "$D/$1.log" | tail -1 | cut -d' ' -f1)
+	date -u -d "$at" +%s%3N
 }
