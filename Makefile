@@ -109,7 +109,7 @@ $(B)/unit/dataplane/%: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
 $(B)/unit/dataplane/%: LIBS = $(call pkg,--libs,libdpdk libconfig)
 $(B)/unit/tls-proxy/%: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/unit/tls-proxy/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
-$(B)/unit/controlplane/%: PARTS = $(AGENT) $(CONTROLLER) $(DECISION) $(CONFIG) $(BASE)
+$(B)/unit/controlplane/%: PARTS = $(AGENT) $(CONTROLLER) $(CTL) $(DECISION) $(CONFIG) $(BASE)
 $(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap)
 # Both planes in one process, against a reference.
 $(B)/unit/property/%: PARTS = $(DATAPLANE) $(filter $(B)/o/controlplane/agent/n%,$(AGENT)) $(CONFIG) $(BASE)

@@ -378,8 +378,8 @@ static void flows(struct agent *a, struct api_call *call, json_t *request)
 /* ---- log, policy ---- */
 
 struct log_call {
+	struct agent *a;
 	json_t *list;
-	struct cose_verifier key;
 };
 
 /* What was decided is read from the signed bytes, not from a note about them. */
@@ -391,7 +391,7 @@ static json_t *log_summary(const struct log_call *x, const struct store_entry *e
 	struct err err = {""};
 	json_t *out;
 
-	if (decision_entry_open(&d, e->cose, e->cose_bytes, &x->key, &err) < 0)
+	if (link_open_stored(x->a->link, e, &d, &err) < 0)
 		return json_sprintf("UNREADABLE: %s", err.msg);
 	*issued_ms = d->issued_ms;
 	out = json_string(decision_entry_summary(text, d));
@@ -427,15 +427,12 @@ static void log_list(struct agent *a, struct api_call *call, json_t *request)
 {
 	json_t *after = json_object_get(request, "after"),
 	       *limit = json_object_get(request, "limit");
-	struct log_call x = {.list = json_array()};
+	struct log_call x = {.a = a, .list = json_array()};
 	struct err err = {""};
-	int ret = cose_verifier_load(&x.key, a->cfg->controller_key, &err);
+	int ret = store_entries_after(
+		a->store, json_is_integer(after) ? json_integer_value(after) : 0,
+		json_is_integer(limit) ? json_integer_value(limit) : 1000, log_one, &x, &err);
 
-	if (ret == 0)
-		ret = store_entries_after(a->store,
-					  json_is_integer(after) ? json_integer_value(after) : 0,
-					  json_is_integer(limit) ? json_integer_value(limit) : 1000,
-					  log_one, &x, &err);
 	if (ret == 0) {
 		api_reply(call, json_pack("{s:o}", "entries", x.list));
 		return;
