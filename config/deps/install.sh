@@ -3,6 +3,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 missing=
+# shellcheck disable=SC2013 # one word a line
 for p in $(sed 's/#.*//' "$here/packages"); do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q '^install ok installed' ||
 		missing="$missing $p"

@@ -15,6 +15,7 @@ lwip main/l/lwip/lwip_2.2.1+dfsg1.orig.tar.xz 83729c274c499d3348e9fbbe043a3113f3
 fetch() { # name path sha256
 	archive=$(basename "$2")
 	if ! echo "$3  $archive" | sha256sum -c --status 2>/dev/null; then
+		# shellcheck disable=SC2016 # apt's own placeholder
 		for repo in $(apt-get indextargets --format '$(REPO_URI)' | sort -u | grep -v security); do
 			echo "deps: fetching $archive"
 			/usr/lib/apt/apt-helper download-file "${repo%/}/pool/$2" "$PWD/$archive.part" "SHA256:$3" \
