@@ -152,7 +152,7 @@ net_up() {
 	in_ns core ip addr add "$NVR6/64" dev eth0
 	in_ns core ip addr add "$UPD6/64" dev eth0
 	in_ns core ip route add default via "$UP4"
-	in_ns core ip -6 route add default via "$UP6"
+	in_ns core ip -6 route add default via "$UP6" src "$NVR6"
 	ns_make w1
 	link_pair gw wifi0 w1 eth0
 	in_ns w1 ip addr add 10.9.0.21/24 dev eth0
@@ -331,13 +331,16 @@ world_up() {
 	config_write
 	daemons_start
 }
+daemons_stop() {
+	local p
+	for p in "$D"/sv/*; do sv -w 5 force-shutdown "$p" >/dev/null 2>&1; done
+	kill -HUP "$RUNSVDIR" 2>/dev/null
+	wait "$RUNSVDIR" 2>/dev/null
+	RUNSVDIR=
+}
 world_down() {
 	local ns p
-	if [ -n "${RUNSVDIR:-}" ]; then
-		for p in "$D"/sv/*; do sv -w 3 force-shutdown "$p" >/dev/null 2>&1; done
-		kill -HUP "$RUNSVDIR" 2>/dev/null
-		wait "$RUNSVDIR" 2>/dev/null
-	fi
+	[ -z "${RUNSVDIR:-}" ] || daemons_stop
 	[ "${#PIDS[@]}" -eq 0 ] || kill "${PIDS[@]}" 2>/dev/null
 	# What still runs in our namespaces was started here: by pid, TERM and then KILL.
 	for ns in $(ip netns list | awk -v p="$P" 'index($1, p) == 1 { print $1 }'); do
@@ -354,9 +357,15 @@ world_dump() { # what an engineer needs to see of a failure
 		tail -n "${DUMP_LINES:-25}" "$f"
 	done
 }
+# Under the sanitizers a report in any daemon's log is a failure, also one at its end.
+sanitizers_silent() { ! grep -lE 'ERROR: (Address|Leak)Sanitizer|runtime error:' "$D"/*.log; }
 world_exit() {
 	local code=$?
 	trap - EXIT INT TERM HUP
+	if [ -n "${RUNSVDIR:-}" ] && [ -z "${KEEP:-}" ]; then
+		daemons_stop
+		check "no sanitizer report" sanitizers_silent
+	fi
 	if [ "$FAILED" -gt 0 ] || [ "$code" -ne 0 ]; then world_dump; fi
 	[ -n "${KEEP:-}" ] && say "kept: $D, namespaces $P*" || world_down
 	if [ "$code" -eq 0 ] && [ "$CHECKS" -eq 0 ]; then
