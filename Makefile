@@ -172,7 +172,7 @@ lab-down: ## remove every trace of the lab
 
 # ---- housekeeping -----------------------------------------------------------------------------
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
-SCRIPTS = $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#!/bin/(ba)?sh' 2>/dev/null)
+SCRIPTS = test/netns/lib.sh $(shell git ls-files -co --exclude-standard | xargs grep -lE '^\#!/(usr/bin/env ba|bin/ba|bin/)sh' 2>/dev/null)
 lint: $(D)/.packages ## format (clang-format 14) and shellcheck
 	@clang-format-14 --dry-run -Werror $(SOURCES)
 	@shellcheck -x $(SCRIPTS)

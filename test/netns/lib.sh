@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # variables for the scripts that source this
 # lib.sh: one gateway, its devices and its servers in network namespaces; sourced by the lab and by every scenario.
 #
 #   d1 d2 d3 ... --veth-- switch (bridge, isolated ports) --veth dev0-- gateway --veth up0-- core (servers)
@@ -367,7 +368,7 @@ world_exit() {
 		check "no sanitizer report" sanitizers_silent
 	fi
 	if [ "$FAILED" -gt 0 ] || [ "$code" -ne 0 ]; then world_dump; fi
-	[ -n "${KEEP:-}" ] && say "kept: $D, namespaces $P*" || world_down
+	if [ -n "${KEEP:-}" ]; then say "kept: $D, namespaces $P*"; else world_down; fi
 	if [ "$code" -eq 0 ] && [ "$CHECKS" -eq 0 ]; then
 		say "no check was made"
 		code=1
@@ -474,6 +475,7 @@ tcp_connects() { in_ns "$1" nc -z -w 1 "$2" "$3"; }
 tls_answers() { # NS NAME [HOST]
 	local host=${3:-$GW4}
 	case $host in *:*) host=[$host] ;; esac
+	# shellcheck disable=SC2016 # for the inner shell
 	in_ns "$1" timeout 5 bash -c '
 		coproc c { exec openssl s_client -connect "$1:8883" -CAfile "$2/ca.pem" -cert "$2/$3.pem" -key "$2/$3.key" \
 			-verify_return_error -quiet -no_ign_eof 2>/dev/null; }
