@@ -53,8 +53,8 @@ static int endpoints_build(struct build *b, const struct policy_form *prev, stru
 	uint8_t used[POLICY_ID_MAX + 2] = {0};
 
 	if (n > POLICY_ID_MAX)
-		return err_set(err, -E2BIG, "%u segments and networks, at most %d", n,
-			       POLICY_ID_MAX);
+		return err_set(err, -E2BIG, "%s: %u segments and networks, at most %d", b->s->file,
+			       n, POLICY_ID_MAX);
 	b->eps = calloc(n + 1, sizeof(*b->eps));
 	if (b->eps == NULL)
 		return -ENOMEM;
@@ -116,8 +116,9 @@ static int rule_claims(struct build *b, uint32_t rule, struct err *err)
 					return -ENOMEM;
 			}
 			if (b->n_claims > ENTRIES_MAX)
-				return err_set(err, -E2BIG, "%s:%u: more than %u entries",
-					       b->s->file, r->line, ENTRIES_MAX);
+				return err_set(err, -E2BIG,
+					       "%s:%u: %s: more than %u entries up to here",
+					       b->s->file, r->line, r->name, ENTRIES_MAX);
 		}
 	}
 	return 0;
@@ -437,5 +438,27 @@ int policy_compile(struct policy_form **out, const struct segments *s, uint64_t 
 	free(b.claims);
 	free(b.entries);
 	free(b.ranges);
+	return ret;
+}
+
+int segments_check(struct segments **out, const char *text, const char *file,
+		   struct config_errors *errs)
+{
+	struct segments *s = NULL;
+	struct policy_form *f = NULL;
+	struct err err = {""};
+	int ret = segments_parse(&s, text, file, errs);
+
+	if (ret == 0) {
+		ret = policy_compile(&f, s, 1, NULL, &err);
+		if (ret < 0 &&
+		    ret != -ENOMEM) /* the compiler's message names file and line itself */
+			ret = config_error_whole(errs, err.msg);
+	}
+	free(f);
+	if (ret == 0 && out != NULL)
+		*out = s;
+	else
+		segments_free(s);
 	return ret;
 }

@@ -15,3 +15,6 @@ struct config_errors {
 /** Note one error. line 0: of the whole file. @return -EINVAL, always */
 int config_error(struct config_errors *errs, const char *file, unsigned line, const char *key,
 		 const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+/** Note one error whose line is complete already. @return -EINVAL, always */
+int config_error_whole(struct config_errors *errs, const char *line);

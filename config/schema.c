@@ -41,6 +41,15 @@ int config_error(struct config_errors *errs, const char *file, unsigned line, co
 	return -EINVAL;
 }
 
+int config_error_whole(struct config_errors *errs, const char *line)
+{
+	if (errs->n >= CONFIG_ERRORS_MAX)
+		errs->more++;
+	else
+		snprintf(errs->line[errs->n++], sizeof(errs->line[0]), "%.255s", line);
+	return -EINVAL;
+}
+
 static void put_uint(void *at, size_t bytes, uint64_t v)
 {
 	uint8_t v8 = v;

@@ -105,3 +105,12 @@ const struct seg_segment *segments_by_name(const struct segments *s, const char 
  */
 int policy_compile(struct policy_form **out, const struct segments *s, uint64_t epoch,
 		   const struct policy_form *prev, struct err *err);
+
+/**
+ * Everything that can be known to be wrong with a policy text: parse it, and compile it, since what no plane can hold
+ * is an error of the text too. Whoever is about to accept a text asks this.
+ * @param[out] out  caller owns, segments_free(); NULL: not wanted; untouched on error
+ * @return 0, -EINVAL with the errors in errs, or -ENOMEM
+ */
+int segments_check(struct segments **out, const char *text, const char *file,
+		   struct config_errors *errs);

@@ -446,25 +446,20 @@ static void policy_check(struct agent *a, struct api_call *call, json_t *request
 	const char *text = json_string_value(json_object_get(request, "text"));
 	const char *file = json_string_value(json_object_get(request, "file"));
 	struct config_errors *errs = calloc(1, sizeof(*errs));
-	struct segments *s = NULL;
-	struct policy_form *f = NULL;
-	struct err err = {""};
 	json_t *list = json_array();
 
+	(void)a;
 	if (text == NULL || errs == NULL) {
 		api_fail(call, text == NULL ? "invalid" : "internal",
 			 text == NULL ? "text is missing" : "out of memory");
+	} else if (segments_check(NULL, text, file != NULL ? file : "policy", errs) == -ENOMEM) {
+		api_fail(call, "internal", "out of memory");
 	} else {
-		if (segments_parse(&s, text, file != NULL ? file : "policy", errs) == 0 &&
-		    policy_compile(&f, s, 1, a->form, &err) < 0)
-			json_array_append_new(list, json_string(err.msg));
 		for (uint32_t i = 0; i < errs->n; i++)
 			json_array_append_new(list, json_string(errs->line[i]));
 		api_reply(call, json_pack("{s:O}", "errors", list));
 	}
 	json_decref(list);
-	free(f);
-	segments_free(s);
 	free(errs);
 }
 

@@ -101,12 +101,27 @@ static const struct decision *entry_policy(const struct decision_entry *entry)
 	return NULL;
 }
 
+/* A text that was refused when it came is refused at start too: the one before it stays the policy. */
+static bool entry_policy_good(struct agent *a, const struct decision_entry *entry,
+			      const struct decision *policy)
+{
+	struct config_errors *errs = calloc(1, sizeof(*errs));
+	int ret = errs == NULL ? -ENOMEM : segments_check(NULL, policy->text, policy->file, errs);
+
+	if (ret < 0)
+		agent_alarm(a, "policy", "revision %llu: %s: the policy before it stays",
+			    (unsigned long long)entry->revision,
+			    errs != NULL && errs->n > 0 ? errs->line[0] : strerror(-ret));
+	free(errs);
+	return ret == 0;
+}
+
 static void entry_replay(struct agent *a, const struct decision_entry *entry)
 {
 	const struct decision *policy = entry_policy(entry);
 
 	entry_registry(a, entry, NULL);
-	if (policy == NULL)
+	if (policy == NULL || !entry_policy_good(a, entry, policy))
 		return;
 	free(a->replayed_text);
 	free(a->replayed_file);

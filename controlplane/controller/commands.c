@@ -285,7 +285,6 @@ static int make_attest(struct command *cmd, struct err *err)
 static int make_policy_apply(struct command *cmd, struct err *err)
 {
 	struct config_errors *errs;
-	struct segments *seg = NULL;
 	const char *text;
 	int ret = take_text(cmd, "file", cmd->d.file, sizeof(cmd->d.file), DECISION_HAS_FILE, true,
 			    err);
@@ -298,8 +297,7 @@ static int make_policy_apply(struct command *cmd, struct err *err)
 	errs = calloc(1, sizeof(*errs));
 	if (errs == NULL)
 		return err_set(err, -ENOMEM, "out of memory");
-	ret = segments_parse(&seg, text, cmd->d.file, errs);
-	segments_free(seg);
+	ret = segments_check(NULL, text, cmd->d.file, errs);
 	if (ret == -EINVAL) {
 		json_t *lines = json_array();
 

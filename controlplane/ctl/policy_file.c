@@ -70,28 +70,19 @@ static void report(const struct args *a, const char *file, const struct config_e
 		fprintf(to, "%s: %s\n", file, good);
 }
 
-/* Parse and compile: what neither plane could hold is an error of the text too. */
 static int check(const char *text, const char *file, struct config_errors *errs, char *good,
 		 size_t good_bytes)
 {
-	struct policy_form *form = NULL;
 	struct segments *seg = NULL;
-	struct err err = {0};
-	int ret = segments_parse(&seg, text, file, errs);
+	int ret = segments_check(&seg, text, file, errs);
 
-	if (ret == 0) {
-		ret = policy_compile(&form, seg, 1, NULL, &err);
-		if (ret < 0)
-			config_error(errs, file, 0, "policy", "%s", err.msg);
-		else
-			snprintf(good, good_bytes, "good: %u segments, %u networks, %u rules",
-				 seg->n_segments, seg->n_networks, seg->n_rules);
-	}
-	if (ret < 0 && errs->n == 0)
+	if (ret == 0)
+		snprintf(good, good_bytes, "good: %u segments, %u networks, %u rules",
+			 seg->n_segments, seg->n_networks, seg->n_rules);
+	else if (errs->n == 0)
 		config_error(errs, file, 0, "policy", "%s", strerror(-ret));
-	free(form);
 	segments_free(seg);
-	return errs->n == 0 ? CTL_OK : CTL_POLICY;
+	return ret == 0 ? CTL_OK : CTL_POLICY;
 }
 
 /* On success *text is the file's text, the caller's to free. */

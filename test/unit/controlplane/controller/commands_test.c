@@ -271,6 +271,33 @@ static void commands_are_checked_and_decided(void **state)
 	}
 }
 
+/* What parses, and is still more than a gateway can hold, is refused before it is signed. */
+static void a_policy_that_does_not_compile_is_not_decided(void **state)
+{
+	struct world *w = *state;
+	char *text = malloc(65536);
+	const char *line;
+	json_t *r;
+	size_t n;
+
+	assert_non_null(text);
+	n = (size_t)sprintf(text,
+			    "{\"cmd\":\"policy_apply\",\"file\":\"s.cfg\",\"text\":\"segments = (");
+	for (int i = 0; i < 600; i++)
+		n += (size_t)sprintf(text + n, "{name=\\\"s%d\\\";}%s\\n", i, i < 599 ? "," : "");
+	sprintf(text + n,
+		");\\nrules = ({from=\\\"any\\\";to=\\\"any\\\";service=\\\"tcp/1\\\";});\"}");
+	r = ask(w, text);
+	line = json_string_value(json_array_get(json_object_get(r, "errors"), 0));
+	assert_string_equal(str(r, "code"), "invalid");
+	if (line == NULL || strncmp(line, "s.cfg:602: ", 11) != 0 ||
+	    strstr(line, "entries") == NULL)
+		fail_msg("%s", line == NULL ? "no line" : line);
+	assert_int_equal(journal_head(w->c.journal)->revision, 0);
+	json_decref(r);
+	free(text);
+}
+
 static void run_all(struct world *w)
 {
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -546,6 +573,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		T(a_policy_that_does_not_compile_is_not_decided),
 		T(commands_are_checked_and_decided),
 		T(state_and_log_are_the_same_after_a_restart),
 		T(a_log_that_somebody_edited_is_refused),
