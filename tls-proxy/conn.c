@@ -369,7 +369,7 @@ static void relay_wait(struct conn *c)
 	uint32_t dev = 0, up = 0;
 
 	session_output(c->tls, &out);
-	if (!c->dev_eof && c->up_n == 0)
+	if (!c->dev_fin && !c->dev_eof && c->up_n == 0)
 		dev |= EPOLLIN;
 	if (out > 0)
 		dev |= EPOLLOUT;
@@ -381,36 +381,51 @@ static void relay_wait(struct conn *c)
 	source_set(c->w, &c->up, up);
 }
 
+/* One turn of what can be moved. @return false: the session ended */
+static bool relay_turn(struct conn *c, bool *more)
+{
+	uint64_t up = c->bytes_up, down = c->bytes_down;
+	size_t full, out, waiting = c->up_n;
+
+	if (!conn_current(c, clock_boot_ms())) {
+		conn_revoked(c);
+		return false;
+	}
+	if (!c->dev_fin && !c->dev_eof && c->up_n == 0)
+		c->dev_fin = !device_receive(c);
+	if (!relay_up(c) || !relay_down(c)) {
+		conn_close(c, 0,
+			   session_reason(c->tls)[0] != '\0' ? session_reason(c->tls)
+							     : "upstream broke off");
+		return false;
+	}
+	session_output(c->tls, &full);
+	if (!device_send(c)) {
+		snprintf(c->reason, sizeof(c->reason), "device closed the connection");
+		conn_end(c);
+		return false;
+	}
+	session_output(c->tls, &out);
+	/* No event tells of what the session already holds, nor of room that was made just now. */
+	*more = up != c->bytes_up || down != c->bytes_down || (waiting > 0 && c->up_n == 0) ||
+		(c->dev_n > 0 && out < full);
+	return true;
+}
+
 static void relay_work(struct conn *c)
 {
 	size_t out;
 	bool more;
 
 	do {
-		uint64_t up = c->bytes_up, down = c->bytes_down;
-
-		if (!conn_current(c, clock_boot_ms())) {
-			conn_revoked(c);
+		if (!relay_turn(c, &more))
 			return;
-		}
-		if (!c->dev_eof && c->up_n == 0 && !device_receive(c)) {
-			/* TCP ended without close_notify: truncation, RFC 8446 section 6.1 */
-			conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
-			return;
-		}
-		if (!relay_up(c) || !relay_down(c)) {
-			conn_close(c, 0,
-				   session_reason(c->tls)[0] != '\0' ? session_reason(c->tls)
-								     : "upstream broke off");
-			return;
-		}
-		if (!device_send(c)) {
-			snprintf(c->reason, sizeof(c->reason), "device closed the connection");
-			conn_end(c);
-			return;
-		}
-		more = up != c->bytes_up || down != c->bytes_down;
 	} while (more);
+	if (c->dev_fin && !c->dev_eof && c->up_n == 0) {
+		/* TCP ended without close_notify: truncation, RFC 8446 section 6.1 */
+		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
+		return;
+	}
 	session_output(c->tls, &out);
 	if (c->dev_eof && c->up_eof && c->up_n == 0 && c->dev_n == 0 && out == 0) {
 		snprintf(c->reason, sizeof(c->reason), "closed");

@@ -65,6 +65,7 @@ struct conn {
 	uint8_t to_dev[RELAY_BYTES];
 	size_t dev_at, dev_n;
 	bool dev_eof, up_eof, up_shut, dev_shut;
+	bool dev_fin; /* the socket ended; what the session holds is still to be read */
 	uint64_t bytes_up, bytes_down;
 	char reason[64]; /* why it ends */
 };

@@ -5,11 +5,16 @@
 tcp-echo ADDR PORT | udp-echo ADDR PORT | listening tcp|udp PORT
 tcp-try ADDR PORT SECONDS | udp-try ADDR PORT SECONDS       exit 0 if the answer came
 udp-flow ADDR PORT FILE | tcp-flow ADDR PORT FILE           50 a second; FILE: "SENT RECEIVED LAST_MS"
+udp-large ADDR PORT SECONDS BYTES | udp-answer ADDR PORT SECONDS BYTES   fragments to ADDR | fragments back
+udp-sized ADDR PORT                                         answers with as many bytes as the text asks for
+udp-error ADDR PORT SECONDS HOPS                            prints "TYPE CODE FROM" of the ICMP error that came back
+tls-bulk ADDR PORT FOLDER NAME BYTES                        there and back; first with Finished, then a half-close
 proxy-dump ADDR PORT FILE                                   accepts PROXY v2, writes what it says, then echoes
 """
 import os
 import select
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -86,6 +91,107 @@ def udp_try(addr, port, seconds):
     except OSError as e:
         print(e)
         return 1
+
+
+def udp_ask(addr, port, seconds, question, want):
+    s = socket.socket(family(addr), socket.SOCK_DGRAM)
+    s.settimeout(float(seconds))
+    try:
+        s.sendto(question, (addr, int(port)))
+        return 0 if len(s.recv(65536)) == want else 1
+    except OSError as e:
+        print(e)
+        return 1
+
+
+def udp_large(addr, port, seconds, size):
+    return udp_ask(addr, port, seconds, b"x" * int(size), int(size))
+
+
+def udp_answer(addr, port, seconds, size):
+    return udp_ask(addr, port, seconds, size.encode("ascii"), int(size))
+
+
+def udp_sized(addr, port):
+    s = listener(addr, port, socket.SOCK_DGRAM)
+    while True:
+        data, who = s.recvfrom(65536)
+        s.sendto(data if len(data) > 5 else b"x" * int(data), who)
+
+
+def udp_error(addr, port, seconds, hops):
+    """The error queue of ip(7) and ipv6(7): struct sock_extended_err, then the address of who sent the error."""
+    v6 = family(addr) == socket.AF_INET6
+    level, hop_opt, err_opt = (41, 16, 25) if v6 else (0, 2, 11)
+    s = socket.socket(family(addr), socket.SOCK_DGRAM)
+    s.setsockopt(level, err_opt, 1)
+    s.setsockopt(level, hop_opt, int(hops))
+    s.connect((addr, int(port)))
+    s.send(b"hello")
+    poll = select.poll()
+    poll.register(s, 0)
+    if not poll.poll(float(seconds) * 1000):
+        return 1
+    for at, kind, data in s.recvmsg(2000, 512, socket.MSG_ERRQUEUE)[1]:
+        if (at, kind) == (level, err_opt):
+            sender = data[24:40] if v6 else data[20:24]
+            print(data[5], data[6], socket.inet_ntop(family(addr), sender))
+            return 0
+    return 1
+
+
+def tls_bulk(addr, port, folder, name, size):
+    """Reads nothing until it can send no more, so every buffer on the way fills."""
+    sent, answer = os.urandom(int(size)), b""
+    context = ssl.create_default_context(cafile=folder + "/ca.pem")
+    context.check_hostname = False
+    context.load_cert_chain("%s/%s.pem" % (folder, name), "%s/%s.key" % (folder, name))
+    inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(inward, outward)
+    s = socket.create_connection((addr, int(port)), 5)
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            s.sendall(outward.read())
+            inward.write(s.recv(65536))
+    s.setblocking(False)
+    at = tls.write(sent[:900])
+    wire = outward.read()
+    blocked = False
+    end = time.monotonic() + 15
+    while len(answer) < len(sent) and time.monotonic() < end:
+        if not wire and at < len(sent):
+            at += tls.write(sent[at:at + 16384])
+            if at == len(sent):
+                try:
+                    tls.unwrap()
+                except ssl.SSLWantReadError:
+                    pass
+            wire = outward.read()
+        blocked |= at == len(sent)
+        readable, writable, _ = select.select([s] if blocked else [], [s] if wire else [], [], 0.2)
+        blocked |= not writable
+        if writable:
+            wire = wire[s.send(wire):]
+            if not wire and at == len(sent):
+                s.shutdown(socket.SHUT_WR)
+        if not readable:
+            continue
+        data = s.recv(65536)
+        if not data:
+            break
+        inward.write(data)
+        try:
+            data = tls.read(65536)
+            while data:
+                answer += data
+                data = tls.read(65536)
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            pass
+    print("%d bytes sent, %d came back" % (at, len(answer)))
+    return 0 if answer == sent else 1
 
 
 def report(path, sent, received, last):
@@ -195,7 +301,8 @@ def main():
         return flow(*args, socket.SOCK_DGRAM)
     if what == "tcp-flow":
         return flow(*args, socket.SOCK_STREAM)
-    commands = {"tcp-echo": tcp_echo, "udp-echo": udp_echo, "listening": listening, "tcp-try": tcp_try,
+    commands = {"tls-bulk": tls_bulk, "udp-large": udp_large, "udp-answer": udp_answer,
+                "udp-sized": udp_sized, "udp-error": udp_error, "tcp-echo": tcp_echo, "udp-echo": udp_echo, "listening": listening, "tcp-try": tcp_try,
                 "udp-try": udp_try, "proxy-dump": proxy_dump}
     return commands[what](*args)
 
