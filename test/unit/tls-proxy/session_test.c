@@ -232,6 +232,37 @@ static void pair(struct session **s, struct client *c)
 	assert_int_equal(shake(c), SESSION_OPEN);
 }
 
+/* A client that offers the hybrid group gets it, whatever else it offers before it. */
+static void the_hybrid_group_is_preferred(void **state)
+{
+	static const struct {
+		const char *name;
+		int groups[3], n;
+		const char *want;
+	} rows[] = {
+		{"hybrid alone", {WOLFSSL_X25519MLKEM768}, 1, "X25519MLKEM768"},
+		{"classic first", {WOLFSSL_ECC_X25519, WOLFSSL_X25519MLKEM768}, 2, "X25519MLKEM768"},
+		{"classic alone", {WOLFSSL_ECC_X25519}, 1, "X25519"},
+		{"P-256 alone", {WOLFSSL_ECC_SECP256R1}, 1, "SECP256R1"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct session *s = NULL;
+		struct client c;
+
+		assert_int_equal(session_new(&s, &server), 0);
+		client_open(&c, s, "dev", 0);
+		for (int k = 0; k < rows[i].n; k++)
+			assert_int_equal(wolfSSL_UseKeyShare(c.ssl, rows[i].groups[k]), WOLFSSL_SUCCESS);
+		assert_int_equal(shake(&c), SESSION_OPEN);
+		if (strcmp(session_group(s), rows[i].want) != 0)
+			fail_msg("%s: %s", rows[i].name, session_group(s));
+		client_close(&c);
+		session_free(s);
+	}
+}
+
 static void bytes_go_both_ways_and_a_full_buffer_pushes_back(void **state)
 {
 	static uint8_t data[16384], got[16384];
@@ -359,6 +390,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_client_gets_what_it_deserves),
+		cmocka_unit_test(the_hybrid_group_is_preferred),
 		cmocka_unit_test(bytes_go_both_ways_and_a_full_buffer_pushes_back),
 		cmocka_unit_test(an_end_is_told),
 		cmocka_unit_test(garbage_fails_and_never_opens),
