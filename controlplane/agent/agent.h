@@ -137,6 +137,7 @@ struct enforcement { /* what a change did, for the receipt */
 	uint32_t open; /* answers to come */
 	uint64_t sessions_closed, flows_closed, untracked;
 	uint32_t changed; /* devices */
+	bool all; /* set it before enforce_run(): flows may have lost their ground though no device changed */
 	int32_t result;
 	char text[256];
 	void (*done)(void *arg, struct enforcement *e); /* frees e */
@@ -161,10 +162,12 @@ void enforce_tick(struct agent *a, uint64_t now_ms);
 /* policy.c */
 /**
  * Put a policy text in force in both planes, or in neither. Queued behind one that is under way. Copies text.
- * @param done  called once, when it is in force or was refused (result, text)
+ * @param done  called once, when it is in force or was refused. closed: what it ended, borrowed; NULL if it was refused
+ *              or nobody could count
  */
+typedef void policy_done(void *arg, int result, const char *text, const struct enforcement *closed);
 void policy_apply(struct agent *a, const char *text, const char *file, bool decided,
-		  void (*done)(void *arg, int result, const char *text), void *arg);
+		  policy_done *done, void *arg);
 /** At start, before peers: compile and put into the kernel plane. @return 0 or -errno, text in err or errs */
 int policy_first(struct agent *a, const char *text, const char *file, bool decided,
 		 struct config_errors *errs, struct err *err);

@@ -223,7 +223,9 @@ void enforce_run(struct enforcement *e)
 	}
 	ret = (ret > 0 ? ret : 0) + (more > 0 ? more : 0);
 	e->changed = ret;
-	if (ret > 0)
+	if (e->all)
+		confirm(e, 0);
+	else if (ret > 0)
 		confirm(e, ret == 1 ? (slot != 0 ? slot : slot2) : 0);
 	answered(e);
 }

@@ -58,10 +58,18 @@ static void entry_enforced(void *arg, struct enforcement *e)
 	entry_part_done(j);
 }
 
-static void entry_policy_done(void *arg, int result, const char *text)
+static void entry_policy_done(void *arg, int result, const char *text,
+			      const struct enforcement *closed)
 {
 	struct entry_job *j = arg;
 
+	if (closed != NULL) {
+		j->receipt.sessions_closed += closed->sessions_closed;
+		j->receipt.flows_closed += closed->flows_closed;
+		j->receipt.untracked += closed->untracked;
+		if (closed->result < 0)
+			entry_failed(j, closed->result, closed->text);
+	}
 	if (result < 0)
 		entry_failed(j, result, text);
 	else if (j->receipt.text[0] == '\0')

@@ -103,9 +103,10 @@ static void api_ready(void *arg, uint32_t events)
 		log_error("api: %s", strerror(-ret));
 }
 
-static void reload_done(void *arg, int result, const char *text)
+static void reload_done(void *arg, int result, const char *text, const struct enforcement *closed)
 {
 	(void)arg;
+	(void)closed;
 	if (result == 0)
 		log_info("reloaded: %s", text);
 }

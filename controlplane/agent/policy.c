@@ -25,7 +25,7 @@ struct policy_job {
 	bool decided;
 	struct segments *segments;
 	struct policy_form *form;
-	void (*done)(void *arg, int result, const char *text);
+	policy_done *done;
 	void *arg;
 };
 
@@ -40,14 +40,15 @@ static void job_free(struct policy_job *j)
 	free(j);
 }
 
-static void job_end(struct policy_job *j, int result, const char *text)
+static void job_end(struct policy_job *j, int result, const char *text,
+		    const struct enforcement *closed)
 {
 	struct agent *a = j->a;
 
 	if (result < 0)
 		log_error("policy %s refused, the one in force stays: %s", j->file, text);
 	STAILQ_REMOVE_HEAD(&a->policy_jobs, next);
-	j->done(j->arg, result, text);
+	j->done(j->arg, result, text, closed);
 	job_free(j);
 	if (!STAILQ_EMPTY(&a->policy_jobs))
 		job_start(STAILQ_FIRST(&a->policy_jobs));
@@ -151,14 +152,13 @@ static void take(struct agent *a, struct segments **segs, struct policy_form **f
 static void job_closed(void *arg, struct enforcement *e)
 {
 	struct policy_job *j = arg;
-	char text[256];
+	char text[64];
 
-	snprintf(text, sizeof(text), "policy epoch %llu: %llu sessions and %llu flows closed",
-		 (unsigned long long)j->a->form->epoch, (unsigned long long)e->sessions_closed,
-		 (unsigned long long)e->flows_closed);
-	log_info("%s file=%s", text, j->file);
+	snprintf(text, sizeof(text), "policy epoch %llu", (unsigned long long)j->a->form->epoch);
+	log_info("%s in force file=%s sessions_closed=%llu flows_closed=%llu", text, j->file,
+		 (unsigned long long)e->sessions_closed, (unsigned long long)e->flows_closed);
+	job_end(j, 0, text, e);
 	free(e);
-	job_end(j, 0, text);
 }
 
 static void job_committed(void *arg, const union msg_any *reply)
@@ -171,10 +171,11 @@ static void job_committed(void *arg, const union msg_any *reply)
 		agent_alarm(j->a, "dataplane", "policy commit failed: %s", reply->result.text);
 	e = enforcement_new(j->a, job_closed, j);
 	if (e == NULL) {
-		job_end(j, 0, "in force; what it closed could not be counted");
+		job_end(j, 0, "in force; what it closed could not be counted", NULL);
 		return;
 	}
 	/* Flows that the new policy forbids: idle ones end now. */
+	e->all = true;
 	registry_touch_all(j->a->registry);
 	enforce_run(e);
 }
@@ -234,12 +235,12 @@ static void job_prepared(void *arg, const union msg_any *reply)
 	int ret;
 
 	if (reply != NULL && reply->h.type == MSG_ERROR) {
-		job_end(j, -EINVAL, reply->result.text);
+		job_end(j, -EINVAL, reply->result.text, NULL);
 		return;
 	}
 	/* No answer: if the dataplane is gone it will get the policy when it joins; if it hangs, neither plane changes. */
 	if (reply == NULL && dp != NULL) {
-		job_end(j, -ETIMEDOUT, "the dataplane does not answer");
+		job_end(j, -ETIMEDOUT, "the dataplane does not answer", NULL);
 		return;
 	}
 	ret = remember(a, j->form, &err);
@@ -249,7 +250,7 @@ static void job_prepared(void *arg, const union msg_any *reply)
 		MSG_INIT(&m, MSG_POLICY_ABORT, 0);
 		if (dp != NULL)
 			peer_send(dp, &m, -1);
-		job_end(j, ret, err.msg);
+		job_end(j, ret, err.msg, NULL);
 		return;
 	}
 	take(a, &j->segments, &j->form, j->decided);
@@ -273,7 +274,7 @@ static void job_start(struct policy_job *j)
 		ret = compile(a, j->text, j->file, a->form, &j->segments, &j->form, errs, &err);
 	free(errs);
 	if (ret < 0) {
-		job_end(j, ret, err.msg[0] != '\0' ? err.msg : strerror(-ret));
+		job_end(j, ret, err.msg[0] != '\0' ? err.msg : strerror(-ret), NULL);
 		return;
 	}
 	if (dp == NULL) {
@@ -282,7 +283,7 @@ static void job_start(struct policy_job *j)
 	}
 	fd = policy_memfd(j->form);
 	if (fd < 0) {
-		job_end(j, fd, strerror(-fd));
+		job_end(j, fd, strerror(-fd), NULL);
 		return;
 	}
 	m.epoch = j->form->epoch;
@@ -292,7 +293,7 @@ static void job_start(struct policy_job *j)
 }
 
 void policy_apply(struct agent *a, const char *text, const char *file, bool decided,
-		  void (*done)(void *arg, int result, const char *text), void *arg)
+		  policy_done *done, void *arg)
 {
 	struct policy_job *j = calloc(1, sizeof(*j));
 	bool idle = STAILQ_EMPTY(&a->policy_jobs);
@@ -304,7 +305,7 @@ void policy_apply(struct agent *a, const char *text, const char *file, bool deci
 	if (j == NULL || j->text == NULL || j->file == NULL) {
 		if (j != NULL)
 			job_free(j);
-		done(arg, -ENOMEM, "out of memory");
+		done(arg, -ENOMEM, "out of memory", NULL);
 		return;
 	}
 	j->a = a;
