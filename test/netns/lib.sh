@@ -255,7 +255,7 @@ config_write() {
 		ports = (
 		  { name = "dev"; side = "device"; devargs = "net_af_xdp0,iface=dev0"; isolated = true;
 		    addresses = [ "$GW4/24", "$GW6/64" ]; $VLANS },
-		  { name = "up"; side = "uplink"; devargs = "net_af_xdp1,iface=up0"; addresses = [ "$UP4/24", "$UP6/64" ]; },
+		  { name = "up"; side = "uplink"; devargs = "${UP_DEVARGS:-net_af_xdp1,iface=up0}"; addresses = [ "$UP4/24", "$UP6/64" ]; },
 		  { name = "wifi"; side = "device"; kernel = "wifi0"; addresses = [ "$WIFI4/24", "$WIFI6/64" ]; } );
 		listeners = (
 		  { name = "mqtt"; address = "$GW4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA
