@@ -8,6 +8,7 @@ udp-flow ADDR PORT FILE | tcp-flow ADDR PORT FILE           50 a second; FILE: "
 udp-large ADDR PORT SECONDS BYTES | udp-answer ADDR PORT SECONDS BYTES   fragments to ADDR | fragments back
 udp-sized ADDR PORT                                         answers with as many bytes as the text asks for
 udp-error ADDR PORT SECONDS HOPS                            prints "TYPE CODE FROM" of the ICMP error that came back
+frame IF KIND KEY=VALUE...                                  one raw frame: KIND udp, arp or na (raw_frame)
 tls-bulk ADDR PORT FOLDER NAME BYTES                        there and back; first with Finished, then a half-close
 proxy-dump ADDR PORT FILE                                   accepts PROXY v2, writes what it says, then echoes
 """
@@ -138,6 +139,46 @@ def udp_error(addr, port, seconds, hops):
             print(data[5], data[6], socket.inet_ntop(family(addr), sender))
             return 0
     return 1
+
+
+def checksum(data):
+    total = sum(struct.unpack(">%dH" % (len(data + b"\0") // 2), (data + b"\0")[:(len(data) + 1) // 2 * 2]))
+    total = (total & 0xffff) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xffff
+
+
+def over_ip(src, dst, proto, hops, body, sum_at):
+    fam = family(src)
+    ends = socket.inet_pton(fam, src) + socket.inet_pton(fam, dst)
+    pseudo = ends + struct.pack(">II", len(body), proto)
+    body = body[:sum_at] + struct.pack(">H", checksum(pseudo + body)) + body[sum_at + 2:]
+    if fam == socket.AF_INET6:
+        return 0x86dd, struct.pack(">IHBB", 0x60000000, len(body), proto, hops) + ends + body
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, hops, proto, 0) + ends
+    return 0x0800, head[:10] + struct.pack(">H", checksum(head)) + head[12:] + body
+
+
+def raw_frame(ifname, kind, *pairs):
+    """smac, dmac; vlan; src, dst, dport (udp); ip, mac (arp: an unasked answer; na: an unasked advertisement)"""
+    k = dict(p.split("=", 1) for p in pairs)
+    smac, dmac = (bytes.fromhex(k[m].replace(":", "")) for m in ("smac", "dmac"))
+    if kind == "udp":
+        body = b"spoof " + k.get("mark", "").encode("ascii")
+        body = struct.pack(">HHHH", 4444, int(k["dport"]), 8 + len(body), 0) + body
+        ethertype, packet = over_ip(k["src"], k["dst"], 17, 64, body, 6)
+    elif kind == "arp":
+        ip, mac = socket.inet_aton(k["ip"]), bytes.fromhex(k["mac"].replace(":", ""))
+        ethertype, packet = 0x0806, struct.pack(">HHBBH", 1, 0x0800, 6, 4, 2) + mac + ip + dmac + ip
+    else:
+        target, mac = socket.inet_pton(socket.AF_INET6, k["ip"]), bytes.fromhex(k["mac"].replace(":", ""))
+        body = struct.pack(">BBHI", 136, 0, 0, 0x20000000) + target + b"\x02\x01" + mac
+        ethertype, packet = over_ip(k["src"], k["dst"], 58, 255, body, 2)
+    tag = struct.pack(">HH", 0x8100, int(k["vlan"])) if "vlan" in k else b""
+    frame = dmac + smac + tag + struct.pack(">H", ethertype) + packet
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+        s.bind((ifname, 0))
+        s.send(frame.ljust(60, b"\0"))
+    return 0
 
 
 def tls_bulk(addr, port, folder, name, size):
@@ -301,9 +342,9 @@ def main():
         return flow(*args, socket.SOCK_DGRAM)
     if what == "tcp-flow":
         return flow(*args, socket.SOCK_STREAM)
-    commands = {"tls-bulk": tls_bulk, "udp-large": udp_large, "udp-answer": udp_answer,
-                "udp-sized": udp_sized, "udp-error": udp_error, "tcp-echo": tcp_echo, "udp-echo": udp_echo, "listening": listening, "tcp-try": tcp_try,
-                "udp-try": udp_try, "proxy-dump": proxy_dump}
+    commands = {"frame": raw_frame, "tls-bulk": tls_bulk, "udp-large": udp_large, "udp-answer": udp_answer,
+                "udp-sized": udp_sized, "udp-error": udp_error, "tcp-echo": tcp_echo, "udp-echo": udp_echo,
+                "listening": listening, "tcp-try": tcp_try, "udp-try": udp_try, "proxy-dump": proxy_dump}
     return commands[what](*args)
 
 
