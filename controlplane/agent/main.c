@@ -7,10 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/capability.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +16,7 @@
 #include "config/base/clock.h"
 #include "config/schema.h"
 #include "controlplane/agent/agent.h"
+#include "controlplane/confine.h"
 
 struct slot_hint { /* what the table of the last run says */
 	uint64_t hash;
@@ -297,23 +296,10 @@ static int run_dir_lock(const struct gw_config *cfg, struct err *err)
 	return fd; /* held until exit */
 }
 
-/* Netlink and net sysctls need CAP_NET_ADMIN; everything else goes. */
-static int privileges_drop(struct err *err)
-{
-	static const cap_value_t keep[] = {CAP_NET_ADMIN, CAP_NET_RAW};
-	cap_t caps = cap_init();
-	int ret = 0;
-
-	if (caps == NULL || cap_set_flag(caps, CAP_PERMITTED, 2, keep, CAP_SET) < 0 ||
-	    cap_set_flag(caps, CAP_EFFECTIVE, 2, keep, CAP_SET) < 0 || cap_set_proc(caps) < 0 ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		ret = err_set(err, -errno, "privileges: %s", strerror(errno));
-	cap_free(caps);
-	return ret;
-}
-
 static int sockets_start(struct agent *a, struct err *err)
 {
+	/* netlink, and sysctls of the net tree */
+	static const cap_value_t keep[] = {CAP_NET_ADMIN, CAP_NET_RAW};
 	const struct passwd *pw = getpwnam(a->cfg->user);
 	char path[MSG_PATH_BYTES];
 	int ret;
@@ -328,7 +314,7 @@ static int sockets_start(struct agent *a, struct err *err)
 	if (ret == 0)
 		ret = metrics_start(a, err);
 	if (ret == 0)
-		ret = privileges_drop(err);
+		ret = confine(keep, sizeof(keep) / sizeof(keep[0]), err);
 	if (ret == 0)
 		ret = watch(a, &a->link_src, link_fd(a->link), link_ready);
 	if (ret == 0)

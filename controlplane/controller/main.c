@@ -14,6 +14,7 @@
 
 #include "config/base/clock.h"
 #include "config/base/log.h"
+#include "controlplane/confine.h"
 #include "controlplane/controller/controller.h"
 
 #define TICK_MS 200
@@ -261,6 +262,8 @@ int main(int argc, char **argv)
 	ret = signals < 0 || epoll < 0
 		      ? err_set(&err, -errno, "signalfd, epoll: %s", strerror(errno))
 		      : controller_init(&c, &o, &err);
+	if (ret == 0)
+		ret = confine(NULL, 0, &err);
 	if (ret == 0) {
 		log_info("ready at revision %llu",
 			 (unsigned long long)journal_head(c.journal)->revision);
