@@ -141,7 +141,6 @@ static const struct schema_key gateway_keys[] = {
 	UINT("devices_max", G(devices_max), 16, 1048575, "16384", NULL, "devices that can be known; 64 bytes each"),
 	UINT("binding_lease_s", G(binding_lease_s), 0, 604800, "300", "s", "a device's addresses stay bound after its last session"),
 	UINT("kernel_lease_s", G(kernel_lease_s), 2, 3600, "10", "s", "agent silent for so long: the kernel path shuts"),
-	UINT("tls_workers", G(tls_workers), 1, 64, "1", NULL, "TLS worker processes"),
 	{"strangers", KEY_FLAGS, G(strangers), .def = "", .doc = "what a stranger may reach beside listeners, ARP and ND", .choices = services},
 	{0}
 };

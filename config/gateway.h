@@ -73,7 +73,6 @@ struct gw_config {
 	uint32_t devices_max; /* trust table slots */
 	uint32_t binding_lease_s; /* after a device's last session has ended */
 	uint32_t kernel_lease_s; /* agent silent for so long: the kernel path shuts */
-	uint32_t tls_workers;
 	uint32_t strangers; /* STRANGER_* */
 
 	/* dataplane */
