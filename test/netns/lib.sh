@@ -553,15 +553,16 @@ last_ms() {
 	local name=$1
 	shift
 	tcpdump -n -tt -r "$D/$name.pcap" "$@" 2>/dev/null |
-		awk 'END { if (NR) { split($1, t, "."); printf "%d\n", t[1] * 1000 + substr(t[2], 1, 3) } else print 0 }'
+		awk 'END { if (NR) { split($1, t, "."); print t[1] substr(t[2], 1, 3) } else print 0 }'
 }
 seen() { # NAME FILTER...: how many such packets
 	local name=$1
 	shift
 	tcpdump -n -r "$D/$name.pcap" "$@" 2>/dev/null | wc -l
 }
-log_ms() { # DAEMON REGEX: the time of the last such line, in ms since 1970
+log_ms() { # DAEMON REGEX: the time of the last such line, in ms since 1970; 0 if there is none
 	local at
 	at=$(grep -E -- "$2" "$D/$1.log" | tail -1 | cut -d' ' -f1)
+	[ -n "$at" ] || at=@0
 	date -u -d "$at" +%s%3N
 }
