@@ -24,6 +24,8 @@ struct subscriber {
 	uint32_t events;
 	char gateway[FRAME_GATEWAY_BYTES]; /* "": not subscribed yet */
 	uint64_t next; /* revision to send next */
+	uint64_t
+		foreign; /* it came with a history up to here that is not this log's; 0 = it follows this log */
 	uint64_t snapshot; /* revision of the last snapshot sent; 0 = none */
 	uint64_t since_ms; /* connected, boot clock */
 	bool wants_snapshot; /* asked while there was none */
@@ -207,6 +209,7 @@ static void sub_subscribe(struct subscriber *s, const struct frame *f)
 		}
 	}
 	memcpy(s->gateway, f->gateway, sizeof(s->gateway));
+	s->foreign = 0;
 	if (ret == 0 && memcmp(hash, f->hash, sizeof(hash)) == 0) {
 		s->next = f->revision + 1;
 		if (!known)
@@ -217,6 +220,7 @@ static void sub_subscribe(struct subscriber *s, const struct frame *f)
 		log_error("gateway %s is at revision %llu, which is not in this log", clean,
 			  (unsigned long long)f->revision);
 		s->next = f->revision + 1;
+		s->foreign = f->revision;
 	}
 	sub_fill(s);
 	sub_heartbeat(s);
@@ -227,6 +231,9 @@ static void sub_receipt(struct subscriber *s, const struct receipt *r)
 	struct err err = {0};
 	uint64_t covers = r->revision == s->snapshot ? 1 : r->revision;
 
+	/* About a history that this log is not, or not any more: it says nothing about ours. */
+	if (r->revision <= s->foreign && strcmp(r->gateway, s->gateway) == 0)
+		return;
 	if (strcmp(r->gateway, s->gateway) != 0 || r->revision == 0 ||
 	    r->revision > journal_head(s->feed->cfg.journal)->revision) {
 		log_warn("gateway %s sent a receipt that is not its own or of no revision",

@@ -537,6 +537,39 @@ static void a_snapshot_rebuilds_the_state(void **state)
 	transport_embedded.close(g.t);
 }
 
+/* A controller whose log was set back: the gateway stays connected, hears of it, and its old receipts count for nothing. */
+static void a_gateway_that_is_ahead_stays_connected(void **state)
+{
+	struct world *w = *state;
+	struct gateway g = gateway_connect(w, "gw1");
+	struct frame ahead = {.type = FRAME_SUBSCRIBE, .gateway = "gw1", .revision = 2};
+	json_t *r;
+
+	memset(ahead.hash, 0x5a, sizeof(ahead.hash));
+	g.heartbeats = 0;
+	gateway_send(&g, &ahead);
+	gateway_receipt(&g, "gw1", 2);
+	gateway_turn(w, &g);
+	assert_false(g.closed);
+	assert_true(g.heartbeats > 0);
+	g.revision = 2;
+	g.answer = false;
+	for (unsigned i = 0; i < 2; i++) {
+		tell(w,
+		     i == 0 ? "{\"cmd\":\"enrol\"," CAM "}" : "{\"cmd\":\"quarantine\"," CAM "}");
+		gateway_receipt(&g, "gw1", i + 1);
+		gateway_turn(w, &g);
+		assert_null(hear(w));
+		w->c.now_boot_ms += CONTROLLER_RECEIPT_MS;
+		gateway_turn(w, &g);
+		r = hear(w);
+		assert_string_equal(str(r, "warning"), "gw1: no receipt in time");
+		json_decref(r);
+	}
+	assert_false(g.closed);
+	transport_embedded.close(g.t);
+}
+
 static void a_bad_gateway_costs_itself_the_connection(void **state)
 {
 	static const struct {
@@ -580,6 +613,7 @@ int main(void)
 		T(two_controllers_do_not_share_a_log),
 		T(a_command_is_answered_with_the_receipts),
 		T(a_snapshot_rebuilds_the_state),
+		T(a_gateway_that_is_ahead_stays_connected),
 		T(a_bad_gateway_costs_itself_the_connection),
 	};
 
