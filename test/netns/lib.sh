@@ -548,12 +548,15 @@ flow_lost() { awk '{print $1 - $2}' "$D/$1.flow"; }
 flow_lost_at_most() { [ "$(flow_lost "$1")" -le "$2" ]; } # wait for it: an answer may be on its way
 
 # ---- time ---------------------------------------------------------------------------------------
-# last_ms NAME FILTER...: when the capture saw the last such packet, in ms since 1970; 0 if none
-last_ms() {
-	local name=$1
-	shift
-	tcpdump -n -tt -r "$D/$name.pcap" "$@" 2>/dev/null |
-		awk 'END { if (NR) { split($1, t, "."); print t[1] substr(t[2], 1, 3) } else print 0 }'
+# last_ms NAME FILTER...: when the capture saw the last such packet, in ms since 1970; 0 if none. first_ms: the first
+last_ms() { captured_ms tail "$@"; }
+first_ms() { captured_ms head "$@"; }
+captured_ms() {
+	local end=$1 name=$2 at
+	shift 2
+	at=$(tcpdump -n -tt -r "$D/$name.pcap" "$@" 2>/dev/null | "$end" -n 1 | cut -d' ' -f1)
+	[ -n "$at" ] || at=0.000
+	say "${at%.*}$(printf '%.3s' "${at#*.}")"
 }
 seen() { # NAME FILTER...: how many such packets
 	local name=$1
