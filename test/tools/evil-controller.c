@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* evil-controller: serves the decision socket as an attacker on the transport would: it has a real controller's log and
- * public traffic, but not the signing key. It sends what --mode says to the gateway that subscribes, prints what the
+ * public traffic, but not the signing key. It sends what the --modes say, in order, to the gateway that subscribes, prints what the
  * gateway answers as one line each, and goes on until the gateway closes or --wait-s has passed. */
 #include <errno.h>
 #include <getopt.h>
@@ -19,6 +19,7 @@
 #include "controlplane/unix_listen.h"
 
 #define LOG_MAX 100000
+#define MODES_MAX 16
 
 struct blob {
 	uint8_t *data;
@@ -33,6 +34,8 @@ struct evil {
 	struct stream *s;
 	uint64_t from; /* what the gateway said it has */
 	bool subscribed;
+	void (*runs[MODES_MAX])(struct evil *e); /* in this order */
+	unsigned n_runs;
 	unsigned answers;
 };
 
@@ -247,7 +250,7 @@ static const struct {
 
 static void usage(FILE *to)
 {
-	fputs("usage: evil-controller --decisions SOCK --log DIR/decisions.db --mode MODE "
+	fputs("usage: evil-controller --decisions SOCK --log DIR/decisions.db --mode MODE... "
 	      "[--wait-s N]\n\n",
 	      to);
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
@@ -279,7 +282,7 @@ static int on_frame(void *arg, const uint8_t *data, size_t bytes)
 	return 0;
 }
 
-static int serve(struct evil *e, int listener, void (*run)(struct evil *e), uint64_t until_ms)
+static int serve(struct evil *e, int listener, uint64_t until_ms)
 {
 	struct pollfd p = {.fd = listener, .events = POLLIN};
 	bool sent = false;
@@ -301,7 +304,8 @@ static int serve(struct evil *e, int listener, void (*run)(struct evil *e), uint
 			return sent ? 0 : 1;
 		}
 		if (e->subscribed && !sent) {
-			run(e);
+			for (unsigned i = 0; i < e->n_runs; i++)
+				e->runs[i](e);
 			say("sent");
 			sent = true;
 		}
@@ -320,7 +324,6 @@ int main(int argc, char **argv)
 		{0},
 	};
 	const char *path = NULL, *log = NULL;
-	void (*run)(struct evil * e) = NULL;
 	struct evil e = {0};
 	struct err err = {0};
 	unsigned wait_s = 10;
@@ -338,11 +341,11 @@ int main(int argc, char **argv)
 			return 0;
 		}
 		for (size_t i = 0; opt == 'm' && i < sizeof(modes) / sizeof(modes[0]); i++) {
-			if (strcmp(optarg, modes[i].name) == 0)
-				run = modes[i].run;
+			if (strcmp(optarg, modes[i].name) == 0 && e.n_runs < MODES_MAX)
+				e.runs[e.n_runs++] = modes[i].run;
 		}
 	}
-	if (path == NULL || log == NULL || run == NULL || optind != argc) {
+	if (path == NULL || log == NULL || e.n_runs == 0 || optind != argc) {
 		usage(stderr);
 		return 2;
 	}
@@ -355,7 +358,7 @@ int main(int argc, char **argv)
 	if (listener < 0)
 		die("listen", err.msg);
 	say("ready");
-	ret = serve(&e, listener, run, clock_boot_ms() + wait_s * 1000ull);
+	ret = serve(&e, listener, clock_boot_ms() + wait_s * 1000ull);
 	stream_close(e.s);
 	unlink(path);
 	close(listener);
