@@ -12,20 +12,29 @@
 #define RETRY_FIRST_MS 50
 #define RETRY_MOST_MS 1000
 
+/* Touches no conn: some caller may be walking them. */
 static void agent_lost(struct worker *w, const char *why)
 {
-	struct conn *c;
-
 	if (w->agent_up)
 		log_warn("agent lost: %s; sessions go on under their expiries, nobody new gets in",
 			 why);
 	source_close(w, &w->agent);
 	w->agent_up = false;
+	w->agent_lost = true;
 	w->agent_retry_ms = clock_boot_ms() + RETRY_FIRST_MS;
-	LIST_FOREACH(c, &w->conns, next) {
+}
+
+/* Whoever waited for its answer will not get one. */
+static void waiting_refuse(struct worker *w)
+{
+	struct conn *c, *next;
+
+	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
+		next = LIST_NEXT(c, next);
 		if (c->state == CONN_ADMIT)
-			conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "the agent is not there");
+			conn_refused(c, SESSION_ALERT_INTERNAL_ERROR, "the agent is not there");
 	}
+	w->agent_lost = false;
 }
 
 static int agent_send(struct worker *w, const void *m)
@@ -48,8 +57,11 @@ static int welcome(struct worker *w, const struct msg_welcome *m)
 	bool other;
 	struct conn *c;
 
-	if (m->version != MSG_VERSION || memchr(m->trust_path, '\0', sizeof(m->trust_path)) == NULL)
+	if (m->version != MSG_VERSION ||
+	    memchr(m->trust_path, '\0', sizeof(m->trust_path)) == NULL) {
+		log_error("the agent speaks version %u, this is %u", m->version, MSG_VERSION);
 		return -EPROTO;
+	}
 	if (trust_map(&t, m->trust_path, &err) < 0) {
 		log_error("trust table: %s", err.msg);
 		return -EPROTO;
@@ -62,22 +74,33 @@ static int welcome(struct worker *w, const struct msg_welcome *m)
 	w->agent_wait_ms = RETRY_FIRST_MS;
 	log_info("agent joined");
 	LIST_FOREACH(c, &w->conns, next) {
-		if (!c->admitted)
-			continue;
-		if (other)
-			c->generation =
-				0; /* of a table that is gone: current only once admitted again */
-		if (agent_admit(c, true) < 0)
-			break;
+		if (other) {
+			/* Of a table that is gone: current only once admitted again. */
+			c->generation = 0;
+			c->slot = c->slot < w->trust.slots ? c->slot : 0;
+		}
+		if (c->admitted && c->state != CONN_CLOSING && w->agent_up)
+			agent_admit(c, true);
 	}
 	return 0;
+}
+
+/* It counts a session that ended here while it was being admitted. */
+static int unwanted(struct worker *w, const struct msg_admitted *a)
+{
+	struct msg_session_closed m = {
+		.session = a->session, .slot = a->slot, .reason = "ended before it was admitted"};
+
+	MSG_INIT(&m, MSG_SESSION_CLOSED, 0);
+	return a->slot != 0 ? agent_send(w, &m) : 0;
 }
 
 static int recheck(struct worker *w, const struct msg_recheck *m)
 {
 	struct msg_recheck out = *m;
 
-	out.closed = conns_recheck(w, m->slot, clock_boot_ms());
+	conns_recheck(w, m->slot, clock_boot_ms());
+	out.closed = conns_ended(w, m->slot, clock_boot_ms());
 	out.h.type = MSG_RECHECKED;
 	return agent_send(w, &out);
 }
@@ -98,9 +121,7 @@ static int agent_message(struct worker *w, const union msg_any *m)
 		    a->slot >= w->trust.slots)
 			return -EPROTO;
 		c = conn_by_id(w, a->session);
-		if (c != NULL)
-			conn_admitted(c, a);
-		return 0;
+		return c != NULL && conn_admitted(c, a) ? 0 : unwanted(w, a);
 	case MSG_RECHECK:
 		return recheck(w, (const struct msg_recheck *)m);
 	default:
@@ -136,6 +157,8 @@ void agent_tick(struct worker *w, uint64_t now_ms)
 	char path[MSG_PATH_BYTES];
 	int fd;
 
+	if (w->agent_lost)
+		waiting_refuse(w);
 	if (w->agent.fd >= 0 || now_ms < w->agent_retry_ms)
 		return;
 	if (w->agent_wait_ms < RETRY_MOST_MS)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* conn: a device's session from accept to close.
+/* conn: a device's session from accept to close; relay.c moves its bytes.
  *   HANDSHAKE > ADMIT > CONNECT > RELAY > CLOSING        ADMIT > HELD > CLOSING
  * Before plaintext moves, in either direction, the device's trust record is asked (one cache line). */
 #include <errno.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 
 #define ADMIT_MS 5000
 #define LINGER_MS 2000 /* an alert that nobody takes */
+#define ENDED_MS 5000 /* for so long the agent may ask for what ended by itself */
 
 static void conn_work(struct conn *c);
 
@@ -41,7 +43,7 @@ static void conn_free(struct conn *c)
 }
 
 /* Off the books at once; the memory goes at the end of the turn, for events that name it may still be under way. */
-static void conn_end(struct conn *c)
+void conn_end(struct conn *c)
 {
 	if (c->dev.fd < 0)
 		return;
@@ -78,23 +80,52 @@ static void conn_ready(void *arg, uint32_t events)
 	conn_work(c);
 }
 
+/* A peer that does not read must not pin the kernel's memory: what cannot be sent soon stays with its sender. */
+static void socket_tune(int fd)
+{
+	int on = 1, unsent = UNSENT_BYTES;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+}
+
+/* Closing it resets the connection: what is queued is not sent any more. */
+static void socket_discard(int fd)
+{
+	const struct linger none = {.l_onoff = 1};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
+/* Does anything wait here that the device has not been sent? */
+static bool device_backlog(const struct conn *c)
+{
+	struct tcp_info info = {0};
+	socklen_t bytes = sizeof(info);
+	size_t out;
+
+	session_output(c->tls, &out);
+	return out > 0 || getsockopt(c->dev.fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) < 0 ||
+	       info.tcpi_notsent_bytes > 0;
+}
+
 void conn_start(struct listener *l, int fd, const struct ip_addr *peer, uint16_t peer_port)
 {
 	struct conn *c;
-	int on = 1;
 
 	if (l->handshakes >= l->cfg->handshakes_max || l->sessions >= l->cfg->sessions_max) {
-		log_debug("connection refused listener=%s: too many", l->cfg->name);
+		l->turned_away++;
 		close(fd);
 		return;
 	}
 	c = calloc(1, sizeof(*c));
 	if (c == NULL || session_new(&c->tls, &l->ctx) < 0) {
+		log_error("connection refused listener=%s: out of memory", l->cfg->name);
 		free(c);
 		close(fd);
 		return;
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	socket_tune(fd);
 	c->l = l;
 	c->w = l->w;
 	c->id = ++l->w->next_id;
@@ -137,20 +168,57 @@ void conn_close(struct conn *c, enum session_alert alert, const char *reason)
 	conn_work(c);
 }
 
-/* The table no longer vouches for the session: say which way. */
-static void conn_revoked(struct conn *c)
+/* Say which way, and deliver nothing more in either direction. An alert could only follow the records that wait for a
+ * slow reader: rather no alert than these. */
+static void conn_cut(struct conn *c, enum session_alert alert, const char *reason)
 {
-	struct trust_view v;
+	struct worker *w = c->w;
 
-	if (trust_read(&c->w->trust, c->slot, &v) && v.standing == STANDING_REVOKED)
-		conn_close(c, SESSION_ALERT_CERTIFICATE_REVOKED, "revoked");
-	else if (clock_boot_ms() >= c->expires_ms)
-		conn_close(c, SESSION_ALERT_CERTIFICATE_EXPIRED, "standing expired");
-	else
-		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "standing changed");
+	if (c->state == CONN_CLOSING)
+		return;
+	w->ended[w->ended_at++ % WORKER_ENDED] =
+		(struct ended){.slot = c->slot, .at_ms = clock_boot_ms()};
+	if (c->up.fd >= 0)
+		socket_discard(c->up.fd);
+	if (device_backlog(c)) {
+		socket_discard(c->dev.fd);
+		snprintf(c->reason, sizeof(c->reason), "%.63s", reason);
+		conn_end(c);
+		return;
+	}
+	conn_close(c, alert, reason);
 }
 
-static void conn_refused(struct conn *c, enum session_alert alert, const char *reason)
+void conn_revoked(struct conn *c)
+{
+	uint64_t now_ms = clock_boot_ms();
+	struct trust_view v = {0};
+	bool known = trust_read(&c->w->trust, c->slot, &v);
+
+	if (known && v.standing == STANDING_REVOKED)
+		conn_cut(c, SESSION_ALERT_CERTIFICATE_REVOKED, "revoked");
+	else if (now_ms >= c->expires_ms || (known && v.generation == c->generation))
+		conn_cut(c, SESSION_ALERT_CERTIFICATE_EXPIRED, "standing expired");
+	else
+		conn_cut(c, SESSION_ALERT_ACCESS_DENIED, "standing changed");
+}
+
+uint32_t conns_ended(struct worker *w, uint32_t slot, uint64_t now_ms)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < WORKER_ENDED; i++) {
+		struct ended *e = &w->ended[i];
+
+		if (e->slot == 0 || (slot != 0 && e->slot != slot))
+			continue;
+		n += now_ms < e->at_ms + ENDED_MS;
+		e->slot = 0;
+	}
+	return n;
+}
+
+void conn_refused(struct conn *c, enum session_alert alert, const char *reason)
 {
 	conn_log(c, "handshake refused", reason);
 	agent_refused(c, reason);
@@ -182,11 +250,11 @@ static int upstream_connect(struct conn *c)
 {
 	struct sockaddr_storage ss;
 	socklen_t n = sockaddr_write(&ss, &c->l->cfg->upstream_addr, c->l->cfg->upstream_port);
-	int on = 1, fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -errno;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	socket_tune(fd);
 	c->up.fd = fd;
 	if (connect(fd, (struct sockaddr *)&ss, n) < 0 && errno != EINPROGRESS)
 		return -errno;
@@ -214,19 +282,36 @@ static int proxy_header(struct conn *c)
 	return n;
 }
 
-void conn_admitted(struct conn *c, const struct msg_admitted *m)
+/* Announced again after the agent was away: it goes on only as what it was. */
+static void conn_readmitted(struct conn *c, const struct msg_admitted *m)
 {
-	bool first = c->state == CONN_ADMIT;
-
-	if (!first && !c->admitted)
-		return;
 	if (m->slot == 0) {
 		c->admitted = false; /* the agent does not count it */
-		if (first)
-			conn_refused(c, SESSION_ALERT_ACCESS_DENIED, m->reason);
-		else
-			conn_close(c, SESSION_ALERT_ACCESS_DENIED, m->reason);
+		conn_cut(c, SESSION_ALERT_ACCESS_DENIED, m->reason);
 		return;
+	}
+	/* The upstream was told segment and standing at the beginning. */
+	if ((c->state == CONN_HELD) != (m->relay == 0) || c->standing != m->standing ||
+	    strcmp(c->segment, m->segment_name) != 0) {
+		conn_cut(c, SESSION_ALERT_ACCESS_DENIED, "standing changed");
+		return;
+	}
+	c->slot = m->slot;
+	c->generation = m->generation;
+	c->expires_ms = m->expires_ms;
+}
+
+bool conn_admitted(struct conn *c, const struct msg_admitted *m)
+{
+	if (c->admitted) {
+		conn_readmitted(c, m);
+		return true;
+	}
+	if (c->state != CONN_ADMIT)
+		return false;
+	if (m->slot == 0) {
+		conn_refused(c, SESSION_ALERT_ACCESS_DENIED, m->reason);
+		return true;
 	}
 	c->slot = m->slot;
 	c->generation = m->generation;
@@ -234,12 +319,6 @@ void conn_admitted(struct conn *c, const struct msg_admitted *m)
 	c->standing = m->standing;
 	memcpy(c->segment, m->segment_name, sizeof(c->segment));
 	c->admitted = true;
-	if (!first) {
-		/* Announced again after the agent was away: it goes on only as what it was. */
-		if ((c->state == CONN_HELD) != (m->relay == 0))
-			conn_close(c, SESSION_ALERT_ACCESS_DENIED, "standing changed");
-		return;
-	}
 	c->active_ms = clock_boot_ms();
 	log_info("session begins listener=%s device=%s segment=%s standing=%s tls=%s cipher=%s "
 		 "group=%s",
@@ -249,7 +328,7 @@ void conn_admitted(struct conn *c, const struct msg_admitted *m)
 	if (!m->relay) {
 		c->state = CONN_HELD;
 		conn_work(c);
-		return;
+		return true;
 	}
 	c->state = CONN_CONNECT;
 	c->deadline_ms = c->active_ms + c->l->cfg->connect_timeout_s * 1000ull;
@@ -257,182 +336,7 @@ void conn_admitted(struct conn *c, const struct msg_admitted *m)
 		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
 	else
 		conn_work(c);
-}
-
-/* Bytes from the device's socket into the session, as far as it has room. @return false: the socket is done */
-static bool device_receive(struct conn *c)
-{
-	uint8_t buf[16384];
-	size_t room = session_room(c->tls);
-	ssize_t n;
-
-	if (room == 0)
-		return true;
-	n = recv(c->dev.fd, buf, room < sizeof(buf) ? room : sizeof(buf), 0);
-	if (n > 0) {
-		session_feed(c->tls, buf, n);
-		return true;
-	}
-	return n < 0 && (errno == EAGAIN || errno == EINTR);
-}
-
-/* @return false: the device's socket takes nothing any more */
-static bool device_send(struct conn *c)
-{
-	const uint8_t *data;
-	size_t n;
-
-	while ((data = session_output(c->tls, &n)), n > 0) {
-		ssize_t sent = send(c->dev.fd, data, n, MSG_NOSIGNAL);
-
-		if (sent < 0)
-			return errno == EAGAIN || errno == EINTR;
-		session_sent(c->tls, sent);
-	}
 	return true;
-}
-
-/* Device > upstream. @return false: it ends */
-static bool relay_up(struct conn *c)
-{
-	while (!c->dev_eof && c->up_n == 0) {
-		ssize_t n = session_read(c->tls, c->to_up, RELAY_BYTES);
-
-		if (n == -EAGAIN)
-			break;
-		if (n < 0)
-			return false;
-		if (n == 0)
-			c->dev_eof = true;
-		c->up_at = 0;
-		c->up_n = n;
-		c->bytes_up += n;
-		c->active_ms = clock_boot_ms();
-		if (n > 0)
-			break;
-	}
-	while (c->up_at < c->up_n) {
-		ssize_t n = send(c->up.fd, c->to_up + c->up_at, c->up_n - c->up_at, MSG_NOSIGNAL);
-
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return true;
-		if (n < 0)
-			return false;
-		c->up_at += n;
-	}
-	c->up_at = c->up_n = 0;
-	if (c->dev_eof && !c->up_shut) {
-		c->up_shut = true;
-		shutdown(c->up.fd, SHUT_WR);
-	}
-	return true;
-}
-
-/* Upstream > device. @return false: it ends */
-static bool relay_down(struct conn *c)
-{
-	if (!c->up_eof && c->dev_n == 0) {
-		ssize_t n = recv(c->up.fd, c->to_dev, sizeof(c->to_dev), 0);
-
-		if (n == 0)
-			c->up_eof = true;
-		else if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return false;
-		if (n > 0) {
-			c->dev_at = 0;
-			c->dev_n = n;
-			c->bytes_down += n;
-			c->active_ms = clock_boot_ms();
-		}
-	}
-	while (c->dev_at < c->dev_n) {
-		ssize_t n = session_write(c->tls, c->to_dev + c->dev_at, c->dev_n - c->dev_at);
-
-		if (n == -EAGAIN)
-			return true;
-		if (n < 0)
-			return false;
-		c->dev_at += n;
-	}
-	c->dev_at = c->dev_n = 0;
-	if (c->up_eof && !c->dev_shut) {
-		c->dev_shut = true;
-		session_close_notify(c->tls);
-	}
-	return true;
-}
-
-/* Wait for exactly what can be acted on: a full buffer on one side stops reading on the other. */
-static void relay_wait(struct conn *c)
-{
-	size_t out;
-	uint32_t dev = 0, up = 0;
-
-	session_output(c->tls, &out);
-	if (!c->dev_fin && !c->dev_eof && c->up_n == 0)
-		dev |= EPOLLIN;
-	if (out > 0)
-		dev |= EPOLLOUT;
-	if (!c->up_eof && c->dev_n == 0 && out == 0)
-		up |= EPOLLIN;
-	if (c->up_n > 0)
-		up |= EPOLLOUT;
-	source_set(c->w, &c->dev, dev);
-	source_set(c->w, &c->up, up);
-}
-
-/* One turn of what can be moved. @return false: the session ended */
-static bool relay_turn(struct conn *c, bool *more)
-{
-	uint64_t up = c->bytes_up, down = c->bytes_down;
-	size_t full, out, waiting = c->up_n;
-
-	if (!conn_current(c, clock_boot_ms())) {
-		conn_revoked(c);
-		return false;
-	}
-	if (!c->dev_fin && !c->dev_eof && c->up_n == 0)
-		c->dev_fin = !device_receive(c);
-	if (!relay_up(c) || !relay_down(c)) {
-		conn_close(c, 0,
-			   session_reason(c->tls)[0] != '\0' ? session_reason(c->tls)
-							     : "upstream broke off");
-		return false;
-	}
-	session_output(c->tls, &full);
-	if (!device_send(c)) {
-		snprintf(c->reason, sizeof(c->reason), "device closed the connection");
-		conn_end(c);
-		return false;
-	}
-	session_output(c->tls, &out);
-	/* No event tells of what the session already holds, nor of room that was made just now. */
-	*more = up != c->bytes_up || down != c->bytes_down || (waiting > 0 && c->up_n == 0) ||
-		(c->dev_n > 0 && out < full);
-	return true;
-}
-
-static void relay_work(struct conn *c)
-{
-	size_t out;
-	bool more;
-
-	do {
-		if (!relay_turn(c, &more))
-			return;
-	} while (more);
-	if (c->dev_fin && !c->dev_eof && c->up_n == 0) {
-		/* TCP ended without close_notify: truncation, RFC 8446 section 6.1 */
-		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
-		return;
-	}
-	session_output(c->tls, &out);
-	if (c->dev_eof && c->up_eof && c->up_n == 0 && c->dev_n == 0 && out == 0) {
-		snprintf(c->reason, sizeof(c->reason), "closed");
-		conn_end(c);
-		return;
-	}
-	relay_wait(c);
 }
 
 static void connect_work(struct conn *c)
@@ -492,11 +396,10 @@ static void closing_work(struct conn *c)
 		return;
 	}
 	/* Closing with unread bytes would reset the connection, and the alert would be lost: shut, and wait for the peer. */
-	if (!c->dev_shut || c->dev.events != EPOLLIN) {
-		c->dev_shut = true;
+	if (!c->tcp_shut)
 		shutdown(c->dev.fd, SHUT_WR);
-		source_set(c->w, &c->dev, EPOLLIN);
-	}
+	c->tcp_shut = true;
+	source_set(c->w, &c->dev, EPOLLIN);
 	for (int i = 0; i < 16; i++) {
 		uint8_t buf[4096];
 		ssize_t got = recv(c->dev.fd, buf, sizeof(buf), 0);
@@ -568,7 +471,7 @@ static void tick_one(struct conn *c, uint64_t now_ms)
 	case CONN_HELD:
 		if (!conn_current(c, now_ms))
 			conn_revoked(c);
-		else if (now_ms - c->active_ms >= c->l->cfg->idle_timeout_s * 1000ull)
+		else if (now_ms >= c->active_ms + c->l->cfg->idle_timeout_s * 1000ull)
 			conn_close(c, 0, "idle");
 		break;
 	case CONN_CLOSING:
@@ -588,10 +491,9 @@ void conns_tick(struct worker *w, uint64_t now_ms)
 	}
 }
 
-uint32_t conns_recheck(struct worker *w, uint32_t slot, uint64_t now_ms)
+void conns_recheck(struct worker *w, uint32_t slot, uint64_t now_ms)
 {
 	struct conn *c, *next;
-	uint32_t closed = 0;
 
 	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
 		next = LIST_NEXT(c, next);
@@ -599,9 +501,29 @@ uint32_t conns_recheck(struct worker *w, uint32_t slot, uint64_t now_ms)
 		    conn_current(c, now_ms))
 			continue;
 		conn_revoked(c);
-		closed++;
 	}
-	return closed;
+}
+
+uint32_t conns_reverify(struct listener *l)
+{
+	struct conn *c, *next;
+	uint32_t n = 0;
+
+	for (c = LIST_FIRST(&l->w->conns); c != NULL; c = next) {
+		next = LIST_NEXT(c, next);
+		if (c->l != l || c->state == CONN_CLOSING)
+			continue;
+		if (c->state == CONN_HANDSHAKE || c->state == CONN_ADMIT) {
+			conn_refused(c, SESSION_ALERT_INTERNAL_ERROR,
+				     "revocation lists were read again in the handshake");
+		} else if (session_reverify(c->tls, &l->ctx) < 0) {
+			conn_log(c, "session cut",
+				 "its certificate does not pass the new revocation lists");
+			conn_cut(c, SESSION_ALERT_CERTIFICATE_REVOKED, "revoked (CRL)");
+			n++;
+		}
+	}
+	return n;
 }
 
 struct conn *conn_by_id(struct worker *w, uint64_t id)

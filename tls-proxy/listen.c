@@ -13,33 +13,7 @@
 
 #define BACKLOG 1024
 #define ACCEPTS_A_TURN 32
-
-int source_add(struct worker *w, struct source *s, uint32_t events)
-{
-	struct epoll_event ev = {.events = events, .data.ptr = s};
-
-	s->events = events;
-	return epoll_ctl(w->epoll, EPOLL_CTL_ADD, s->fd, &ev) < 0 ? -errno : 0;
-}
-
-void source_set(struct worker *w, struct source *s, uint32_t events)
-{
-	struct epoll_event ev = {.events = events, .data.ptr = s};
-
-	if (s->fd < 0 || s->events == events)
-		return;
-	s->events = events;
-	epoll_ctl(w->epoll, EPOLL_CTL_MOD, s->fd, &ev);
-}
-
-void source_close(struct worker *w, struct source *s)
-{
-	if (s->fd < 0)
-		return;
-	epoll_ctl(w->epoll, EPOLL_CTL_DEL, s->fd, NULL);
-	close(s->fd);
-	s->fd = -1;
-}
+#define SAY_EVERY_MS 10000
 
 static void listener_ready(void *arg, uint32_t events)
 {
@@ -54,8 +28,15 @@ static void listener_ready(void *arg, uint32_t events)
 		int fd = accept4(l->src.fd, (struct sockaddr *)&ss, &n,
 				 SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-		if (fd < 0)
+		if (fd < 0) {
+			/* No descriptor or memory left: the queue stays ready, and asking again would only burn CPU. */
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			    errno == ENOMEM) {
+				log_error("listener %s pauses: %s", l->cfg->name, strerror(errno));
+				source_set(l->w, &l->src, 0);
+			}
 			return;
+		}
 		if (sockaddr_read(&ss, &peer, &port) < 0) {
 			close(fd);
 			continue;
@@ -94,6 +75,23 @@ int listener_open(struct worker *w, struct listener *l, const struct gw_listener
 		log_info("listening name=%s address=%s port=%u tls=%s", cfg->name,
 			 ip_addr_text(&cfg->addr, text), cfg->port, cfg->tls12 ? "1.2,1.3" : "1.3");
 	return ret;
+}
+
+void listeners_tick(struct worker *w, uint64_t now_ms)
+{
+	for (uint32_t i = 0; i < w->n_listeners; i++) {
+		struct listener *l = &w->listeners[i];
+
+		source_set(w, &l->src, EPOLLIN);
+		if (l->turned_away == 0 || now_ms < l->say_ms)
+			continue;
+		log_warn("connections turned away listener=%s n=%u handshakes=%u sessions=%u: too "
+			 "many "
+			 "at a time",
+			 l->cfg->name, l->turned_away, l->handshakes, l->sessions);
+		l->turned_away = 0;
+		l->say_ms = now_ms + SAY_EVERY_MS;
+	}
 }
 
 void listener_close(struct listener *l)

@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -63,6 +64,17 @@ static int signals_open(struct worker *w)
 		return -errno;
 	w->signals = (struct source){.fd = fd, .ready = signal_ready, .arg = w};
 	return source_add(w, &w->signals, EPOLLIN);
+}
+
+/* Two descriptors a session: the soft limit of 1024 is no limit that anybody meant. */
+static void descriptors_raise(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+		return;
+	r.rlim_cur = r.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &r);
 }
 
 static int user_drop(const struct gw_config *cfg, struct err *err)
@@ -134,6 +146,7 @@ static int worker_start(struct worker *w, struct err *err)
 	LIST_INIT(&w->conns);
 	LIST_INIT(&w->dead);
 	w->agent.fd = w->signals.fd = -1;
+	descriptors_raise();
 	if (getrandom(&w->instance, sizeof(w->instance), 0) != sizeof(w->instance))
 		return -EIO;
 	w->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -149,84 +162,6 @@ static int worker_start(struct worker *w, struct err *err)
 	if (ret == 0)
 		ret = seccomp_set(err);
 	return ret;
-}
-
-static void worker_reload(struct worker *w)
-{
-	for (uint32_t i = 0; i < w->n_listeners; i++) {
-		struct err err = {""};
-
-		if (tls_ctx_reload(&w->listeners[i].ctx, w->listeners[i].cfg, &err) < 0)
-			log_error("reload listener=%s, the old lists stay: %s",
-				  w->listeners[i].cfg->name, err.msg);
-		else
-			log_info("reloaded listener=%s", w->listeners[i].cfg->name);
-	}
-}
-
-/* The agent also asks (RECHECK); this catches what it could no longer say. */
-static void journal_follow(struct worker *w, uint64_t now_ms)
-{
-	uint64_t head;
-
-	if (w->trust.hdr == NULL)
-		return;
-	head = atomic_load_explicit(&w->trust.hdr->journal_head, memory_order_acquire);
-	if (head != w->journal_seen)
-		conns_recheck(w, 0, now_ms);
-	w->journal_seen = head;
-}
-
-static int worker_run(struct worker *w)
-{
-	struct epoll_event ev[128];
-	uint64_t tick_ms = 0;
-
-	while (!w->stop) {
-		uint64_t now = clock_boot_ms();
-		int n;
-
-		if (now >= tick_ms) {
-			tick_ms = now + WORKER_TICK_MS;
-			agent_tick(w, now);
-			journal_follow(w, now);
-			conns_tick(w, now);
-		}
-		if (!w->agent_up && w->agent_retry_ms < tick_ms)
-			tick_ms = w->agent_retry_ms;
-		n = epoll_wait(w->epoll, ev, 128, tick_ms > now ? (int)(tick_ms - now) : 0);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		for (int i = 0; i < n; i++) {
-			struct source *s = ev[i].data.ptr;
-
-			if (s->fd >= 0)
-				s->ready(s->arg, ev[i].events);
-		}
-		if (w->reload)
-			worker_reload(w);
-		w->reload = false;
-		conns_reap(w);
-	}
-	return 0;
-}
-
-static void worker_stop(struct worker *w)
-{
-	struct conn *c, *next;
-
-	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
-		next = LIST_NEXT(c, next);
-		conn_close(c, 0, "the worker ends");
-	}
-	conns_tick(w, UINT64_MAX); /* whatever did not go out by now is dropped */
-	conns_reap(w);
-	for (uint32_t i = 0; i < w->n_listeners; i++)
-		listener_close(&w->listeners[i]);
-	source_close(w, &w->agent);
-	source_close(w, &w->signals);
-	trust_unmap(&w->trust);
-	close(w->epoll);
 }
 
 static int check_only(const struct gw_config *cfg)
@@ -331,10 +266,10 @@ int main(int argc, char **argv)
 	w->cfg = cfg;
 	w->index = o.worker;
 	ret = worker_start(w, &err);
-	if (ret == 0)
-		ret = worker_run(w);
-	else
+	if (ret < 0)
 		log_error("cannot start: %s", err.msg[0] != '\0' ? err.msg : strerror(-ret));
+	while (ret == 0 && !w->stop)
+		ret = worker_turn(w, WORKER_TICK_MS);
 	worker_stop(w);
 	tls_ctx_global_fini();
 	gw_config_free(cfg);

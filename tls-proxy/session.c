@@ -280,6 +280,23 @@ void session_abort(struct session *s, enum session_alert alert)
 	s->state = SESSION_FAILED;
 }
 
+int session_reverify(const struct session *s, const struct tls_ctx *ctx)
+{
+	WOLFSSL_X509 *peer;
+	const unsigned char *der;
+	int n = 0, ret = -EACCES;
+
+	if (ctx->crl_next_update_s == 0)
+		return 0;
+	peer = wolfSSL_get_peer_certificate(s->ssl);
+	der = peer != NULL ? wolfSSL_X509_get_der(peer, &n) : NULL;
+	if (der != NULL && wolfSSL_CertManagerCheckCRL(wolfSSL_CTX_GetCertManager(ctx->wolf),
+						       (unsigned char *)der, n) == WOLFSSL_SUCCESS)
+		ret = 0;
+	wolfSSL_X509_free(peer);
+	return ret;
+}
+
 const struct identity *session_identity(const struct session *s)
 {
 	return s->state == SESSION_OPEN ? &s->id : NULL;

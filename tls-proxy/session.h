@@ -51,6 +51,12 @@ void session_close_notify(struct session *s); /* no more plaintext from our side
 void session_abort(struct session *s,
 		   enum session_alert alert); /* fatal; the session is SESSION_FAILED then */
 
+/**
+ * Does the peer's certificate pass the revocation lists of this newer context? True without lists.
+ * @return 0 or -EACCES (also if that cannot be found out: the device may shake hands again)
+ */
+int session_reverify(const struct session *s, const struct tls_ctx *ctx);
+
 const struct identity *session_identity(const struct session *s); /* NULL until SESSION_OPEN */
 const char *
 session_reason(const struct session *s); /* why it failed, for engineers; "" if it did not */

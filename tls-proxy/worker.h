@@ -13,12 +13,13 @@
 
 #define WORKER_TICK_MS 250
 #define RELAY_BYTES (16 * 1024) /* plaintext held each way for a session at most */
+#define UNSENT_BYTES (64 * 1024) /* that the kernel holds each way beside what is in flight */
 
 struct worker;
 
 struct source { /* something in the epoll set */
 	int fd; /* -1: not there */
-	uint32_t events; /* as registered */
+	uint32_t events; /* as registered; 0: not in the set */
 	void (*ready)(void *arg, uint32_t events);
 	void *arg;
 };
@@ -30,6 +31,8 @@ struct listener {
 	struct source src;
 	struct tls_ctx ctx;
 	uint32_t handshakes, sessions; /* now */
+	uint32_t turned_away; /* since it was last said */
+	uint64_t say_ms; /* not again before; boot clock */
 };
 
 enum conn_state {
@@ -65,10 +68,19 @@ struct conn {
 	uint8_t to_dev[RELAY_BYTES];
 	size_t dev_at, dev_n;
 	bool dev_eof, up_eof, up_shut, dev_shut;
+	bool tcp_shut; /* CONN_CLOSING: our FIN is out */
 	bool dev_fin; /* the socket ended; what the session holds is still to be read */
 	uint64_t bytes_up, bytes_down;
 	char reason[64]; /* why it ends */
 };
+
+/* A session that ended by itself on what the table says, before the agent could ask: its next answer counts it. */
+struct ended {
+	uint32_t slot; /* 0: none */
+	uint64_t at_ms;
+};
+
+#define WORKER_ENDED 256
 
 struct worker {
 	const struct gw_config *cfg;
@@ -85,29 +97,54 @@ struct worker {
 	uint64_t next_id, instance;
 	uint64_t agent_retry_ms, agent_wait_ms;
 	bool agent_up; /* WELCOME came */
+	bool agent_lost; /* those who wait for its answer are still to be told */
+	uint64_t tick_ms; /* next; boot clock */
+	struct ended ended[WORKER_ENDED]; /* a ring */
+	uint32_t ended_at;
 };
 
 /* loop.c */
 int source_add(struct worker *w, struct source *s, uint32_t events);
-void source_set(struct worker *w, struct source *s, uint32_t events);
+void source_set(struct worker *w, struct source *s, uint32_t events); /* 0: out of the set */
 void source_close(struct worker *w, struct source *s);
+/** Wait at most wait_ms and serve what is ready. @return 0 or -errno */
+int worker_turn(struct worker *w, uint32_t wait_ms);
+void worker_stop(
+	struct worker *w); /* say good-bye to everybody, close everything; takes a half-built one */
 
 /* listen.c */
 int listener_open(struct worker *w, struct listener *l, const struct gw_listener *cfg,
 		  uint8_t index, struct err *err);
 void listener_close(struct listener *l);
+void listeners_tick(struct worker *w, uint64_t now_ms);
 
 /* conn.c */
 void conn_start(struct listener *l, int fd, const struct ip_addr *peer, uint16_t peer_port);
-void conn_admitted(struct conn *c, const struct msg_admitted *m);
+/** The agent's answer. @return false: nobody waits for it any more */
+bool conn_admitted(struct conn *c, const struct msg_admitted *m);
 void conn_close(struct conn *c, enum session_alert alert,
 		const char *reason); /* alert 0: close_notify */
+/** Refuse a handshake: in our log, at the agent's counters, and with an alert. */
+void conn_refused(struct conn *c, enum session_alert alert, const char *reason);
+void conn_revoked(struct conn *c); /* the table no longer vouches for it */
+void conn_end(struct conn *c); /* without another word */
 bool conn_current(const struct conn *c, uint64_t now_ms);
 void conns_tick(struct worker *w, uint64_t now_ms);
-/** End what the trust table no longer vouches for. @return how many */
-uint32_t conns_recheck(struct worker *w, uint32_t slot, uint64_t now_ms);
+/** End what the trust table no longer vouches for; slot 0: of every device. */
+void conns_recheck(struct worker *w, uint32_t slot, uint64_t now_ms);
+/** How many ended on what the table says, a moment ago and not counted before; slot 0: of every device. */
+uint32_t conns_ended(struct worker *w, uint32_t slot, uint64_t now_ms);
+/** After new revocation lists: who shook hands under the old ones begins anew; whose certificate does not pass the
+ * new ones ends. @return how many ended */
+uint32_t conns_reverify(struct listener *l);
 void conns_reap(struct worker *w);
 struct conn *conn_by_id(struct worker *w, uint64_t id);
+
+/* relay.c */
+bool device_receive(
+	struct conn *c); /* as far as the session has room. @return false: the socket is done */
+bool device_send(struct conn *c); /* @return false: the device's socket takes nothing any more */
+void relay_work(struct conn *c);
 
 /* agent.c */
 void agent_tick(struct worker *w, uint64_t now_ms); /* connect, reconnect */

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* loop: the worker's epoll set, and one turn of it. */
+#include <errno.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "config/base/clock.h"
+#include "tls-proxy/worker.h"
+
+#define TURN_EVENTS 128
+
+int source_add(struct worker *w, struct source *s, uint32_t events)
+{
+	struct epoll_event ev = {.events = events, .data.ptr = s};
+
+	s->events = events;
+	return epoll_ctl(w->epoll, EPOLL_CTL_ADD, s->fd, &ev) < 0 ? -errno : 0;
+}
+
+void source_set(struct worker *w, struct source *s, uint32_t events)
+{
+	struct epoll_event ev = {.events = events, .data.ptr = s};
+
+	if (s->fd < 0 || s->events == events)
+		return;
+	/* Out of the set, not merely without a bit: EPOLLHUP and EPOLLERR come unasked, again and again. */
+	epoll_ctl(w->epoll,
+		  events == 0	   ? EPOLL_CTL_DEL
+		  : s->events == 0 ? EPOLL_CTL_ADD
+				   : EPOLL_CTL_MOD,
+		  s->fd, &ev);
+	s->events = events;
+}
+
+void source_close(struct worker *w, struct source *s)
+{
+	if (s->fd < 0)
+		return;
+	epoll_ctl(w->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	close(s->fd);
+	s->fd = -1;
+	s->events = 0;
+}
+
+/* The agent also asks (RECHECK); this catches what it could no longer say. */
+static void journal_follow(struct worker *w, uint64_t now_ms)
+{
+	uint64_t head;
+
+	if (w->trust.hdr == NULL)
+		return;
+	head = atomic_load_explicit(&w->trust.hdr->journal_head, memory_order_acquire);
+	if (head != w->journal_seen)
+		conns_recheck(w, 0, now_ms);
+	w->journal_seen = head;
+}
+
+static void reload(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->n_listeners; i++) {
+		struct listener *l = &w->listeners[i];
+		struct err err = {""};
+
+		if (tls_ctx_reload(&l->ctx, l->cfg, &err) < 0) {
+			log_error("reload listener=%s, the old lists stay: %s", l->cfg->name,
+				  err.msg);
+			continue;
+		}
+		log_info("reloaded listener=%s sessions_closed=%u", l->cfg->name,
+			 conns_reverify(l));
+	}
+}
+
+int worker_turn(struct worker *w, uint32_t wait_ms)
+{
+	struct epoll_event ev[TURN_EVENTS];
+	uint64_t now = clock_boot_ms();
+	uint64_t left_ms;
+	int n;
+
+	if (now >= w->tick_ms) {
+		w->tick_ms = now + WORKER_TICK_MS;
+		agent_tick(w, now);
+		journal_follow(w, now);
+		conns_tick(w, now);
+		listeners_tick(w, now);
+	}
+	if (w->agent.fd < 0 && w->agent_retry_ms < w->tick_ms)
+		w->tick_ms = w->agent_retry_ms;
+	left_ms = w->tick_ms > now ? w->tick_ms - now : 0;
+	n = epoll_wait(w->epoll, ev, TURN_EVENTS, left_ms < wait_ms ? (int)left_ms : (int)wait_ms);
+	if (n < 0 && errno != EINTR)
+		return -errno;
+	for (int i = 0; i < n; i++) {
+		struct source *s = ev[i].data.ptr;
+
+		if (s->fd >= 0)
+			s->ready(s->arg, ev[i].events);
+	}
+	if (w->reload)
+		reload(w);
+	w->reload = false;
+	conns_reap(w);
+	return 0;
+}
+
+void worker_stop(struct worker *w)
+{
+	struct conn *c, *next;
+
+	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
+		next = LIST_NEXT(c, next);
+		conn_close(c, 0, "the worker ends");
+	}
+	conns_tick(w, UINT64_MAX); /* whatever did not go out by now is dropped */
+	conns_reap(w);
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		listener_close(&w->listeners[i]);
+	source_close(w, &w->agent);
+	source_close(w, &w->signals);
+	trust_unmap(&w->trust);
+	close(w->epoll);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* relay: plaintext between session and upstream. A full buffer on one side stops reading on the other. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "config/base/clock.h"
+#include "tls-proxy/worker.h"
+
+#define TURNS_MAX 16 /* then the other sessions, the agent and the clock come first */
+
+bool device_receive(struct conn *c)
+{
+	uint8_t buf[16384];
+	size_t room = session_room(c->tls);
+	ssize_t n;
+
+	if (room == 0)
+		return true;
+	n = recv(c->dev.fd, buf, room < sizeof(buf) ? room : sizeof(buf), 0);
+	if (n > 0) {
+		session_feed(c->tls, buf, n);
+		return true;
+	}
+	return n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+bool device_send(struct conn *c)
+{
+	const uint8_t *data;
+	size_t n;
+
+	while ((data = session_output(c->tls, &n)), n > 0) {
+		ssize_t sent = send(c->dev.fd, data, n, MSG_NOSIGNAL);
+
+		if (sent < 0)
+			return errno == EAGAIN || errno == EINTR;
+		session_sent(c->tls, sent);
+	}
+	return true;
+}
+
+/* Device > upstream. @return false: it ends */
+static bool relay_up(struct conn *c)
+{
+	while (!c->dev_eof && c->up_n == 0) {
+		ssize_t n = session_read(c->tls, c->to_up, RELAY_BYTES);
+
+		if (n == -EAGAIN)
+			break;
+		if (n < 0)
+			return false;
+		if (n == 0)
+			c->dev_eof = true;
+		c->up_at = 0;
+		c->up_n = n;
+		c->bytes_up += n;
+		c->active_ms = clock_boot_ms();
+		if (n > 0)
+			break;
+	}
+	while (c->up_at < c->up_n) {
+		ssize_t n = send(c->up.fd, c->to_up + c->up_at, c->up_n - c->up_at, MSG_NOSIGNAL);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return true;
+		if (n < 0)
+			return false;
+		c->up_at += n;
+	}
+	c->up_at = c->up_n = 0;
+	if (c->dev_eof && !c->up_shut) {
+		c->up_shut = true;
+		shutdown(c->up.fd, SHUT_WR);
+	}
+	return true;
+}
+
+/* Upstream > device. @return false: it ends */
+static bool relay_down(struct conn *c)
+{
+	if (!c->up_eof && c->dev_n == 0) {
+		ssize_t n = recv(c->up.fd, c->to_dev, sizeof(c->to_dev), 0);
+
+		if (n == 0)
+			c->up_eof = true;
+		else if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return false;
+		if (n > 0) {
+			c->dev_at = 0;
+			c->dev_n = n;
+			c->bytes_down += n;
+			c->active_ms = clock_boot_ms();
+		}
+	}
+	while (c->dev_at < c->dev_n) {
+		ssize_t n = session_write(c->tls, c->to_dev + c->dev_at, c->dev_n - c->dev_at);
+
+		if (n == -EAGAIN)
+			return true;
+		if (n < 0)
+			return false;
+		c->dev_at += n;
+	}
+	c->dev_at = c->dev_n = 0;
+	if (c->up_eof && !c->dev_shut) {
+		c->dev_shut = true;
+		session_close_notify(c->tls);
+	}
+	return true;
+}
+
+/* Wait for exactly what can be acted on: a full buffer on one side stops reading on the other. */
+static void relay_wait(struct conn *c, bool more)
+{
+	size_t out;
+	uint32_t dev = 0, up = 0;
+
+	session_output(c->tls, &out);
+	if (!c->dev_fin && !c->dev_eof && c->up_n == 0)
+		dev |= EPOLLIN;
+	if (out > 0)
+		dev |= EPOLLOUT;
+	if (!c->up_eof && c->dev_n == 0 && out == 0)
+		up |= EPOLLIN;
+	if (c->up_n > 0)
+		up |= EPOLLOUT;
+	/* Cut short: what the session holds makes no event, an upstream that takes bytes does. */
+	if (more)
+		up |= EPOLLOUT;
+	source_set(c->w, &c->dev, dev);
+	source_set(c->w, &c->up, up);
+}
+
+/* One turn of what can be moved. @return false: the session ended */
+static bool relay_turn(struct conn *c, bool *more)
+{
+	uint64_t up = c->bytes_up, down = c->bytes_down;
+	size_t full, out, waiting = c->up_n;
+
+	if (!conn_current(c, clock_boot_ms())) {
+		conn_revoked(c);
+		return false;
+	}
+	if (!c->dev_fin && !c->dev_eof && c->up_n == 0)
+		c->dev_fin = !device_receive(c);
+	if (!relay_up(c) || !relay_down(c)) {
+		/* Not close_notify: what the device got so far is not all that there was to be. */
+		conn_close(c, SESSION_ALERT_INTERNAL_ERROR,
+			   session_reason(c->tls)[0] != '\0' ? session_reason(c->tls)
+							     : "upstream broke off");
+		return false;
+	}
+	session_output(c->tls, &full);
+	if (!device_send(c)) {
+		snprintf(c->reason, sizeof(c->reason), "device closed the connection");
+		conn_end(c);
+		return false;
+	}
+	session_output(c->tls, &out);
+	/* No event tells of what the session already holds, nor of room that was made just now. */
+	*more = up != c->bytes_up || down != c->bytes_down || (waiting > 0 && c->up_n == 0) ||
+		(c->dev_n > 0 && out < full);
+	return true;
+}
+
+void relay_work(struct conn *c)
+{
+	size_t out;
+	bool more = true;
+
+	for (int i = 0; i < TURNS_MAX && more; i++) {
+		if (!relay_turn(c, &more))
+			return;
+	}
+	if (!more && c->dev_fin && !c->dev_eof && c->up_n == 0) {
+		/* TCP ended without close_notify: truncation, RFC 8446 section 6.1 */
+		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
+		return;
+	}
+	session_output(c->tls, &out);
+	if (c->dev_eof && c->up_eof && c->up_n == 0 && c->dev_n == 0 && out == 0) {
+		snprintf(c->reason, sizeof(c->reason), "closed");
+		conn_end(c);
+		return;
+	}
+	relay_wait(c, more);
+}
