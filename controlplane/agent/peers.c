@@ -42,7 +42,8 @@ struct peer {
 	struct msg_hello hello; /* role 0 until it came */
 	uint64_t connected_ms, seq;
 	uint32_t n_queued;
-	bool doomed; /* cut off at the end of this turn */
+	const char *doomed; /* cut off at the end of this turn: why */
+	bool root; /* root's or our own user's: may be the dataplane */
 	void *data;
 	STAILQ_HEAD(, queued) queue;
 	LIST_HEAD(, request) requests;
@@ -86,27 +87,29 @@ static void peer_close(struct peer *p)
 	free(p);
 }
 
-static bool peer_allowed(const struct peers *ps, int fd)
+static bool peer_allowed(const struct peers *ps, int fd, bool *root)
 {
 	struct ucred cred;
 	socklen_t n = sizeof(cred);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0)
 		return false;
-	return cred.uid == 0 || cred.uid == ps->uid || cred.uid == geteuid();
+	*root = cred.uid == 0 || cred.uid == geteuid();
+	return *root || cred.uid == ps->uid;
 }
 
 static void peers_accept(void *arg, uint32_t events)
 {
 	struct peers *ps = arg;
 	int buf = SNDBUF_BYTES, fd;
+	bool root = false;
 	struct peer *p;
 
 	(void)events;
 	fd = accept4(ps->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return;
-	if (ps->n >= PEERS_MAX || !peer_allowed(ps, fd)) {
+	if (ps->n >= PEERS_MAX || !peer_allowed(ps, fd, &root)) {
 		log_warn("peer refused: %s", ps->n >= PEERS_MAX ? "too many" : "wrong user");
 		close(fd);
 		return;
@@ -118,6 +121,7 @@ static void peers_accept(void *arg, uint32_t events)
 	}
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buf, sizeof(buf));
 	p->ps = ps;
+	p->root = root;
 	p->src = (struct loop_source){.fd = fd, .ready = peer_ready, .arg = p};
 	p->connected_ms = clock_boot_ms();
 	STAILQ_INIT(&p->queue);
@@ -200,10 +204,25 @@ void peers_free(struct peers *ps)
 static int peer_hello(struct peer *p, const union msg_any *m)
 {
 	const struct msg_hello *h = (const struct msg_hello *)m;
+	struct peer *other;
 
-	if (m->h.type != MSG_HELLO || h->version != MSG_VERSION ||
-	    (h->role != MSG_ROLE_DATAPLANE && h->role != MSG_ROLE_TLS))
+	if (m->h.type != MSG_HELLO || (h->role != MSG_ROLE_DATAPLANE && h->role != MSG_ROLE_TLS))
 		return -EPROTO;
+	if (h->version != MSG_VERSION) {
+		log_error("peer of version %u, this is %u: pid=%u", h->version, MSG_VERSION,
+			  h->pid);
+		return -EPROTO;
+	}
+	/* A TLS worker that was taken over must not become the one who is told policy and bindings. */
+	if (h->role == MSG_ROLE_DATAPLANE && !p->root) {
+		log_error("peer refused: not root, and says that it is the dataplane: pid=%u",
+			  h->pid);
+		return -EPERM;
+	}
+	LIST_FOREACH(other, &p->ps->list, next) {
+		if (h->role == MSG_ROLE_DATAPLANE && other->hello.role == h->role)
+			peer_cut(other, "another dataplane joined");
+	}
 	p->hello = *h;
 	p->ps->handler.joined(p->ps->arg, p);
 	return 0;
@@ -288,7 +307,7 @@ static void peer_ready(void *arg, uint32_t events)
 
 	if (events & EPOLLOUT)
 		ret = peer_flush(p);
-	for (int i = 0; ret >= 0 && !p->doomed && i < READS_A_TURN &&
+	for (int i = 0; ret >= 0 && p->doomed == NULL && i < READS_A_TURN &&
 			(events & (EPOLLIN | EPOLLHUP | EPOLLERR));
 	     i++) {
 		ssize_t n = msg_recv(p->src.fd, &m, NULL);
@@ -297,11 +316,11 @@ static void peer_ready(void *arg, uint32_t events)
 			break;
 		ret = n > 0 ? peer_message(p, &m) : n == 0 ? -ECONNRESET : (int)n;
 	}
-	if (ret >= 0 && !p->doomed)
+	if (ret >= 0 && p->doomed == NULL)
 		return;
-	if (ret != -ECONNRESET && ret != -EPIPE)
-		log_warn("peer cut off pid=%u: %s", p->hello.pid,
-			 ret < 0 ? strerror(-ret) : "does not keep up");
+	if (p->doomed != NULL || (ret != -ECONNRESET && ret != -EPIPE))
+		log_warn("peer cut off pid=%u role=%u: %s", p->hello.pid, p->hello.role,
+			 p->doomed != NULL ? p->doomed : strerror(-ret));
 	peer_close(p);
 }
 
@@ -310,7 +329,7 @@ struct peer *peers_dataplane(struct peers *ps)
 	struct peer *p;
 
 	LIST_FOREACH(p, &ps->list, next) {
-		if (p->hello.role == MSG_ROLE_DATAPLANE && !p->doomed)
+		if (p->hello.role == MSG_ROLE_DATAPLANE && p->doomed == NULL)
 			return p;
 	}
 	return NULL;
@@ -322,7 +341,7 @@ uint32_t peers_tls(struct peers *ps, struct peer **out, uint32_t max)
 	uint32_t n = 0;
 
 	LIST_FOREACH(p, &ps->list, next) {
-		if (p->hello.role == MSG_ROLE_TLS && !p->doomed && n < max)
+		if (p->hello.role == MSG_ROLE_TLS && p->doomed == NULL && n < max)
 			out[n++] = p;
 	}
 	return n;
@@ -348,10 +367,12 @@ void **peer_data(struct peer *p)
 	return &p->data;
 }
 
-/* Cut off when its own callbacks are not running: at the latest by the next tick. */
-static void peer_doom(struct peer *p)
+/* Not at once, for its own callbacks may be running: at the latest by the next tick. */
+void peer_cut(struct peer *p, const char *why)
 {
-	p->doomed = true;
+	if (p->doomed != NULL)
+		return;
+	p->doomed = why;
 	shutdown(p->src.fd, SHUT_RDWR);
 }
 
@@ -360,7 +381,7 @@ void peer_send(struct peer *p, const void *m, int fd)
 	const struct msg_hdr *h = m;
 	struct queued *q;
 
-	if (p->doomed)
+	if (p->doomed != NULL)
 		return;
 	if (STAILQ_EMPTY(&p->queue)) {
 		int ret = msg_send(p->src.fd, m, fd);
@@ -368,13 +389,13 @@ void peer_send(struct peer *p, const void *m, int fd)
 		if (ret == 0)
 			return;
 		if (ret != -EAGAIN) {
-			peer_doom(p);
+			peer_cut(p, "hung up");
 			return;
 		}
 	}
 	q = p->n_queued < QUEUE_MAX ? malloc(sizeof(*q) + h->bytes) : NULL;
 	if (q == NULL) {
-		peer_doom(p);
+		peer_cut(p, "does not keep up");
 		return;
 	}
 	memcpy(q->bytes, m, h->bytes);
@@ -382,7 +403,7 @@ void peer_send(struct peer *p, const void *m, int fd)
 	STAILQ_INSERT_TAIL(&p->queue, q, next);
 	p->n_queued++;
 	if ((fd >= 0 && q->fd < 0) || loop_change(p->ps->loop, &p->src, EPOLLIN | EPOLLOUT) < 0)
-		peer_doom(p);
+		peer_cut(p, "cannot be sent to");
 }
 
 static void request_add(struct peer *p, void *m, int fd, uint32_t timeout_ms,
@@ -437,9 +458,13 @@ void peers_tick(struct peers *ps, uint64_t now_ms)
 
 	for (p = LIST_FIRST(&ps->list); p != NULL; p = next) {
 		next = LIST_NEXT(p, next);
-		if (p->doomed || (p->hello.role == 0 && now_ms - p->connected_ms > HELLO_MS))
-			peer_close(p);
-		else
+		if (p->hello.role == 0 && now_ms > p->connected_ms + HELLO_MS)
+			peer_cut(p, "said nothing");
+		if (p->doomed == NULL) {
 			requests_expire(p, now_ms);
+			continue;
+		}
+		log_warn("peer cut off pid=%u role=%u: %s", p->hello.pid, p->hello.role, p->doomed);
+		peer_close(p);
 	}
 }

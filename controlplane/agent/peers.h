@@ -28,7 +28,7 @@ struct peers_handler {
 typedef void peer_done(void *arg, const union msg_any *reply);
 
 /**
- * Listen. Peers may be root or `uid`.
+ * Listen. Peers may be root (or our own user) or `uid`, who is a TLS worker and can be nothing else.
  * @param[out] out  caller owns, peers_free(); untouched on error
  * @return 0 or -errno; text in err
  */
@@ -48,11 +48,14 @@ void **peer_data(struct peer *p); /* a place for the owner's pointer */
  * takes nothing for too long: it connects again and gets everything anew. */
 void peer_send(struct peer *p, const void *m, int fd);
 
-/** Queue a request: sets its seq, calls done exactly once, later. */
+/** Queue a request: sets its seq, calls done exactly once: later, or at once without memory. */
 void peer_request(struct peer *p, void *m, int fd, uint32_t timeout_ms, peer_done *done, void *arg);
 
 /** A request with many replies: each() for every message of `more_type` with its seq, done() for the other one. */
 void peer_request_many(struct peer *p, void *m, uint32_t timeout_ms, uint16_t more_type,
 		       void (*each)(void *arg, const union msg_any *m), peer_done *done, void *arg);
+
+/** Cut it off, soon: it connects again and gets everything anew. why: for the log, a literal. Safe in callbacks. */
+void peer_cut(struct peer *p, const char *why);
 
 void peers_tick(struct peers *ps, uint64_t now_ms); /* fail requests that waited too long */
