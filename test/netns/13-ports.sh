@@ -3,11 +3,12 @@
 #     carries the frames to the core.
 . "$(dirname "$0")/lib.sh"
 
+forwarded_some() { [ "$(ctl_json status .dataplane.forwarded)" -gt 0 ]; }
 flows_pass() { # WHAT
 	check "$1: UDP by the fast path, IPv4" udp_try cam1 "$NVR4" 5000
 	check "$1: TCP, IPv6" tcp_try cam1 "$NVR6" 554
 	check_not "$1: what no rule allows is denied" tcp_try cam1 "$NVR4" 555 0.7
-	check "$1: the fast path counted them" [ "$(ctl_json status .dataplane.forwarded)" -gt 0 ]
+	check "$1: the fast path counted them" wait_for 5 forwarded_some
 }
 uplink_is_up() { [ "$(ctl_json status '.dataplane.ports[1].link')" = up ]; }
 # The port is another one: the dataplane is started anew by its supervisor, the agent by hand.
