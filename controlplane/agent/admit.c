@@ -221,7 +221,7 @@ static struct judgement judge_with(struct agent *a, const struct device *dev,
 	struct evidence ev;
 
 	with.cert = *c;
-	ev = registry_evidence(a->registry, &with, a->lease_until_ms, now, clock_wall_ms());
+	ev = enforce_evidence(a, &with, now);
 	return decide(&ev, segments_match(a->segments, dev->kind, dev->identity), a->segments, now);
 }
 

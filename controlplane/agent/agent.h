@@ -99,8 +99,9 @@ struct agent {
 	bool stats_asked;
 
 	uint64_t lease_until_ms; /* boot clock: controller was alive up to here */
+	uint64_t lease_before_boot_ms; /* that is 0: it ended so long before the box started */
 	uint64_t started_ms, tick_ms, heartbeat_ms, lease_saved_ms;
-	int64_t wall_minus_boot_ms; /* seen last; a jump re-judges everybody */
+	int64_t wall_minus_boot_ms; /* when everybody was last judged by it; another one re-judges everybody */
 	uint64_t nft_retry_ms; /* 0: the kernel plane is as it should be */
 };
 
@@ -144,6 +145,8 @@ struct enforcement { /* what a change did, for the receipt */
 	void *arg;
 };
 
+/** What is known about a device now, the controller's lease included. */
+struct evidence enforce_evidence(const struct agent *a, const struct device *dev, uint64_t now_ms);
 /** Judge one device, write its record. @return true if its generation changed */
 bool enforce_judge(struct agent *a, struct device *dev);
 /** Judge all dirty devices: records first, then the kernel plane in one transaction.
@@ -175,6 +178,8 @@ int policy_memfd(const struct policy_form *f); /* sealed; @return descriptor or 
 
 /* entry.c: link's callbacks */
 extern const struct link_callbacks entry_callbacks;
+void entry_lease_load(struct agent *a, uint64_t now_boot_ms,
+		      uint64_t now_wall_ms); /* from the store, at start */
 
 /* admit.c */
 int admit_message(struct agent *a, struct peer *p, const union msg_any *m);

@@ -89,7 +89,7 @@ static struct judgement why_device(struct agent *a, const struct device *d, json
 {
 	const struct seg_segment *home = segments_match(a->segments, d->kind, d->identity);
 	uint64_t now = clock_boot_ms(), wall = clock_wall_ms();
-	struct evidence ev = registry_evidence(a->registry, d, a->lease_until_ms, now, wall);
+	struct evidence ev = enforce_evidence(a, d, now);
 	struct judgement j = decide(&ev, home, a->segments, now);
 	const struct binding *b;
 	char text[ADDR_TEXT_BYTES], mac[MAC_TEXT_BYTES], until[32];
@@ -101,9 +101,12 @@ static struct judgement why_device(struct agent *a, const struct device *d, json
 	if (d->quarantined)
 		line(lines, "evidence", "quarantined: %s",
 		     d->quarantine_reason[0] != '\0' ? d->quarantine_reason : "no reason given");
-	if (a->lease_until_ms <= now)
+	if (a->lease_before_boot_ms == CLOCK_NEVER_MS)
+		line(lines, "evidence", "controller not heard of since the box started");
+	else if (a->lease_until_ms <= now)
 		line(lines, "evidence", "controller out of reach for %llu s",
-		     (unsigned long long)(now - a->lease_until_ms) / 1000);
+		     (unsigned long long)(now - a->lease_until_ms + a->lease_before_boot_ms) /
+			     1000);
 	line(lines, "standing", "%s: %s", standing_name(j.standing), decide_reason_text(j.reason));
 	if (home != NULL)
 		line(lines, "segment", "%s (own segment: %s, %s:%u)",

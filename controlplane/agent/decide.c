@@ -54,11 +54,23 @@ static struct judgement quarantine(enum decide_reason reason, const struct segme
 	return degrade(STANDING_QUARANTINE, reason, name, all, expires_ms);
 }
 
+/* So long after a moment, which may lie before the boot clock's zero: a reboot makes nothing younger. */
+static uint64_t after(uint64_t at_ms, uint64_t before_boot_ms, uint32_t seconds)
+{
+	uint64_t span_ms = seconds * 1000ull;
+
+	if (at_ms > 0)
+		return at_ms + span_ms;
+	return span_ms > before_boot_ms ? span_ms - before_boot_ms : 0;
+}
+
 /* Step 8: does the device show what the segment requires? DECIDE_MEETS_ALL, or the first thing that it lacks.
  * Moves *expires to the weakest of what it shows. */
 static enum decide_reason requirements(const struct evidence *ev, const struct seg_segment *home,
 				       uint64_t now_ms, uint64_t *expires)
 {
+	uint64_t old_ms;
+
 	if (home->crl) {
 		if (ev->crl_next_update_ms <= now_ms)
 			return DECIDE_CRL_STALE;
@@ -70,15 +82,15 @@ static enum decide_reason requirements(const struct evidence *ev, const struct s
 		return DECIDE_NOT_ATTESTED;
 	if (ev->attest_expires_ms <= now_ms)
 		return DECIDE_ATTESTATION_EXPIRED;
-	if (home->attestation_age_s != 0 &&
-	    ev->attested_ms + home->attestation_age_s * 1000ull <= now_ms)
+	old_ms = after(ev->attested_ms, ev->attested_before_boot_ms, home->attestation_age_s);
+	if (home->attestation_age_s != 0 && old_ms <= now_ms)
 		return DECIDE_ATTESTATION_OLD;
 	if (ev->tier != ATTEST_AFFIRMING &&
 	    !(ev->tier == ATTEST_WARNING && home->tier == ATTEST_WARNING))
 		return DECIDE_ATTESTATION_TIER;
 	sooner(expires, ev->attest_expires_ms);
 	if (home->attestation_age_s != 0)
-		sooner(expires, ev->attested_ms + home->attestation_age_s * 1000ull);
+		sooner(expires, old_ms);
 	if (!home->software)
 		return DECIDE_MEETS_ALL;
 	if (ev->software_revoked)
@@ -127,7 +139,7 @@ struct judgement decide(const struct evidence *ev, const struct seg_segment *hom
 	if (lacks != DECIDE_MEETS_ALL)
 		return degrade(STANDING_REMEDIATION, lacks, home->fallback, all, cert_end);
 	/* 9. Degraded operation while nobody vouches any more. */
-	lease_end = ev->lease_until_ms + home->lease_s * 1000ull;
+	lease_end = after(ev->lease_until_ms, ev->lease_before_boot_ms, home->lease_s);
 	if (home->lease_action != LEASE_HOLD && lease_end <= now_ms) {
 		if (home->lease_action == LEASE_QUARANTINE)
 			return quarantine(DECIDE_LEASE_LOST, all, j.expires_ms);

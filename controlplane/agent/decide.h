@@ -52,10 +52,14 @@ struct evidence {
 	bool attested;
 	uint8_t tier; /* enum attest_tier */
 	uint64_t attested_ms, attest_expires_ms;
+	uint64_t
+		attested_before_boot_ms; /* attested_ms is 0: it was so long before the box started */
 	bool software_known; /* the attested digest was certified at some time */
 	bool software_revoked;
 	uint64_t software_not_after_ms;
 	uint64_t lease_until_ms; /* the controller was last known to be alive up to here */
+	uint64_t
+		lease_before_boot_ms; /* lease_until_ms is 0: it ended so long before the box started */
 };
 
 struct judgement {

@@ -32,6 +32,15 @@ static void log_change(const struct device *dev, const struct judgement *was)
 		 decide_reason_text(j->reason));
 }
 
+struct evidence enforce_evidence(const struct agent *a, const struct device *dev, uint64_t now_ms)
+{
+	struct evidence ev =
+		registry_evidence(a->registry, dev, a->lease_until_ms, now_ms, clock_wall_ms());
+
+	ev.lease_before_boot_ms = a->lease_before_boot_ms;
+	return ev;
+}
+
 bool enforce_judge(struct agent *a, struct device *dev)
 {
 	uint64_t now = clock_boot_ms(), now_us = clock_boot_us();
@@ -43,7 +52,7 @@ bool enforce_judge(struct agent *a, struct device *dev)
 
 	if (a->segments != NULL) {
 		home = segments_match(a->segments, dev->kind, dev->identity);
-		ev = registry_evidence(a->registry, dev, a->lease_until_ms, now, clock_wall_ms());
+		ev = enforce_evidence(a, dev, now);
 		dev->judged = decide(&ev, home, a->segments, now);
 	} else {
 		dev->judged = (struct judgement){.reason = DECIDE_NONE, .next_ms = CLOCK_NEVER_MS};
@@ -282,10 +291,11 @@ void enforce_tick(struct agent *a, uint64_t now_ms)
 	    a->wall_minus_boot_ms - offset > CLOCK_JUMP_MS) {
 		log_warn("wall clock moved by %lld ms: all standings are judged again",
 			 (long long)(offset - a->wall_minus_boot_ms));
+		/* Only now: a clock that is slewed for long gets as far as one that is set. */
+		a->wall_minus_boot_ms = offset;
 		registry_touch_all(a->registry);
 		due = true;
 	}
-	a->wall_minus_boot_ms = offset;
 	for (uint32_t i = 0; i < registry_devices(a->registry); i++) {
 		struct device *dev = registry_device(a->registry, i);
 

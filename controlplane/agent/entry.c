@@ -8,6 +8,8 @@
 #include "config/base/clock.h"
 #include "controlplane/agent/agent.h"
 
+#define LEASE_KEY "lease_wall_ms"
+
 struct entry_job {
 	struct agent *a;
 	struct receipt receipt;
@@ -170,17 +172,47 @@ static void entry_apply(void *arg, const struct decision_entry *entry, bool repl
 		policy_apply(a, policy->text, policy->file, true, entry_policy_done, j);
 }
 
+/* "until saved", both on the wall clock. */
+void entry_lease_load(struct agent *a, uint64_t now_boot_ms, uint64_t now_wall_ms)
+{
+	unsigned long long until = 0, saved = 0, left;
+	uint64_t boot_wall_ms = now_wall_ms > now_boot_ms ? now_wall_ms - now_boot_ms : 0;
+	char text[64];
+	int ret = store_meta_get(a->store, LEASE_KEY, text, sizeof(text));
+
+	if (ret == -ENOENT) { /* the controller was never heard of: its time begins now */
+		a->lease_until_ms = now_boot_ms;
+		return;
+	}
+	if (ret < 0 || sscanf(text, "%llu %llu", &until, &saved) != 2 ||
+	    now_wall_ms + a->cfg->controller_skew_s * 1000ull < saved) {
+		/* A clock that stands before what it said itself (no battery, say) cannot tell how much is left. */
+		log_warn("the controller's lease cannot be taken over: %s",
+			 ret < 0 ? strerror(-ret) : "the wall clock went back, or it is damaged");
+		a->lease_until_ms = 0;
+		a->lease_before_boot_ms = CLOCK_NEVER_MS;
+		return;
+	}
+	/* Never more than was left when it was saved, wherever the clock stands. */
+	left = until > saved ? until - saved : 0;
+	if (until > now_wall_ms && until - now_wall_ms > left)
+		until = now_wall_ms + left;
+	a->lease_until_ms = clock_boot_of_wall(until, now_wall_ms, now_boot_ms);
+	a->lease_before_boot_ms = until < boot_wall_ms ? boot_wall_ms - until : 0;
+}
+
 static void entry_lease(void *arg, uint64_t until_boot_ms)
 {
 	struct agent *a = arg;
 	uint64_t now = clock_boot_ms();
 	bool lapsed = a->lease_until_ms < now;
-	char text[32];
+	char text[64];
 	struct err err = {""};
 
 	if (until_boot_ms <= a->lease_until_ms)
 		return;
 	a->lease_until_ms = until_boot_ms;
+	a->lease_before_boot_ms = 0;
 	/* Expiries that hang on the lease move with it; nobody's standing gets worse, so nothing has to be closed. */
 	registry_touch_all(a->registry);
 	enforce_now(a);
@@ -190,10 +222,11 @@ static void entry_lease(void *arg, uint64_t until_boot_ms)
 	if (now - a->lease_saved_ms < 10000 && a->lease_saved_ms != 0)
 		return;
 	a->lease_saved_ms = now;
-	snprintf(text, sizeof(text), "%llu",
+	snprintf(text, sizeof(text), "%llu %llu",
 		 (unsigned long long)(clock_wall_ms() +
-				      (until_boot_ms > now ? until_boot_ms - now : 0)));
-	if (store_meta_put(a->store, "lease_until_wall_ms", text, &err) < 0)
+				      (until_boot_ms > now ? until_boot_ms - now : 0)),
+		 (unsigned long long)clock_wall_ms());
+	if (store_meta_put(a->store, LEASE_KEY, text, &err) < 0)
 		log_warn("lease not stored: %s", err.msg);
 }
 

@@ -213,17 +213,6 @@ static void orphans_clear(struct agent *a)
 	}
 }
 
-static void lease_load(struct agent *a)
-{
-	char text[32];
-	uint64_t now = clock_boot_ms();
-
-	a->lease_until_ms = now;
-	if (store_meta_get(a->store, "lease_until_wall_ms", text, sizeof(text)) == 0)
-		a->lease_until_ms =
-			clock_boot_of_wall(strtoull(text, NULL, 10), clock_wall_ms(), now);
-}
-
 /* What is remembered: the decision log, certificates, the policy. */
 static int state_load(struct agent *a, struct config_errors *errs, struct err *err)
 {
@@ -234,7 +223,7 @@ static int state_load(struct agent *a, struct config_errors *errs, struct err *e
 		return err_wrap(err, ret, "store");
 	for (uint32_t i = 0; i < registry_devices(a->registry); i++)
 		admit_cert_load(a, registry_device(a->registry, i));
-	lease_load(a);
+	entry_lease_load(a, clock_boot_ms(), clock_wall_ms());
 	if (a->replayed_text != NULL)
 		return policy_first(a, a->replayed_text, a->replayed_file, true, errs, err);
 	ret = schema_slurp(&text, a->cfg->segments, errs);

@@ -198,8 +198,7 @@ static int kernel_commit(struct policy_job *j, struct err *err)
 		for (uint32_t i = 0; i < registry_devices(a->registry); i++) {
 			struct device *dev = registry_device(a->registry, i);
 			uint64_t now = clock_boot_ms();
-			struct evidence ev = registry_evidence(a->registry, dev, a->lease_until_ms,
-							       now, clock_wall_ms());
+			struct evidence ev = enforce_evidence(a, dev, now);
 			struct judgement was = dev->judged;
 
 			dev->judged =

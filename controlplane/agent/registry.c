@@ -412,6 +412,14 @@ bool registry_present(struct registry *r, struct device *d, const struct device_
 	return true;
 }
 
+/* How long before boot a moment of the wall clock was; 0: it was not. */
+static uint64_t before_boot(uint64_t wall_ms, uint64_t now_wall_ms, uint64_t now_boot_ms)
+{
+	uint64_t boot_wall_ms = now_wall_ms > now_boot_ms ? now_wall_ms - now_boot_ms : 0;
+
+	return wall_ms < boot_wall_ms ? boot_wall_ms - wall_ms : 0;
+}
+
 struct evidence registry_evidence(const struct registry *r, const struct device *d,
 				  uint64_t lease_until_ms, uint64_t now_boot_ms,
 				  uint64_t now_wall_ms)
@@ -441,6 +449,7 @@ struct evidence registry_evidence(const struct registry *r, const struct device 
 		ev.attested = true;
 		ev.tier = d->tier;
 		ev.attested_ms = clock_boot_of_wall(d->attested_ms, now_wall_ms, now_boot_ms);
+		ev.attested_before_boot_ms = before_boot(d->attested_ms, now_wall_ms, now_boot_ms);
 		ev.attest_expires_ms =
 			clock_boot_of_wall(d->attest_expires_ms, now_wall_ms, now_boot_ms);
 	}

@@ -181,10 +181,50 @@ static void a_missing_segment_denies(void **state)
 	assert_int_equal(decide(&ev, &segs[0], &none, NOW).standing, STANDING_UNKNOWN);
 }
 
+/* Soon after boot, when what was before has no place on the boot clock. */
+static void a_reboot_makes_nothing_younger(void **state)
+{
+#define UP_MS 30000u
+	static const struct {
+		const char *name, *home;
+		uint64_t attested_before_ms, lease_before_ms;
+		uint8_t reason;
+		uint64_t expires_ms;
+	} rows[] = {
+		{"attested 10 s before boot, 600 s allowed", "home", 10000, 0, DECIDE_MEETS_ALL,
+		 590000},
+		{"attested at boot less the limit and what is up", "home", 570000, 0,
+		 DECIDE_ATTESTATION_OLD, LATER},
+		{"attested a day before", "home", 86400000, 0, DECIDE_ATTESTATION_OLD, LATER},
+		{"lease ended 10 s before boot, 60 s kept", "leased", 0, 10000, DECIDE_MEETS_ALL,
+		 50000},
+		{"lease ended 30 s before boot", "leased", 0, 30000, DECIDE_LEASE_LOST, LATER},
+		{"lease ended a day before", "locked", 0, 86400000, DECIDE_LEASE_LOST, LATER},
+		{"lease unknown", "leased", 0, CLOCK_NEVER_MS, DECIDE_LEASE_LOST, LATER},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct evidence ev = good;
+		struct judgement j;
+
+		ev.cert_not_before_ms = 0;
+		ev.cert_not_after_ms = LATER;
+		ev.attested_ms = ev.lease_until_ms = 0;
+		ev.attested_before_boot_ms = rows[i].attested_before_ms;
+		ev.lease_before_boot_ms = rows[i].lease_before_ms;
+		j = decide(&ev, segments_by_name(&all, rows[i].home), &all, UP_MS);
+		if (j.reason != rows[i].reason || j.expires_ms != rows[i].expires_ms)
+			fail_msg("%s: %s, expires %llu", rows[i].name, decide_reason_text(j.reason),
+				 (unsigned long long)j.expires_ms);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_step_decides),
+		cmocka_unit_test(a_reboot_makes_nothing_younger),
 		cmocka_unit_test(a_missing_segment_denies),
 	};
 

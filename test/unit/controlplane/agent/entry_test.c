@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "config/base/clock.h"
 #include "controlplane/agent/agent.h"
 
 #define GOOD "segments = ( { name = \"a\"; } );\n"
@@ -105,12 +106,54 @@ static void a_policy_that_was_refused_does_not_replace_the_one_before_it(void **
 	free(big);
 }
 
+static void the_lease_outlives_a_restart_and_nothing_more(void **state)
+{
+#define WALL 1800000000000ull
+	static const struct gw_config cfg = {.controller_skew_s = 5};
+	static const struct {
+		const char *name, *stored;
+		uint64_t boot_ms, wall_ms, until_ms, before_boot_ms;
+	} rows[] = {
+		{"never heard of", NULL, 7000, WALL, 7000, 0},
+		{"30 s left", "1800000030000 1799999990000", 7000, WALL, 37000, 0},
+		{"ended 3 s ago", "1799999997000 1799999990000", 7000, WALL, 4000, 0},
+		{"ended before the box started", "1799999990000 1799999980000", 7000, WALL, 0,
+		 3000},
+		{"clock a little back: no more than was left", "1800000030000 1800000002000", 7000,
+		 WALL, 35000, 0},
+		{"clock far back", "1800000030000 1800000010000", 7000, WALL, 0, CLOCK_NEVER_MS},
+		{"clock at the epoch", "1800000030000 1800000000000", 7000, 7000, 0,
+		 CLOCK_NEVER_MS},
+		{"damaged", "soon", 7000, WALL, 0, CLOCK_NEVER_MS},
+	};
+	struct world *w = *state;
+	struct err err = {""};
+
+	w->a.cfg = &cfg;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (rows[i].stored != NULL)
+			assert_int_equal(
+				store_meta_put(w->a.store, "lease_wall_ms", rows[i].stored, &err),
+				0);
+		w->a.lease_until_ms = 99;
+		w->a.lease_before_boot_ms = 0;
+		entry_lease_load(&w->a, rows[i].boot_ms, rows[i].wall_ms);
+		if (w->a.lease_until_ms != rows[i].until_ms ||
+		    w->a.lease_before_boot_ms != rows[i].before_boot_ms)
+			fail_msg("%s: until %llu, %llu before boot", rows[i].name,
+				 (unsigned long long)w->a.lease_until_ms,
+				 (unsigned long long)w->a.lease_before_boot_ms);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			a_policy_that_was_refused_does_not_replace_the_one_before_it, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(the_lease_outlives_a_restart_and_nothing_more,
+						setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,11 @@ static void revocation_of_software_touches_exactly_its_devices(void **state)
 	b = registry_find(r, IDENTITY_URI, "x://b");
 	assert_true(a->dirty);
 	assert_false(b->dirty);
+	/* attested 1 s ago: after boot if the box is up for longer, else so long before it */
+	assert_int_equal(registry_evidence(r, a, 0, BOOT, WALL).attested_ms, BOOT - 1000);
+	assert_int_equal(registry_evidence(r, a, 0, BOOT, WALL).attested_before_boot_ms, 0);
+	assert_int_equal(registry_evidence(r, a, 0, 400, WALL).attested_ms, 0);
+	assert_int_equal(registry_evidence(r, a, 0, 400, WALL).attested_before_boot_ms, 600);
 	assert_true(registry_evidence(r, a, 0, BOOT, WALL).software_revoked);
 	assert_false(registry_evidence(r, b, 0, BOOT, WALL).software_revoked);
 	/* final: certifying again does not help */
