@@ -54,7 +54,7 @@ spawn core proxy-dump python3 "$LIB/traffic.py" proxy-dump "$NVR4" 1883 "$D/prox
 must "proxy-dump" 5 in_ns core python3 "$LIB/traffic.py" listening tcp 1883
 check "the relay answers" tls_answers cam1 cam1
 must "a header came" 5 test -s "$D/proxy.txt"
-bulk() { in_ns cam1 timeout 20 python3 "$LIB/traffic.py" tls-bulk "$GW4" 8883 "$D/pki" cam1 "$1"; }
+bulk() { in_ns cam1 timeout 60 python3 "$LIB/traffic.py" tls-bulk "$GW4" 8883 "$D/pki" cam1 "$1"; }
 check "what comes in one segment with the end of the handshake is relayed" bulk 1000
 check "16 MB through full buffers come back unchanged" bulk 16777216
 header=$(head -1 "$D/proxy.txt")

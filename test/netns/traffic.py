@@ -201,7 +201,7 @@ def tls_bulk(addr, port, folder, name, size):
     at = tls.write(sent[:900])
     wire = outward.read()
     blocked = False
-    end = time.monotonic() + 15
+    end = time.monotonic() + 45
     while len(answer) < len(sent) and time.monotonic() < end:
         if not wire and at < len(sent):
             at += tls.write(sent[at:at + 16384])
