@@ -49,7 +49,7 @@ static int reserve(void *array, uint32_t n, uint32_t *cap, size_t each)
 
 static int endpoints_build(struct build *b, const struct policy_form *prev, struct err *err)
 {
-	uint32_t n = b->s->n_segments + b->s->n_networks, next = 1;
+	uint32_t n = b->s->n_segments + b->s->n_networks, next = 1, n_resting = 0;
 	uint8_t used[POLICY_ID_MAX + 2] = {0};
 
 	if (n > POLICY_ID_MAX)
@@ -71,6 +71,20 @@ static int endpoints_build(struct build *b, const struct policy_form *prev, stru
 			b->eps[i].id = old->id;
 			used[old->id] = 1;
 		}
+	}
+	/* An id that has just lost its name stays free for one policy: while planes and trust records change over, it
+	 * means the same or nothing. Only without room it is given away at once. */
+	for (uint32_t i = 0; prev != NULL && i < prev->n_endpoints; i++) {
+		const struct policy_endpoint *old = &policy_endpoints(prev)[i];
+
+		if (old->id <= POLICY_ID_MAX && !used[old->id]) {
+			used[old->id] = 2;
+			n_resting++;
+		}
+	}
+	if (n + n_resting > POLICY_ID_MAX) {
+		for (uint32_t id = 0; id <= POLICY_ID_MAX; id++)
+			used[id] = used[id] == 1;
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		if (b->eps[i].id != 0)

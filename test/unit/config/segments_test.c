@@ -291,6 +291,37 @@ static void a_name_keeps_its_id(void **state)
 	free(f2);
 }
 
+static void an_id_without_a_name_rests_for_one_policy(void **state)
+{
+	struct policy_form *f1 = compile(SEG, NULL), *f2, *f3;
+	uint16_t was = policy_endpoint_by_name(f1, "a")->id;
+	char *many = malloc(POLICY_ID_MAX * 64), *at = many;
+
+	(void)state;
+	/* a device's record may still say `was` while the planes hold the new policy */
+	f2 = compile("segments = ( { name = \"x\"; }, { name = \"b\"; } );", f1);
+	assert_null(policy_endpoint_by_id(f2, was));
+	f3 = compile("segments = ( { name = \"x\"; }, { name = \"b\"; }, { name = \"y\"; } );", f2);
+	assert_int_equal(policy_endpoint_by_name(f3, "y")->id, was);
+	free(f2);
+	free(f3);
+	/* where all ids are wanted, none rests */
+	assert_non_null(many);
+	at += sprintf(at, "segments = ( { name = \"s1\"; }");
+	for (int i = 2; i <= 2048; i++)
+		at += sprintf(at, ", { name = \"s%d\"; }", i);
+	at += sprintf(at, " ); networks = ( { name = \"n0\"; prefixes = [ \"10.0.0.0/32\" ]; }");
+	for (int i = 1; i < POLICY_ID_MAX - 2048; i++)
+		at += sprintf(at, ", { name = \"n%d\"; prefixes = [ \"10.0.%d.%d\" ]; }", i,
+			      i / 256, i % 256);
+	sprintf(at, " );");
+	f2 = compile(many, f1);
+	assert_int_equal(f2->n_endpoints, POLICY_ID_MAX);
+	free(many);
+	free(f1);
+	free(f2);
+}
+
 static void a_damaged_form_is_refused(void **state)
 {
 	struct policy_form *f = compile(
@@ -341,6 +372,7 @@ int main(void)
 		cmocka_unit_test(the_longest_prefix_wins),
 		cmocka_unit_test(a_default_route_of_ipv6_does_not_take_ipv4),
 		cmocka_unit_test(a_name_keeps_its_id),
+		cmocka_unit_test(an_id_without_a_name_rests_for_one_policy),
 		cmocka_unit_test(a_damaged_form_is_refused),
 	};
 
