@@ -9,6 +9,8 @@
 #include "config/base/clock.h"
 #include "controlplane/agent/agent.h"
 
+#define WALL_S_MAX (UINT32_MAX * 64ull) /* beyond the year 9999, RFC 5280 section 4.1.2.5 */
+
 struct admission {
 	LIST_ENTRY(admission) next;
 	struct agent *a;
@@ -85,23 +87,25 @@ static void admission_free(struct admission *ad)
 	free(ad);
 }
 
-static void session_add(struct admission *ad, bool relay)
+static int session_add(struct admission *ad, uint32_t generation, bool relay)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
 	if (s == NULL)
-		return;
+		return -ENOMEM;
 	s->worker = ad->worker;
 	s->id = ad->m.session;
 	s->dev = ad->dev;
 	s->cert = ad->cert;
 	s->ip = ad->m.flow.src;
 	s->since_ms = clock_boot_ms();
+	s->generation = generation;
 	s->listener = ad->m.listener;
 	s->relay = relay;
 	LIST_INSERT_HEAD(&ad->a->sessions, s, next);
 	ad->dev->sessions++;
 	binding_session(ad->a, &s->ip, s->dev, 1);
+	return 0;
 }
 
 static void session_end(struct agent *a, struct session *s)
@@ -118,31 +122,37 @@ static void admission_end(struct admission *ad)
 	struct agent *a = ad->a;
 	const struct judgement *j = &ad->dev->judged;
 	struct msg_admitted out = {0};
+	struct judgement own;
 	struct trust_view v;
-	uint64_t cert_end;
 
 	if (ad->worker == NULL) {
 		admission_free(ad);
 		return;
 	}
-	/* What was decided while the dataplane was asked counts. */
+	/* What was decided while the dataplane was asked counts, and the device may stand on another certificate by now:
+	 * this one must give it the same. */
+	own = enforce_judge_with(a, ad->dev, &ad->cert);
 	if (!trust_read(&a->trust, ad->dev->slot, &v) || !standing_passes(v.standing) ||
-	    v.expires_ms <= clock_boot_ms() ||
-	    registry_cert_revoked(a->registry, ad->dev, &ad->cert)) {
-		refuse(ad->worker, &ad->m, decide_reason_text(j->reason));
+	    v.expires_ms <= clock_boot_ms() || own.standing != v.standing) {
+		refuse(ad->worker, &ad->m,
+		       decide_reason_text(standing_passes(j->standing) ? own.reason : j->reason));
 		admission_free(ad);
 		return;
 	}
-	cert_end = clock_boot_of_wall((ad->cert.not_after_s + 1) * 1000, clock_wall_ms(),
-				      clock_boot_ms());
 	out.slot = ad->dev->slot;
 	out.generation = v.generation;
-	out.expires_ms = v.expires_ms < cert_end ? v.expires_ms : cert_end;
+	/* Only what is the session's own: the record's expiry moves on with the controller's lease and new evidence. */
+	out.expires_ms = clock_boot_of_wall((ad->cert.not_after_s + 1) * 1000, clock_wall_ms(),
+					    clock_boot_ms());
 	out.segment = v.segment;
 	out.standing = v.standing;
 	out.relay = enforce_relay(a, ad->dev, ad->m.listener);
 	memcpy(out.segment_name, j->segment, sizeof(out.segment_name));
-	session_add(ad, out.relay);
+	if (session_add(ad, out.generation, out.relay) < 0) {
+		refuse(ad->worker, &ad->m, "out of memory");
+		admission_free(ad);
+		return;
+	}
 	answer(ad->worker, &ad->m, &out, decide_reason_text(j->reason));
 	admission_free(ad);
 }
@@ -152,8 +162,13 @@ static void admission_bound(void *arg, const union msg_any *reply)
 	struct admission *ad = arg;
 
 	if (reply != NULL && reply->h.type == MSG_ERROR) {
-		log_error("dataplane refused a binding of %s: %s", ad->dev->identity,
+		struct binding *b = binding_find(ad->a, &ad->m.flow.src);
+
+		log_error("dataplane refused a binding of %s: %.511s", ad->dev->identity,
 			  reply->result.text);
+		/* Not in one plane alone; and the next handshake must ask again. */
+		if (b != NULL && b->dev == ad->dev && b->sessions == 0)
+			binding_remove(ad->a, b, "the dataplane has no room");
 		if (ad->worker != NULL)
 			refuse(ad->worker, &ad->m, "the dataplane has no room for its address");
 		admission_free(ad);
@@ -212,19 +227,6 @@ static void admission_origin(void *arg, const union msg_any *reply)
 	admission_end(ad);
 }
 
-/* What decide() says if the device's standing rested on this certificate. */
-static struct judgement judge_with(struct agent *a, const struct device *dev,
-				   const struct device_cert *c)
-{
-	uint64_t now = clock_boot_ms();
-	struct device with = *dev;
-	struct evidence ev;
-
-	with.cert = *c;
-	ev = enforce_evidence(a, &with, now);
-	return decide(&ev, segments_match(a->segments, dev->kind, dev->identity), a->segments, now);
-}
-
 static struct device_cert cert_of(const struct msg_admit *m)
 {
 	struct device_cert c = {.known = true,
@@ -261,7 +263,8 @@ static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 
 	if (memchr(m->identity, '\0', sizeof(m->identity)) == NULL ||
 	    m->listener >= a->cfg->n_listeners || m->serial_bytes > sizeof(m->serial) ||
-	    m->not_after_s > UINT32_MAX * 64ull)
+	    m->not_after_s > WALL_S_MAX || m->not_before_s > WALL_S_MAX ||
+	    m->crl_next_update_s > WALL_S_MAX)
 		return -EPROTO;
 	dev = registry_find(a->registry, m->identity_kind, m->identity);
 	if (dev == NULL || a->segments == NULL) {
@@ -271,7 +274,7 @@ static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 		return 0;
 	}
 	c = cert_of(m);
-	j = judge_with(a, dev, &c);
+	j = enforce_judge_with(a, dev, &c);
 	if (!standing_passes(j.standing)) {
 		refuse(p, m, decide_reason_text(j.reason));
 		return 0;

@@ -48,6 +48,7 @@ struct session {
 	struct device_cert cert;
 	struct ip_addr ip;
 	uint64_t since_ms; /* boot clock */
+	uint32_t generation; /* of the record when it was admitted; another one has ended it */
 	uint8_t listener;
 	bool relay;
 };
@@ -94,6 +95,7 @@ struct agent {
 	struct refusal refusals[AGENT_REFUSALS_MAX];
 
 	bool dp_ready; /* the dataplane has ports and gets changes */
+	uint64_t dp_instance; /* of the one that was synced last */
 	struct msg_stats stats; /* the dataplane's last; h.type 0 = none */
 	uint64_t stats_ms;
 	bool stats_asked;
@@ -102,7 +104,9 @@ struct agent {
 	uint64_t lease_before_boot_ms; /* that is 0: it ended so long before the box started */
 	uint64_t started_ms, tick_ms, heartbeat_ms, lease_saved_ms;
 	int64_t wall_minus_boot_ms; /* when everybody was last judged by it; another one re-judges everybody */
-	uint64_t nft_retry_ms; /* 0: the kernel plane is as it should be */
+	uint64_t
+		nft_retry_ms; /* 0: the kernel plane is as it should be; else its lease is not renewed */
+	bool review; /* sessions may have lost their ground though their devices did not change */
 };
 
 /* alarm.c: log it as an error, and keep it in the store for `sallyctl status` */
@@ -150,8 +154,15 @@ struct evidence enforce_evidence(const struct agent *a, const struct device *dev
 /** Judge one device, write its record. @return true if its generation changed */
 bool enforce_judge(struct agent *a, struct device *dev);
 /** Judge all dirty devices: records first, then the kernel plane in one transaction.
- * @param[out] slot the one that changed; 0 if many did; may be NULL. @return how many changed, or -errno of the kernel plane */
-int enforce_dirty(struct agent *a, uint32_t *slot);
+ * @param[out] changed  how many, also if the kernel plane failed; may be NULL
+ * @param[out] slot     the one that changed; 0 if many did; may be NULL
+ * @return 0, or -errno of the kernel plane: shut as a whole if it could not be set right at once */
+int enforce_dirty(struct agent *a, uint32_t *changed, uint32_t *slot);
+/** Judge this certificate as if the device's standing rested on it. */
+struct judgement enforce_judge_with(struct agent *a, const struct device *dev,
+				    const struct device_cert *c);
+/** The kernel plane did not take a change: put everything anew, or shut it and try again. */
+void enforce_kernel_failed(struct agent *a, const char *what, int ret, const struct err *err);
 /** The same, then ask all enforcement points what they closed; e->done is called when all have answered. */
 void enforce_run(struct enforcement *e);
 struct enforcement *enforcement_new(struct agent *a, void (*done)(void *arg, struct enforcement *e),
@@ -196,4 +207,5 @@ void api_handle(void *arg, struct api_call *call, const char *cmd, json_t *reque
 
 /* metrics.c */
 int metrics_start(struct agent *a, struct err *err);
+void metrics_tick(struct agent *a); /* time limits of its clients */
 void metrics_stop(struct agent *a);

@@ -8,6 +8,9 @@
 #include "controlplane/agent/agent.h"
 #include "controlplane/agent/api_why.h"
 
+#define LIMIT_DEFAULT 1000
+#define LIMIT_MAX 100000
+
 static json_t *seconds_left(uint64_t at_ms, uint64_t now_ms)
 {
 	if (at_ms == CLOCK_NEVER_MS || at_ms == 0)
@@ -279,6 +282,14 @@ static void segments(struct agent *a, struct api_call *call, json_t *request)
 				  segments_endpoints(a), "rules", rules));
 }
 
+/* What is asked for is built in memory. */
+static uint32_t limit_of(const json_t *limit)
+{
+	json_int_t n = json_is_integer(limit) ? json_integer_value(limit) : LIMIT_DEFAULT;
+
+	return n < 0 ? 0 : n > LIMIT_MAX ? LIMIT_MAX : (uint32_t)n;
+}
+
 /* ---- flows ---- */
 
 struct flows_call {
@@ -347,7 +358,7 @@ static void flows(struct agent *a, struct api_call *call, json_t *request)
 	const char *name = json_string_value(json_object_get(request, "device"));
 	json_t *limit = json_object_get(request, "limit");
 	struct peer *dp = a->dp_ready ? peers_dataplane(a->peers) : NULL;
-	struct msg_flows_get m = {.max = json_is_integer(limit) ? json_integer_value(limit) : 1000};
+	struct msg_flows_get m = {.max = limit_of(limit)};
 	struct flows_call *x;
 
 	if (name != NULL) {
@@ -429,9 +440,9 @@ static void log_list(struct agent *a, struct api_call *call, json_t *request)
 	       *limit = json_object_get(request, "limit");
 	struct log_call x = {.a = a, .list = json_array()};
 	struct err err = {""};
-	int ret = store_entries_after(
-		a->store, json_is_integer(after) ? json_integer_value(after) : 0,
-		json_is_integer(limit) ? json_integer_value(limit) : 1000, log_one, &x, &err);
+	int ret = store_entries_after(a->store,
+				      json_is_integer(after) ? json_integer_value(after) : 0,
+				      limit_of(limit), log_one, &x, &err);
 
 	if (ret == 0) {
 		api_reply(call, json_pack("{s:o}", "entries", x.list));

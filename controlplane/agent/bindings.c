@@ -88,10 +88,8 @@ static void binding_kernel(struct agent *a, const struct binding *b, bool add)
 		else
 			nft_abort(a->nft);
 	}
-	if (ret < 0) {
-		agent_alarm(a, "kernel-plane", "binding not in force: %s", err.msg);
-		a->nft_retry_ms = clock_boot_ms() + 1000;
-	}
+	if (ret < 0)
+		enforce_kernel_failed(a, "binding not in force", ret, &err);
 	if (add) {
 		neigh_pin_add(a->ports, &b->ip, &b->mac, b->port, b->vlan);
 		neigh_proxy_add(a->ports, &b->ip, b->port, b->vlan);
@@ -101,8 +99,18 @@ static void binding_kernel(struct agent *a, const struct binding *b, bool add)
 	}
 }
 
+static bool is_upstream(const struct agent *a, const struct ip_addr *ip)
+{
+	for (uint32_t i = 0; i < a->cfg->n_listeners; i++) {
+		if (ip_addr_eq(ip, &a->cfg->listeners[i].upstream_addr))
+			return true;
+	}
+	return false;
+}
+
 static void binding_unlink(struct agent *a, struct binding *b)
 {
+	a->review |= is_upstream(a, &b->ip);
 	tdelete(b, &a->bindings, binding_cmp);
 	LIST_REMOVE(b, of_device);
 	a->n_bindings--;
@@ -134,6 +142,18 @@ static uint32_t bindings_of(const struct agent *a, const struct device *dev)
 	return n;
 }
 
+/* The address was another's for a while, or its lease had run out: sessions from it may be open all the same. */
+static uint32_t sessions_of(const struct agent *a, const struct device *dev,
+			    const struct ip_addr *ip)
+{
+	const struct session *s;
+	uint32_t n = 0;
+
+	LIST_FOREACH(s, &a->sessions, next)
+		n += s->dev == dev && ip_addr_eq(&s->ip, ip);
+	return n;
+}
+
 /* Into the tree, in place of whatever held the address. */
 static struct binding *binding_link(struct agent *a, struct device *dev, const struct ip_addr *ip)
 {
@@ -148,12 +168,14 @@ static struct binding *binding_link(struct agent *a, struct device *dev, const s
 		return NULL;
 	b->dev = dev;
 	b->ip = *ip;
+	b->sessions = sessions_of(a, dev, ip);
 	if (tsearch(b, &a->bindings, binding_cmp) == NULL) {
 		free(b);
 		return NULL;
 	}
 	LIST_INSERT_HEAD(&a->bound[dev->slot], b, of_device);
 	a->n_bindings++;
+	a->review |= is_upstream(a, ip);
 	return b;
 }
 
@@ -164,19 +186,24 @@ int binding_set(struct agent *a, struct device *dev, const struct ip_addr *ip,
 	struct peer *dp = a->dp_ready ? peers_dataplane(a->peers) : NULL;
 	struct binding *b = binding_find(a, ip);
 	bool fresh = b == NULL || b->dev != dev || memcmp(&b->mac, mac, sizeof(*mac)) != 0 ||
-		     b->port != port || b->vlan != vlan;
+		     b->port != port || b->vlan != vlan,
+	     moved;
 	struct msg_bind m;
 
 	if (fresh && (b == NULL || b->dev != dev) && bindings_of(a, dev) >= AGENT_BINDINGS_A_DEVICE)
 		return -EDQUOT;
+	moved = b != NULL && b->dev == dev && (b->port != port || b->vlan != vlan);
+	if (moved) {
+		neigh_pin_del(a->ports, &b->ip, b->port, b->vlan);
+		neigh_proxy_del(a->ports, &b->ip, b->port, b->vlan);
+	}
 	b = binding_link(a, dev, ip);
 	if (b == NULL)
 		return -ENOMEM;
 	b->mac = *mac;
 	b->port = port;
 	b->vlan = vlan;
-	if (b->sessions == 0)
-		b->lease_ms = lease_ms;
+	b->lease_ms = b->sessions == 0 ? lease_ms : CLOCK_NEVER_MS;
 	if (fresh) {
 		log_binding("begins", a, b, "");
 		binding_kernel(a, b, true);
@@ -197,7 +224,7 @@ void binding_session(struct agent *a, const struct ip_addr *ip, struct device *d
 
 	if (b == NULL || b->dev != dev)
 		return;
-	b->sessions += change;
+	b->sessions = change < 0 && b->sessions == 0 ? 0 : b->sessions + change;
 	b->lease_ms = b->sessions > 0 ? CLOCK_NEVER_MS
 				      : clock_boot_ms() + a->cfg->binding_lease_s * 1000ull;
 	if (b->sessions <= 1)

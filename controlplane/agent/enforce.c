@@ -86,21 +86,86 @@ static int kernel_follow(struct agent *a, struct device *dev)
 	return ret;
 }
 
-int enforce_dirty(struct agent *a, uint32_t *slot)
+/* Everything, as it should be now. */
+static int kernel_put(struct agent *a, struct err *err)
+{
+	int ret = nft_begin(a->nft);
+
+	if (ret < 0)
+		return err_set(err, ret, "a change is under way");
+	if (a->form != NULL)
+		ret = nft_put_policy(a->nft, a->form);
+	if (ret == 0)
+		ret = bindings_put_all(a);
+	if (ret == 0)
+		return nft_commit(a->nft, err);
+	nft_abort(a->nft);
+	return err_set(err, ret, "%s", strerror(-ret));
+}
+
+/* The table itself may be gone. What a restore brings back is what was last in force: put what should be after it. */
+static int kernel_recover(struct agent *a, struct err *err)
+{
+	int ret = kernel_put(a, err);
+
+	if (ret < 0 && nft_restore(a->nft, err) == 0)
+		ret = kernel_put(a, err);
+	if (ret < 0)
+		return ret;
+	a->nft_retry_ms = 0;
+	a->heartbeat_ms = 0; /* its lease is renewed at the next tick */
+	return 0;
+}
+
+void enforce_kernel_failed(struct agent *a, const char *what, int ret, const struct err *err)
+{
+	const char *why = err->msg[0] != '\0' ? err->msg : strerror(-ret);
+	struct err again = {""}, shut = {""};
+
+	if (a->nft_retry_ms != 0) {
+		log_warn("kernel plane is shut; %s: %s", what, why);
+		return;
+	}
+	agent_alarm(a, "kernel-plane", "%s: %s", what, why);
+	if (kernel_recover(a, &again) == 0) {
+		log_info("kernel plane was put anew as a whole, and is in force");
+		return;
+	}
+	a->nft_retry_ms = clock_boot_ms() + 1000;
+	/* What should have gone may still be in it. */
+	ret = nft_heartbeat(a->nft, 0, &shut);
+	agent_alarm(a, "kernel-plane", "%s: %s",
+		    ret == 0 ? "shut until it takes changes" : "cannot be shut",
+		    ret == 0 ? again.msg : shut.msg);
+}
+
+/* Whether others may reach a listener's upstream hangs on the device that holds its address. */
+static bool holds_upstream(const struct agent *a, const struct device *dev)
+{
+	const struct binding *b;
+
+	LIST_FOREACH(b, &a->bound[dev->slot], of_device) {
+		for (uint32_t i = 0; i < a->cfg->n_listeners; i++) {
+			if (ip_addr_eq(&b->ip, &a->cfg->listeners[i].upstream_addr))
+				return true;
+		}
+	}
+	return false;
+}
+
+int enforce_dirty(struct agent *a, uint32_t *changed, uint32_t *slot)
 {
 	struct device *dev;
 	struct err err = {""};
-	int changed = 0, ret;
+	uint32_t n = 0, one = 0;
+	int ret;
 
-	if (slot != NULL)
-		*slot = 0;
 	ret = nft_begin(a->nft);
 	/* All records first: they stop the fast path and TLS with one store each. */
 	while ((dev = registry_next_dirty(a->registry)) != NULL) {
 		if (enforce_judge(a, dev)) {
-			changed++;
-			if (slot != NULL)
-				*slot = changed == 1 ? dev->slot : 0;
+			one = n++ == 0 ? dev->slot : 0;
+			a->review |= holds_upstream(a, dev);
 		}
 		if (ret == 0)
 			ret = kernel_follow(a, dev);
@@ -109,13 +174,25 @@ int enforce_dirty(struct agent *a, uint32_t *slot)
 		ret = nft_commit(a->nft, &err);
 	else
 		nft_abort(a->nft);
-	if (ret < 0) {
-		agent_alarm(a, "kernel-plane", "change not in force: %s",
-			    err.msg[0] != '\0' ? err.msg : strerror(-ret));
-		a->nft_retry_ms = clock_boot_ms() + 1000;
-		return ret;
-	}
-	return changed;
+	if (changed != NULL)
+		*changed = n;
+	if (slot != NULL)
+		*slot = one;
+	if (ret < 0)
+		enforce_kernel_failed(a, "change not in force", ret, &err);
+	return a->nft_retry_ms == 0 ? 0 : ret;
+}
+
+struct judgement enforce_judge_with(struct agent *a, const struct device *dev,
+				    const struct device_cert *c)
+{
+	uint64_t now = clock_boot_ms();
+	struct device with = *dev;
+	struct evidence ev;
+
+	with.cert = *c;
+	ev = enforce_evidence(a, &with, now);
+	return decide(&ev, segments_match(a->segments, dev->kind, dev->identity), a->segments, now);
 }
 
 bool enforce_relay(const struct agent *a, const struct device *dev, uint8_t listener)
@@ -198,19 +275,26 @@ static void confirm(struct enforcement *e, uint32_t slot)
 	}
 }
 
-/* Sessions that rest on a revoked certificate end even if the device has a better one by now; so do sessions whose
- * upstream the policy now grants or denies. */
+/* Sessions whose own certificate gives less by now (revoked, not the pinned one, run out) end even if the device has a
+ * better one; so do sessions whose upstream the policy now grants or denies. */
 static void sessions_review(struct agent *a)
 {
 	struct session *s;
 
+	if (!a->review)
+		return;
+	a->review = false;
 	LIST_FOREACH(s, &a->sessions, next) {
-		bool relay = enforce_relay(a, s->dev, s->listener);
+		const struct trust_record *r = &a->trust.rec[s->dev->slot];
+		struct judgement j;
 
-		if (!standing_passes(s->dev->judged.standing))
+		/* Ended by its record before, and its worker has not told yet: what came after it must not end with it. */
+		if (!standing_passes(s->dev->judged.standing) ||
+		    atomic_load_explicit(&r->generation, memory_order_relaxed) != s->generation)
 			continue;
-		if (registry_cert_revoked(a->registry, s->dev, &s->cert) || relay != s->relay) {
-			s->relay = relay;
+		j = enforce_judge_with(a, s->dev, &s->cert);
+		if (j.standing != s->dev->judged.standing ||
+		    enforce_relay(a, s->dev, s->listener) != s->relay) {
 			s->dev->bump = true;
 			registry_touch(a->registry, s->dev);
 		}
@@ -219,23 +303,25 @@ static void sessions_review(struct agent *a)
 
 void enforce_run(struct enforcement *e)
 {
-	uint32_t slot = 0, slot2 = 0;
-	int ret, more;
+	uint32_t n = 0, more = 0, slot = 0, slot2 = 0;
+	int ret;
 
 	e->open++; /* ours, so that done() comes last */
-	ret = enforce_dirty(e->a, &slot);
+	ret = enforce_dirty(e->a, &n, &slot);
 	sessions_review(e->a);
-	more = enforce_dirty(e->a, &slot2);
-	if (ret < 0 || more < 0) {
-		e->result = ret < 0 ? ret : more;
-		snprintf(e->text, sizeof(e->text), "kernel plane: %s", strerror(-e->result));
+	if (ret == 0)
+		ret = enforce_dirty(e->a, &more, &slot2);
+	else
+		enforce_dirty(e->a, &more, &slot2);
+	if (ret < 0) {
+		e->result = ret;
+		snprintf(e->text, sizeof(e->text), "kernel plane: %s", strerror(-ret));
 	}
-	ret = (ret > 0 ? ret : 0) + (more > 0 ? more : 0);
-	e->changed = ret;
+	e->changed = n + more;
 	if (e->all)
 		confirm(e, 0);
-	else if (ret > 0)
-		confirm(e, ret == 1 ? (slot != 0 ? slot : slot2) : 0);
+	else if (e->changed > 0)
+		confirm(e, e->changed == 1 ? (slot != 0 ? slot : slot2) : 0);
 	answered(e);
 }
 
@@ -252,7 +338,7 @@ void enforce_now(struct agent *a)
 	if (e != NULL)
 		enforce_run(e);
 	else
-		enforce_dirty(a, NULL);
+		enforce_dirty(a, NULL, NULL);
 }
 
 /* What the kernel plane refused is tried again as a whole. */
@@ -263,23 +349,13 @@ static void kernel_retry(struct agent *a, uint64_t now_ms)
 
 	if (a->nft_retry_ms == 0 || now_ms < a->nft_retry_ms)
 		return;
-	ret = nft_begin(a->nft);
-	if (ret == 0 && a->form != NULL)
-		ret = nft_put_policy(a->nft, a->form);
-	if (ret == 0)
-		ret = bindings_put_all(a);
-	if (ret == 0)
-		ret = nft_commit(a->nft, &err);
-	else
-		nft_abort(a->nft);
-	/* The table itself may be gone: then everything is built anew from what was last in force. */
-	if (ret < 0)
-		ret = nft_restore(a->nft, &err);
-	a->nft_retry_ms = ret == 0 ? 0 : now_ms + 5000;
-	if (ret == 0)
+	ret = kernel_recover(a, &err);
+	if (ret == 0) {
 		log_info("kernel plane is in force again");
-	else
-		agent_alarm(a, "kernel-plane", "still not in force: %s", err.msg);
+		return;
+	}
+	a->nft_retry_ms = now_ms + 5000;
+	agent_alarm(a, "kernel-plane", "still not in force: %s", err.msg);
 }
 
 void enforce_tick(struct agent *a, uint64_t now_ms)
@@ -294,8 +370,9 @@ void enforce_tick(struct agent *a, uint64_t now_ms)
 		/* Only now: a clock that is slewed for long gets as far as one that is set. */
 		a->wall_minus_boot_ms = offset;
 		registry_touch_all(a->registry);
-		due = true;
+		a->review = due = true;
 	}
+	due |= a->review;
 	for (uint32_t i = 0; i < registry_devices(a->registry); i++) {
 		struct device *dev = registry_device(a->registry, i);
 

@@ -82,6 +82,7 @@ static void entry_policy_done(void *arg, int result, const char *text,
 /* Everything but policy. What one operation cannot do does not keep the others from being done. */
 static void entry_registry(struct agent *a, const struct decision_entry *entry, struct entry_job *j)
 {
+	a->review = true;
 	if (entry->snapshot)
 		registry_reset(a->registry);
 	for (uint32_t i = 0; i < entry->n_ops; i++) {
@@ -159,7 +160,7 @@ static void entry_apply(void *arg, const struct decision_entry *entry, bool repl
 		/* No memory for a receipt is no reason not to enforce. */
 		free(j);
 		entry_registry(a, entry, NULL);
-		enforce_dirty(a, NULL);
+		enforce_dirty(a, NULL, NULL);
 		return;
 	}
 	j->a = a;

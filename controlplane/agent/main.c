@@ -152,10 +152,13 @@ static void tick(struct agent *a, uint64_t now)
 	bindings_expire(a, now);
 	peers_tick(a->peers, now);
 	api_server_tick(a->api, now);
+	metrics_tick(a);
 	if (now - a->stats_ms >= 1000)
 		sync_stats(a);
-	/* The kernel path stays open for kernel_lease_s after our last sign of life. */
-	if (now - a->heartbeat_ms >= a->cfg->kernel_lease_s * 1000ull / 4) {
+	/* The kernel path stays open for kernel_lease_s after our last sign of life, if it holds what it should. */
+	if (a->nft_retry_ms == 0 &&
+	    (a->heartbeat_ms == 0 ||
+	     now - a->heartbeat_ms >= a->cfg->kernel_lease_s * 1000ull / 4)) {
 		if (nft_heartbeat(a->nft, a->cfg->kernel_lease_s, &err) < 0)
 			agent_alarm(a, "kernel-plane", "lease not renewed: %s", err.msg);
 		a->heartbeat_ms = now;

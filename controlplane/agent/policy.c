@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* policy: one text, both planes, or neither.
  *   compile > dataplane prepares > kernel plane commits (atomic) > trust records follow > dataplane commits
- * Whatever fails before the kernel's commit leaves the old policy in both. After it, only the dataplane's death can
- * come between, and a dataplane that comes back is given the policy in force. */
+ * Whatever fails before the kernel's commit leaves the old policy in both. After it, a dataplane that cannot follow is
+ * cut off, and one that comes back is given the policy in force. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -146,6 +146,7 @@ static void take(struct agent *a, struct segments **segs, struct policy_form **f
 	for (uint32_t i = 0; i < registry_devices(a->registry); i++)
 		registry_device(a->registry, i)->home = NULL;
 	registry_touch_all(a->registry);
+	a->review = true;
 	trust_writer_epoch(&a->trust, a->form->epoch);
 }
 
@@ -166,9 +167,17 @@ static void job_committed(void *arg, const union msg_any *reply)
 	struct policy_job *j = arg;
 	struct enforcement *e;
 
-	/* A dataplane that did not answer is gone or about to be restarted; it is given the policy when it joins. */
-	if (reply != NULL && reply->h.type == MSG_ERROR)
-		agent_alarm(j->a, "dataplane", "policy commit failed: %s", reply->result.text);
+	struct peer *dp = peers_dataplane(j->a->peers);
+	bool failed = dp != NULL && j->a->dp_ready && (reply == NULL || reply->h.type != MSG_OK);
+
+	/* One that is gone is given the policy when it joins; one that is there must not go on with the old one. */
+	if (failed) {
+		agent_alarm(j->a, "dataplane", "policy epoch %llu is not in force there: %s",
+			    (unsigned long long)j->a->form->epoch,
+			    reply != NULL && reply->h.type == MSG_ERROR ? reply->result.text
+									: "no answer");
+		peer_cut(dp, "did not commit the policy");
+	}
 	e = enforcement_new(j->a, job_closed, j);
 	if (e == NULL) {
 		job_end(j, 0, "in force; what it closed could not be counted", NULL);
@@ -176,6 +185,7 @@ static void job_committed(void *arg, const union msg_any *reply)
 	}
 	/* Flows that the new policy forbids: idle ones end now. */
 	e->all = true;
+	e->untracked += failed;
 	registry_touch_all(j->a->registry);
 	enforce_run(e);
 }
@@ -253,6 +263,9 @@ static void job_prepared(void *arg, const union msg_any *reply)
 		return;
 	}
 	take(a, &j->segments, &j->form, j->decided);
+	/* Records before the dataplane's commit: whoever moves must not meet the new rules in its old segment. Ids of
+	 * segments that are new mean nothing in the old policy (policy_compile()), and pass nothing there. */
+	enforce_dirty(a, NULL, NULL);
 	MSG_INIT(&m, MSG_POLICY_COMMIT, 0);
 	if (dp != NULL)
 		peer_request(dp, &m, -1, PREPARE_MS, job_committed, j);

@@ -70,21 +70,30 @@ static void joined(void *arg, struct peer *p)
 	peer_send(p, &m, -1);
 }
 
+/* It must not go on half told: it connects again and is told everything anew. */
+static void sync_failed(struct agent *a, const char *what, const union msg_any *reply)
+{
+	struct peer *dp = peers_dataplane(a->peers);
+
+	if (dp == NULL || peer_instance(dp) != a->dp_instance)
+		return; /* it has gone by itself */
+	agent_alarm(a, "dataplane", "%s: %s", what,
+		    reply != NULL && reply->h.type == MSG_ERROR ? reply->result.text : "no answer");
+	peer_cut(dp, "is not in step");
+}
+
 static void sync_ended(void *arg, const union msg_any *reply)
 {
-	struct agent *a = arg;
-
 	if (reply != NULL && reply->h.type == MSG_OK)
 		log_info("dataplane is in step");
 	else
-		agent_alarm(a, "dataplane", "sync failed: %s",
-			    reply != NULL ? reply->result.text : "no answer");
+		sync_failed(arg, "sync failed", reply);
 }
 
 static void policy_synced(void *arg, const union msg_any *reply)
 {
-	if (reply != NULL && reply->h.type == MSG_ERROR)
-		agent_alarm(arg, "dataplane", "does not take the policy: %s", reply->result.text);
+	if (reply == NULL || reply->h.type != MSG_OK)
+		sync_failed(arg, "does not take the policy", reply);
 }
 
 static void dataplane_sync(struct agent *a, struct peer *p)
@@ -94,19 +103,21 @@ static void dataplane_sync(struct agent *a, struct peer *p)
 	struct msg_policy m = {0};
 	int fd;
 
+	a->dp_instance = peer_instance(p);
 	peer_send(p, &begin, -1);
 	if (a->form != NULL) {
 		fd = policy_memfd(a->form);
 		if (fd < 0) {
 			agent_alarm(a, "dataplane", "no memory for the policy: %s", strerror(-fd));
-		} else {
-			m.epoch = a->form->epoch;
-			MSG_INIT(&m, MSG_POLICY_PREPARE, 0);
-			peer_request(p, &m, fd, SYNC_MS, policy_synced, a);
-			MSG_INIT(&m, MSG_POLICY_COMMIT, 0);
-			peer_request(p, &m, -1, SYNC_MS, policy_synced, a);
-			close(fd);
+			peer_cut(p, "is not in step");
+			return;
 		}
+		m.epoch = a->form->epoch;
+		MSG_INIT(&m, MSG_POLICY_PREPARE, 0);
+		peer_request(p, &m, fd, SYNC_MS, policy_synced, a);
+		MSG_INIT(&m, MSG_POLICY_COMMIT, 0);
+		peer_request(p, &m, -1, SYNC_MS, policy_synced, a);
+		close(fd);
 	}
 	a->dp_ready = true;
 	mirror_dump(a->mirror);
