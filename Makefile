@@ -27,7 +27,8 @@ ifneq ($(filter aarch64,$(shell uname -m)),)
 HARDEN := $(filter-out -fcf-protection,$(HARDEN)) -mbranch-protection=standard
 endif
 VERSION := 0.1.0
-CPPFLAGS := -I. -isystem $(D)/wolfssl/include -D_GNU_SOURCE -DSALLYPORT_VERSION='"$(VERSION)"'
+# Expanded when a recipe runs: on a bare machine pkg-config and DPDK come with the first target.
+CPPFLAGS = -I. -isystem $(D)/wolfssl/include -D_GNU_SOURCE -DSALLYPORT_VERSION='"$(VERSION)"'
 LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--as-needed
 ifneq ($(SAN),)
 CPPFLAGS += -DSALLYPORT_SANITIZED
@@ -35,13 +36,14 @@ endif
 pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
 
 # Includes of DPDK and wolfSSL are system includes: warnings in dependencies do not count.
-DPDK_CFLAGS := $(patsubst -I%,-isystem %,$(filter-out -march=%,$(call pkg,--cflags,libdpdk))) \
+DPDK_CFLAGS = $(patsubst -I%,-isystem %,$(filter-out -march=%,$(call pkg,--cflags,libdpdk))) \
 	$(filter -march=%,$(call pkg,--cflags,libdpdk))
 
 PROGRAMS := sallyport-dataplane sallyport-tls-proxy sallyport-agent sallyport-controller sallyctl
 UNITS := $(patsubst test/unit/%.c,%,$(sort $(wildcard test/unit/*/*_test.c test/unit/*/*/*_test.c)))
 FUZZ := $(patsubst test/fuzz/%.c,%,$(sort $(wildcard test/fuzz/*_fuzz.c)))
 TOOLS := $(patsubst test/tools/%.c,%,$(sort $(wildcard test/tools/*.c)))
+BENCHES := $(patsubst bench/%.c,%,$(sort $(wildcard bench/*.c)))
 
 all: $(PROGRAMS:%=$(B)/%)
 
@@ -74,7 +76,7 @@ $(B)/sallyport-controller: $(call main,controlplane/controller) $(CONTROLLER) $(
 $(B)/sallyctl: LIBS = $(call pkg,--libs,jansson libconfig)
 $(B)/sallyctl: $(call main,controlplane/ctl) $(CTL) $(CONFIG) $(BASE)
 
-$(B)/o/dataplane/%.o $(B)/o/test/unit/dataplane/%.o $(B)/o/test/unit/property/%.o $(B)/o/test/fuzz/dataplane%.o: CPPFLAGS += $(DPDK_CFLAGS)
+$(B)/o/dataplane/%.o $(B)/o/test/unit/dataplane/%.o $(B)/o/test/unit/property/%.o $(B)/o/test/fuzz/dataplane%.o $(B)/o/bench/%.o: CPPFLAGS += $(DPDK_CFLAGS)
 $(B)/o/%.o: %.c | $(D)/.packages $(WOLFSSL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  cc    $<")
@@ -162,6 +164,22 @@ $(FUZZ:%=$(B)/fuzz/%): $(B)/fuzz/%: $(B)/o/test/fuzz/%.o $$(PARTS)
 
 fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 
+# ---- benchmarks -------------------------------------------------------------------------------
+$(B)/bench/path: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
+$(B)/bench/path: LIBS = $(call pkg,--libs,libdpdk libconfig)
+$(BENCHES:%=$(B)/bench/%): $(B)/bench/%: $(B)/o/bench/%.o $$(PARTS)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  link  $@")
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
+
+bench: $(BENCHES:%=$(B)/bench/%)
+
+bench-packet-rate: bench ## what the packet path costs, against plain forwarding; BENCH='--quick --json'
+	@B=$(B) bench/run packet-rate $(BENCH)
+
+bench-revocation: all bench ## how fast a revocation is in force; needs root
+	@B=$(B) bench/run revocation $(BENCH)
+
 # ---- lab --------------------------------------------------------------------------------------
 lab: ## build everything, bring up the lab in network namespaces, take the guided tour
 	@$(MAKE) --no-print-directory -j$(NPROC) all tools
@@ -183,7 +201,7 @@ format: ## format all sources in place
 
 # One entry a source file, from the same variables as the compile rule.
 compile_commands.json: Makefile
-	@{ printf '['; sep=''; for f in $(wildcard config/*.c config/base/*.c dataplane/*.c tls-proxy/*.c controlplane/*.c controlplane/*/*.c test/*/*.c test/unit/*/*.c); do \
+	@{ printf '['; sep=''; for f in $(wildcard config/*.c config/base/*.c dataplane/*.c tls-proxy/*.c controlplane/*.c controlplane/*/*.c test/*/*.c test/unit/*/*.c bench/*.c); do \
 		printf '%s\n{"directory":"%s","file":"%s","command":"%s"}' "$$sep" "$(CURDIR)" "$$f" \
 		'$(CC) $(subst ",\\\",$(CPPFLAGS)) $(DPDK_CFLAGS) $(CFLAGS) -std=gnu11 -c '"$$f"; sep=','; done; printf '\n]\n'; } > $@
 
@@ -202,7 +220,7 @@ clean: ## remove what was built; the dependencies stay (rm -r build for those)
 	find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} + 2>/dev/null || true
 
 help: ## this text
-	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-18s %s\n", $$1, $$2}'
 
-.PHONY: all deps units tools test unit asan fuzz fuzzers lab lab-down lint format install clean help
+.PHONY: all deps units tools bench bench-packet-rate bench-revocation test unit asan fuzz fuzzers lab lab-down lint format install clean help
 -include $(shell find $(B)/o -name '*.d' 2>/dev/null)
