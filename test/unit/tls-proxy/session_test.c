@@ -241,7 +241,10 @@ static void the_hybrid_group_is_preferred(void **state)
 		const char *want;
 	} rows[] = {
 		{"hybrid alone", {WOLFSSL_X25519MLKEM768}, 1, "X25519MLKEM768"},
-		{"classic first", {WOLFSSL_ECC_X25519, WOLFSSL_X25519MLKEM768}, 2, "X25519MLKEM768"},
+		{"classic first",
+		 {WOLFSSL_ECC_X25519, WOLFSSL_X25519MLKEM768},
+		 2,
+		 "X25519MLKEM768"},
 		{"classic alone", {WOLFSSL_ECC_X25519}, 1, "X25519"},
 		{"P-256 alone", {WOLFSSL_ECC_SECP256R1}, 1, "SECP256R1"},
 	};
@@ -254,7 +257,8 @@ static void the_hybrid_group_is_preferred(void **state)
 		assert_int_equal(session_new(&s, &server), 0);
 		client_open(&c, s, "dev", 0);
 		for (int k = 0; k < rows[i].n; k++)
-			assert_int_equal(wolfSSL_UseKeyShare(c.ssl, rows[i].groups[k]), WOLFSSL_SUCCESS);
+			assert_int_equal(wolfSSL_UseKeyShare(c.ssl, rows[i].groups[k]),
+					 WOLFSSL_SUCCESS);
 		assert_int_equal(shake(&c), SESSION_OPEN);
 		if (strcmp(session_group(s), rows[i].want) != 0)
 			fail_msg("%s: %s", rows[i].name, session_group(s));
