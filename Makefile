@@ -165,6 +165,7 @@ $(FUZZ:%=$(B)/fuzz/%): $(B)/fuzz/%: $(B)/o/test/fuzz/%.o $$(PARTS)
 fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 
 # ---- benchmarks -------------------------------------------------------------------------------
+$(B)/bench/%: PARTS = $(BASE)
 $(B)/bench/path: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
 $(B)/bench/path: LIBS = $(call pkg,--libs,libdpdk libconfig)
 $(BENCHES:%=$(B)/bench/%): $(B)/bench/%: $(B)/o/bench/%.o $$(PARTS)

@@ -1,0 +1,658 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* path: what the packet path costs without a port: `path [RUNS]` prints one line a measure (see bench/run).
+ *
+ * Real are: the trust table file, the policy (compiled from text, through a sealed memfd), bindings, routes and flow
+ * table, all built through the agent's messages. A ring of 1,024 mbufs stands for a port's: before each timed round of
+ * 32 bursts it is filled with fresh frames, and after it every packet's edge is checked, both untimed. So what a
+ * rewrite changes needs no undoing, and the frames are in the cache, as after a NIC's DMA into it or a software port's
+ * copy. Timed is what worker_round() does with a burst between ports: clock, worker_pin(), path_run(). */
+#include <inttypes.h>
+#include <malloc.h>
+
+#include <rte_cycles.h>
+#include <rte_hash.h>
+#include <rte_hash_crc.h>
+#include <rte_malloc.h>
+#include <rte_random.h>
+
+#include "test/unit/dataplane/world.h"
+
+#define RING 1024
+#define SEGMENTS 64
+#define NETWORKS 32
+#define RULES 2000
+#define FLOWS_MAX 1000000
+#define TABLE_MAX                                                                                  \
+	2100000 /* of a table with less room, some flows find both buckets full: see flows_refused */
+#define FRAME_BYTES_V4 60 /* 64 with the frame check sequence, which no mbuf holds */
+#define FRAME_BYTES_V6 62 /* the least that holds Ethernet, IPv6 and UDP */
+#define RUNS_MAX 64
+#define PACKETS_MIN 2000000 /* a run */
+#define UP 1
+
+enum stage { PARSE, GUARD, DIVERT, ROUTE, FLOW, REWRITE, STAGES };
+static const char *const stage_names[STAGES] = {"parse", "guard", "divert",
+						"route", "flow",  "rewrite"};
+
+struct frame64 {
+	uint8_t b[64];
+};
+
+struct ref_key {
+	struct ip_addr a, b; /* the lower one first: one entry a flow, as ours */
+	uint16_t aport, bport;
+	uint8_t proto, zero[3];
+};
+
+struct ref_key4 {
+	uint32_t a, b;
+	uint16_t aport, bport;
+	uint8_t proto, zero[3];
+};
+
+/* Flows as frames, of both directions, in an order that has nothing to do with their place in the tables. */
+struct traffic {
+	uint32_t flows;
+	bool v4;
+	uint16_t bytes;
+	struct frame64 *frame[2]; /* [0] from the device, [1] from the uplink */
+};
+
+struct bench {
+	struct world x;
+	uint32_t devices;
+	struct rte_mbuf *ring[RING];
+	struct rte_hash *ref;
+	uint64_t stage[STAGES]; /* cycles, when stages are timed */
+};
+
+static void die(const char *what)
+{
+	fprintf(stderr, "path: %s\n", what);
+	exit(1);
+}
+
+static void trust_file(struct world *x, uint32_t slots)
+{
+	size_t bytes = trust_map_bytes(slots);
+	struct trust_header *h;
+	int fd;
+
+	snprintf(x->trust_path, sizeof(x->trust_path), "/tmp/bench-trust-XXXXXX");
+	fd = mkstemp(x->trust_path);
+	if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0)
+		die("no trust table file");
+	h = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (h == MAP_FAILED)
+		die("no trust table");
+	memcpy(h->magic, TRUST_MAGIC, sizeof(TRUST_MAGIC));
+	h->version = TRUST_VERSION;
+	h->record_bytes = sizeof(struct trust_record);
+	h->slots = slots;
+	h->journal_entries = TRUST_JOURNAL_ENTRIES;
+	h->instance = 1;
+	trust_layout(&x->trust, h, slots);
+	for (uint32_t i = 0; i < slots; i++)
+		x->trust.rec[i].slot = i;
+}
+
+/* 64 segments, 32 networks, 2,000 rules: each segment may reach 31 networks at a hundred ports. */
+static char *policy_text(void)
+{
+	char *text = NULL;
+	size_t bytes;
+	FILE *f = open_memstream(&text, &bytes);
+	int n = 0;
+
+	if (f == NULL)
+		die("no memory");
+	for (int i = 0; i < SEGMENTS; i++)
+		fprintf(f, "%s{ name = \"s%d\"; members = ( { san = \"spiffe://x/s%d/*\"; } ); }",
+			i ? ",\n" : "segments = ( ", i, i);
+	for (int i = 0; i < NETWORKS; i++)
+		fprintf(f,
+			"%s{ name = \"n%d\"; prefixes = [ \"10.32.%d.0/24\", \"fd32:0:0:%x::/64\" "
+			"]; }",
+			i ? ",\n" : " );\nnetworks = ( ", i, i, i);
+	for (int k = 0; k < NETWORKS - 1; k++) {
+		for (int i = 0; i < SEGMENTS; i++, n++)
+			fprintf(f,
+				"%s{ from = \"s%d\"; to = \"n%d\"; service = \"udp/5000-5099\"; }",
+				n ? ",\n" : " );\nrules = ( ", i, k);
+	}
+	for (; n < RULES; n++)
+		fprintf(f, ",\n{ from = \"s%d\"; to = \"n%d\"; service = \"tcp/443\"; }",
+			n % SEGMENTS, NETWORKS - 1);
+	fputs(" );\n", f);
+	fclose(f);
+	return text;
+}
+
+static struct ip_addr device_addr(uint32_t d, bool v4)
+{
+	struct ip_addr a = {{0xfd, 1}};
+	uint8_t low[4] = {10, (uint8_t)(64 + (d >> 16)), (uint8_t)(d >> 8), (uint8_t)d};
+
+	if (v4)
+		return ip_addr_from_v4(low);
+	memcpy(a.b + 12, low, 4);
+	return a;
+}
+
+static struct ip_addr server_addr(uint32_t f, bool v4)
+{
+	uint8_t net = f % (NETWORKS - 1), host = 1 + f / (NETWORKS - 1) % 250;
+	uint8_t low[4] = {10, 32, net, host};
+	struct ip_addr a = {{0xfd, 0x32, 0, 0, 0, 0, 0, net}};
+
+	if (v4)
+		return ip_addr_from_v4(low);
+	a.b[15] = host;
+	return a;
+}
+
+static void device_mac(uint32_t d, uint8_t *six)
+{
+	uint8_t mac[6] = {2, 1, 0, (uint8_t)(d >> 16), (uint8_t)(d >> 8), (uint8_t)d};
+
+	memcpy(six, mac, sizeof(mac));
+}
+
+static void bind_of(struct msg_bind *m, uint32_t d, bool v4)
+{
+	*m = (struct msg_bind){.ip = device_addr(d, v4), .port = 0, .slot = d + 1};
+	device_mac(d, m->mac.b);
+	MSG_INIT(m, MSG_BIND_ADD, 1);
+}
+
+static void devices_new(struct world *x, uint32_t devices)
+{
+	for (uint32_t d = 0; d < devices; d++) {
+		const struct policy_endpoint *e;
+		char name[8];
+		struct msg_bind m;
+
+		snprintf(name, sizeof(name), "s%u", d % SEGMENTS);
+		e = policy_endpoint_by_name(x->form, name);
+		if (e == NULL)
+			die("no such segment");
+		world_trust(x, d + 1, e->id, STANDING_FULL, CLOCK_NEVER_MS);
+		for (int v4 = 0; v4 < 2; v4++) {
+			bind_of(&m, d, v4);
+			if (world_say(x, &m, sizeof(m), -1) < 0)
+				die("a binding was refused");
+		}
+	}
+}
+
+static void bench_new(struct bench *b, uint32_t devices, struct rte_mempool *pool)
+{
+	struct msg_hdr begin = {.type = MSG_SYNC_BEGIN, .bytes = sizeof(begin)};
+	struct msg_hdr end = {.type = MSG_SYNC_END, .bytes = sizeof(end)};
+	struct world *x = &b->x;
+	struct msg_dp_config cfg;
+	struct err err = {0};
+	char *text = policy_text();
+
+	memset(b, 0, sizeof(*b));
+	b->devices = devices;
+	x->pool = pool;
+	world_config(&cfg);
+	cfg.flows_max = TABLE_MAX;
+	cfg.bindings_max = 2 * devices;
+	if (state_new(&x->st, &cfg, 1, &err) < 0)
+		die("no state: memory?");
+	for (int i = 0; i < 2; i++) {
+		x->st->ports[i].present = true;
+		x->st->ports[i].mac = (struct mac_addr){{2, 0, 0, 0, 0, i + 1}};
+	}
+	x->w = x->st->workers[0];
+	trust_file(x, devices + 1);
+	if (apply_new(&x->apply, x->st) < 0 ||
+	    apply_trust(x->apply, x->trust_path, false, &err) < 0 ||
+	    world_say(x, &begin, sizeof(begin), -1) < 0 || world_policy_set(x, text, 1) < 0)
+		die("no policy");
+	if (world_route(x, "10.64.0.0/10", ROUTE_FORWARD, 0, 0, NULL) |
+	    world_route(x, "fd01::/64", ROUTE_FORWARD, 0, 0, NULL) |
+	    world_route(x, "10.2.0.0/24", ROUTE_FORWARD, UP, 0, NULL) |
+	    world_route(x, "fd02::/64", ROUTE_FORWARD, UP, 0, NULL) |
+	    world_route(x, "0.0.0.0/0", ROUTE_FORWARD, UP, 0, "10.2.0.254") |
+	    world_route(x, "::/0", ROUTE_FORWARD, UP, 0, "fd02::fe") |
+	    world_neigh(x, "10.2.0.254", 0x2e, UP, 0) | world_neigh(x, "fd02::fe", 0x2e, UP, 0))
+		die("no routes");
+	devices_new(x, devices);
+	if (world_say(x, &end, sizeof(end), -1) < 0 ||
+	    rte_pktmbuf_alloc_bulk(pool, b->ring, RING) != 0)
+		die("no sync, or no mbufs");
+	free(text);
+}
+
+static void bench_free(struct bench *b)
+{
+	struct world *x = &b->x;
+
+	rte_pktmbuf_free_bulk(b->ring, RING);
+	apply_free(x->apply);
+	state_free(x->st);
+	munmap(x->trust.hdr, trust_map_bytes(b->devices + 1));
+	unlink(x->trust_path);
+	free(x->form);
+}
+
+/* ---- traffic ---------------------------------------------------------------------------------- */
+
+static void frame_of(struct frame64 *out, uint32_t f, uint32_t devices, bool v4, int dir)
+{
+	struct ip_addr dev = device_addr(f % devices, v4), srv = server_addr(f, v4);
+	uint16_t sport = 10000 + f / devices % 50000, dport = 5000 + f % 100;
+	char src[ADDR_TEXT_BYTES], dst[ADDR_TEXT_BYTES];
+	struct frame_spec s = {
+		.src = ip_addr_text(dir ? &srv : &dev, src),
+		.dst = ip_addr_text(dir ? &dev : &srv, dst),
+		.smac = 0x2e,
+		.dmac = dir ? 2 : 1,
+		.proto = IPPROTO_UDP,
+		.sport = dir ? dport : sport,
+		.dport = dir ? sport : dport,
+		.payload = v4 ? FRAME_BYTES_V4 - 42 : 0,
+	};
+	uint8_t frame[FRAME_MAX];
+
+	frame_make(frame, &s);
+	if (dir == 0)
+		device_mac(f % devices, frame + 6);
+	memcpy(out->b, frame, sizeof(out->b));
+}
+
+static void traffic_new(struct traffic *t, uint32_t flows, uint32_t devices, bool v4)
+{
+	uint32_t *order = malloc(flows * sizeof(*order));
+	uint64_t random = 88172645463325252ull; /* xorshift64; the same order in every run */
+
+	*t = (struct traffic){
+		.flows = flows, .v4 = v4, .bytes = v4 ? FRAME_BYTES_V4 : FRAME_BYTES_V6};
+	if (order == NULL)
+		die("no memory");
+	for (uint32_t i = 0; i < flows; i++)
+		order[i] = i;
+	for (uint32_t i = flows - 1; i > 0; i--) {
+		uint32_t j, swap = order[i];
+
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		j = random % (i + 1);
+		order[i] = order[j];
+		order[j] = swap;
+	}
+	for (int dir = 0; dir < 2; dir++) {
+		t->frame[dir] = aligned_alloc(64, (size_t)flows * sizeof(struct frame64));
+		if (t->frame[dir] == NULL)
+			die("no memory");
+		for (uint32_t i = 0; i < flows; i++)
+			frame_of(&t->frame[dir][i], order[i], devices, v4, dir);
+	}
+	free(order);
+}
+
+static void traffic_free(struct traffic *t)
+{
+	free(t->frame[0]);
+	free(t->frame[1]);
+}
+
+/* ---- what is timed ---------------------------------------------------------------------------- */
+
+static void run_ours(struct bench *b, struct burst *in, int dir, const struct traffic *t)
+{
+	(void)t;
+	worker_pin(b->x.w, clock_boot_us());
+	path_run(b->x.w, in, dir);
+}
+
+/* The same calls as path_run(), with a look at the TSC between them: dearer by some cycles a packet. */
+static void run_stages(struct bench *b, struct burst *in, int dir, const struct traffic *t)
+{
+	struct burst out[STAGES] = {0};
+	struct worker *w = b->x.w;
+	uint64_t at[STAGES + 1];
+
+	(void)t;
+	worker_pin(w, clock_boot_us());
+	at[PARSE] = rte_rdtsc();
+	stage_parse(w, in, dir, &out[PARSE]);
+	at[GUARD] = rte_rdtsc();
+	stage_guard(w, &out[PARSE], &out[GUARD]);
+	at[DIVERT] = rte_rdtsc();
+	stage_divert(w, &out[GUARD], &out[DIVERT]);
+	at[ROUTE] = rte_rdtsc();
+	stage_route(w, &out[DIVERT], &out[ROUTE]);
+	at[FLOW] = rte_rdtsc();
+	stage_flow(w, &out[ROUTE], &out[FLOW]);
+	at[REWRITE] = rte_rdtsc();
+	stage_rewrite(w, &out[FLOW]);
+	at[STAGES] = rte_rdtsc();
+	for (int s = 0; s < STAGES; s++)
+		b->stage[s] += at[s + 1] - at[s];
+}
+
+static void ref_key_of(const uint8_t *frame, bool v4, struct ref_key4 *k4, struct ref_key *k6)
+{
+	if (v4) {
+		uint32_t src, dst;
+		uint16_t port[2];
+		bool swap;
+
+		memcpy(&src, frame + 26, 4);
+		memcpy(&dst, frame + 30, 4);
+		memcpy(port, frame + 34, 4);
+		swap = src > dst;
+		*k4 = (struct ref_key4){.a = swap ? dst : src,
+					.b = swap ? src : dst,
+					.aport = port[swap],
+					.bport = port[!swap],
+					.proto = frame[23]};
+	} else {
+		bool swap = memcmp(frame + 22, frame + 38, 16) > 0;
+		uint16_t port[2];
+
+		memcpy(port, frame + 54, 4);
+		*k6 = (struct ref_key){
+			.aport = port[swap], .bport = port[!swap], .proto = frame[20]};
+		memcpy(&k6->a, frame + (swap ? 38 : 22), 16);
+		memcpy(&k6->b, frame + (swap ? 22 : 38), 16);
+	}
+}
+
+/* Plain exact-match forwarding, no check: 5-tuple, rte_hash in bulk, MACs, TTL and checksum. */
+static void run_reference(struct bench *b, struct burst *in, int dir, const struct traffic *t)
+{
+	static const uint8_t macs[2][12] = {{2, 0, 0, 0, 0, 0x2e, 2, 0, 0, 0, 0, 2},
+					    {2, 0, 0, 0, 0, 0x10, 2, 0, 0, 0, 0, 1}};
+	const void *key[BURST_MAX];
+	struct ref_key4 k4[BURST_MAX];
+	struct ref_key k6[BURST_MAX];
+	int32_t pos[BURST_MAX];
+
+	for (uint16_t i = 0; i < in->n; i++) {
+		ref_key_of(rte_pktmbuf_mtod(in->pkt[i], uint8_t *), t->v4, &k4[i], &k6[i]);
+		key[i] = t->v4 ? (void *)&k4[i] : (void *)&k6[i];
+	}
+	rte_hash_lookup_bulk(b->ref, key, in->n, pos);
+	for (uint16_t i = 0; i < in->n; i++) {
+		uint8_t *frame = rte_pktmbuf_mtod(in->pkt[i], uint8_t *);
+		struct pkt *p = pkt_of(in->pkt[i]);
+
+		p->edge = pos[i] >= 0 ? EDGE_FORWARD : EDGE_DROP;
+		p->out_port = !dir;
+		memcpy(frame, macs[dir], 12);
+		if (t->v4) {
+			uint32_t sum = (uint32_t)(frame[24] << 8 | frame[25]) + 0x100;
+
+			sum = (sum & 0xffff) + (sum >> 16);
+			frame[22]--;
+			frame[24] = (uint8_t)(sum >> 8);
+			frame[25] = (uint8_t)sum;
+		} else {
+			frame[21]--;
+		}
+	}
+}
+
+static void ref_new(struct bench *b, const struct traffic *t)
+{
+	struct rte_hash_parameters params = {
+		.name = "reference",
+		.entries = t->flows + t->flows / 4 + 64,
+		.key_len = t->v4 ? sizeof(struct ref_key4) : sizeof(struct ref_key),
+		.hash_func = rte_hash_crc,
+		.socket_id = SOCKET_ID_ANY,
+	};
+
+	b->ref = rte_hash_create(&params);
+	for (uint32_t i = 0; b->ref != NULL && i < t->flows; i++) {
+		struct ref_key4 k4;
+		struct ref_key k6;
+
+		ref_key_of(t->frame[0][i].b, t->v4, &k4, &k6);
+		if (rte_hash_add_key(b->ref, t->v4 ? (void *)&k4 : (void *)&k6) < 0)
+			die("the reference's table is full");
+	}
+	if (b->ref == NULL)
+		die("no memory for the reference");
+}
+
+/* ---- measuring -------------------------------------------------------------------------------- */
+
+typedef void run_fn(struct bench *, struct burst *, int dir, const struct traffic *);
+
+static void fill(struct bench *b, const struct traffic *t, int dir, uint32_t at, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		struct rte_mbuf *m = b->ring[i];
+
+		rte_pktmbuf_reset(m);
+		m->data_len = t->bytes;
+		m->pkt_len = t->bytes;
+		memcpy(rte_pktmbuf_mtod(m, void *), &t->frame[dir][at + i], sizeof(struct frame64));
+	}
+}
+
+/* Every packet must have left by the other port, with its TTL one lower. */
+static void check(const struct bench *b, const struct traffic *t, int dir, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const uint8_t *frame = rte_pktmbuf_mtod(b->ring[i], uint8_t *);
+		const struct pkt *p = pkt_of(b->ring[i]);
+
+		if (p->edge == EDGE_FORWARD && p->out_port == !dir && frame[t->v4 ? 22 : 21] == 63)
+			continue;
+		fprintf(stderr, "path: a packet took edge %u (%s)\n", p->edge,
+			drop_reason_name(p->edge == EDGE_DROP ? p->reason : DROP_NONE));
+		exit(1);
+	}
+}
+
+/* All flows once in one direction. @return cycles */
+static uint64_t pass(struct bench *b, const struct traffic *t, int dir, run_fn *run)
+{
+	uint64_t cycles = 0;
+
+	for (uint32_t at = 0; at < t->flows; at += RING) {
+		uint32_t n = t->flows - at < RING ? t->flows - at : RING;
+		uint64_t start;
+
+		fill(b, t, dir, at, n);
+		start = rte_rdtsc_precise();
+		for (uint32_t i = 0; i < n; i += BURST_MAX) {
+			struct burst in = {.n = n - i < BURST_MAX ? n - i : BURST_MAX};
+
+			memcpy(in.pkt, b->ring + i, in.n * sizeof(in.pkt[0]));
+			run(b, &in, dir, t);
+		}
+		cycles += rte_rdtsc_precise() - start;
+		check(b, t, dir, n);
+	}
+	return cycles;
+}
+
+static double cycles_a_packet(struct bench *b, const struct traffic *t, run_fn *run)
+{
+	uint64_t cycles = 0, packets = 0;
+
+	while (packets < PACKETS_MIN) {
+		cycles += pass(b, t, 0, run);
+		cycles += pass(b, t, 1, run);
+		packets += 2ull * t->flows;
+	}
+	return (double)cycles / packets;
+}
+
+static void forget(struct bench *b)
+{
+	struct command c = {.kind = COMMAND_FORGET};
+
+	sem_init(&c.done, 0, 0);
+	b->x.w->command_at = 0;
+	while (!worker_command_step(b->x.w, &c))
+		;
+	sem_destroy(&c.done);
+	if (flow_count(b->x.w->flows) != 0)
+		die("flows were not forgotten");
+}
+
+static void samples(const double *v, int n, int digits)
+{
+	for (int i = 0; i < n; i++)
+		printf("%s%.*f", i ? "," : "", digits, v[i]);
+}
+
+/* name, unit, statistic, goal, samples, reference, its samples; bench/run makes JSON and the table of it */
+static void line(const char *name, const char *unit, const char *goal, const double *v, int n,
+		 int digits, const char *reference, const double *ref)
+{
+	printf("%s\t%s\tmedian\t%s\t", name, unit, goal);
+	samples(v, n, digits);
+	printf("\t%s\t", reference);
+	if (ref != NULL)
+		samples(ref, n, digits);
+	putchar('\n');
+	fflush(stdout);
+}
+
+static void flows_measure(struct bench *b, uint32_t flows, const char *label, bool v4, int runs,
+			  const char *goal)
+{
+	double ours[RUNS_MAX], ref[RUNS_MAX], opened[RUNS_MAX], stage[STAGES][RUNS_MAX];
+	const char *family = v4 ? "" : "_ipv6";
+	struct traffic t;
+	char name[64];
+
+	traffic_new(&t, flows, b->devices, v4);
+	ref_new(b, &t);
+	for (int r = 0; r < runs; r++) {
+		uint64_t packets = 0;
+
+		forget(b);
+		opened[r] = (double)rte_get_tsc_hz() * flows / pass(b, &t, 0, run_ours);
+		pass(b, &t, 1, run_ours);
+		if (flow_count(b->x.w->flows) != flows)
+			die("not every flow is in the table");
+		ours[r] = cycles_a_packet(b, &t, run_ours);
+		ref[r] = cycles_a_packet(b, &t, run_reference);
+		memset(b->stage, 0, sizeof(b->stage));
+		while (packets < PACKETS_MIN) {
+			pass(b, &t, 0, run_stages);
+			pass(b, &t, 1, run_stages);
+			packets += 2ull * flows;
+		}
+		for (int s = 0; s < STAGES; s++)
+			stage[s][r] = (double)b->stage[s] / packets;
+	}
+	snprintf(name, sizeof(name), "path_cycles_%s%s", label, family);
+	line(name, "cycles/packet", goal, ours, runs, 1, "exact_match_forward", ref);
+	for (int s = 0; s < STAGES; s++) {
+		snprintf(name, sizeof(name), "stage_cycles_%s%s_%s", label, family, stage_names[s]);
+		line(name, "cycles/packet", "", stage[s], runs, 1, "", NULL);
+	}
+	if (flows == FLOWS_MAX) {
+		snprintf(name, sizeof(name), "new_flows_per_s%s", family);
+		line(name, "1/s", v4 ? ">= 1000000" : "", opened, runs, 0, "", NULL);
+	}
+	rte_hash_free(b->ref);
+	traffic_free(&t);
+}
+
+/* ---- memory ----------------------------------------------------------------------------------- */
+
+static double heap_bytes(void)
+{
+	struct rte_malloc_socket_stats s;
+	struct mallinfo2 libc = mallinfo2();
+
+	if (rte_malloc_get_socket_stats(0, &s) < 0)
+		die("no heap statistics");
+	return (double)s.heap_allocsz_bytes + libc.uordblks + libc.hblkhd;
+}
+
+static void memory_measure(void)
+{
+	const uint32_t devices = 100000;
+	struct rte_rcu_qsbr *qsbr = rte_zmalloc(NULL, rte_rcu_qsbr_get_memsize(1), 64);
+	double before = heap_bytes(), bytes, refused = 0;
+	uint64_t seed[FLOW_SEEDS];
+	struct bindings *bindings = NULL;
+	struct flow_table *t = NULL;
+	struct err err = {0};
+	struct msg_bind m;
+
+	for (int i = 0; i < FLOW_SEEDS; i++)
+		seed[i] = rte_rand();
+	if (flow_table_new(&t, FLOWS_MAX, seed, SOCKET_ID_ANY) < 0 || qsbr == NULL ||
+	    rte_rcu_qsbr_init(qsbr, 1) != 0)
+		die("no memory for a flow table");
+	bytes = (heap_bytes() - before) / FLOWS_MAX;
+	line("bytes_per_flow", "bytes", "<= 128", &bytes, 1, 1, "", NULL);
+	/* Keys as in the traffic; what finds both of its buckets full. */
+	for (uint32_t f = 0; f < FLOWS_MAX; f++) {
+		struct flow_key id = {.src = device_addr(f % devices, true),
+				      .dst = server_addr(f, true),
+				      .sport = 10000 + f / devices,
+				      .dport = 5000 + f % 100,
+				      .proto = IPPROTO_UDP};
+
+		refused += flow_insert(t, &id, flow_hash(seed, &id)) == NULL;
+	}
+	line("flows_refused", "flows", "<= 0", &refused, 1, 0, "", NULL);
+	flow_table_free(t);
+
+	before = heap_bytes();
+	if (bindings_new(&bindings, 2 * devices, qsbr, &err) < 0)
+		die("no memory for bindings");
+	for (uint32_t d = 0; d < devices; d++) {
+		for (int v4 = 0; v4 < 2; v4++) {
+			bind_of(&m, d, v4);
+			if (bindings_add(bindings, &m, 1) < 0)
+				die("a binding was refused");
+		}
+	}
+	bytes = (heap_bytes() - before) / devices +
+		(double)(trust_map_bytes(devices + 1) - trust_map_bytes(1)) / devices;
+	line("bytes_per_device", "bytes", "<= 512", &bytes, 1, 1, "", NULL);
+	bindings_free(bindings);
+	rte_free(qsbr);
+}
+
+int main(int argc, char **argv)
+{
+	static char *eal[] = {"path", "--in-memory", "--no-pci",	 "--no-telemetry",
+			      "-l",   "1",	     "--log-level=error"};
+	static struct bench b;
+	int runs = argc > 1 ? atoi(argv[1]) : 5;
+	struct rte_mempool *pool;
+
+	if (runs < 1 || runs > RUNS_MAX)
+		die("usage: path [RUNS]");
+	log_init("path", LOG_LEVEL_ERROR);
+	if (rte_eal_init(sizeof(eal) / sizeof(eal[0]), eal) < 0)
+		die("no EAL: 2 MB huge pages (400) and core 1 are needed");
+	pool = rte_pktmbuf_pool_create("path", 2 * RING - 1, 0, sizeof(struct pkt),
+				       RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	if (pool == NULL)
+		die("no mbufs");
+	memory_measure();
+	bench_new(&b, 1000, pool);
+	flows_measure(&b, 1000, "1k", true, runs, "<= 90");
+	flows_measure(&b, 1000, "1k", false, runs, "");
+	bench_free(&b);
+	bench_new(&b, 100000, pool);
+	flows_measure(&b, 100000, "100k", true, runs, "");
+	flows_measure(&b, 100000, "100k", false, runs, "");
+	flows_measure(&b, FLOWS_MAX, "1m", true, runs, "<= 180");
+	flows_measure(&b, FLOWS_MAX, "1m", false, runs, "");
+	bench_free(&b);
+	rte_mempool_free(pool);
+	rte_eal_cleanup();
+	return 0;
+}
