@@ -204,6 +204,7 @@ void agent_closed(struct conn *c)
 {
 	struct msg_session_closed m = {.session = c->id,
 				       .slot = c->slot,
+				       .cert_revoked = c->cert_revoked,
 				       .bytes_up = c->bytes_up,
 				       .bytes_down = c->bytes_down};
 

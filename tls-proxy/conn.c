@@ -519,6 +519,7 @@ uint32_t conns_reverify(struct listener *l)
 		} else if (session_reverify(c->tls, &l->ctx) < 0) {
 			conn_log(c, "session cut",
 				 "its certificate does not pass the new revocation lists");
+			c->cert_revoked = true;
 			conn_cut(c, SESSION_ALERT_CERTIFICATE_REVOKED, "revoked (CRL)");
 			n++;
 		}

@@ -61,6 +61,7 @@ struct conn {
 	uint64_t expires_ms;
 	uint8_t standing;
 	char segment[POLICY_NAME_BYTES];
+	bool cert_revoked; /* by a list that was read after the handshake */
 	bool admitted; /* the agent counts it as a session */
 	/* plaintext on its way */
 	uint8_t to_up[RELAY_BYTES + 1024]; /* room for the PROXY header before the first bytes */

@@ -322,7 +322,7 @@ struct msg_session_closed {
 	struct msg_hdr h;
 	uint64_t session;
 	uint32_t slot;
-	uint32_t reserved;
+	uint32_t cert_revoked; /* 1: a revocation list that was read now names its certificate */
 	uint64_t bytes_up, bytes_down; /* plaintext, device > upstream and back */
 	char reason[64];
 };

@@ -32,11 +32,14 @@ static void cert_save(struct agent *a, const struct device *dev)
 	struct err err = {""};
 
 	cert_key(key, sizeof(key), dev);
-	snprintf(value, sizeof(value), "%s %s %s %llu %llu %llu", hex_text(sha, c->sha256, 32),
-		 hex_text(issuer, c->issuer_sha256, 32),
-		 c->serial_bytes > 0 ? hex_text(serial, c->serial, c->serial_bytes) : "-",
-		 (unsigned long long)c->not_before_s, (unsigned long long)c->not_after_s,
-		 (unsigned long long)c->crl_next_update_s);
+	/* "-": what a revocation list took from it is not taken for good again after a restart */
+	snprintf(value, sizeof(value), "-");
+	if (c->known)
+		snprintf(value, sizeof(value), "%s %s %s %llu %llu %llu",
+			 hex_text(sha, c->sha256, 32), hex_text(issuer, c->issuer_sha256, 32),
+			 c->serial_bytes > 0 ? hex_text(serial, c->serial, c->serial_bytes) : "-",
+			 (unsigned long long)c->not_before_s, (unsigned long long)c->not_after_s,
+			 (unsigned long long)c->crl_next_update_s);
 	/* Not fatal: after an agent's restart the device has to knock again. */
 	if (store_meta_put(a->store, key, value, &err) < 0)
 		log_warn("certificate of %s not stored: %s", dev->identity, err.msg);
@@ -313,7 +316,13 @@ static int session_closed(struct agent *a, struct peer *p, const struct msg_sess
 	log_info("session ends device=%s seconds=%llu up=%llu down=%llu why=\"%s\"",
 		 s->dev->identity, (unsigned long long)(clock_boot_ms() - s->since_ms) / 1000,
 		 (unsigned long long)m->bytes_up, (unsigned long long)m->bytes_down, reason);
+	if (m->cert_revoked) {
+		registry_forget(a->registry, s->dev, s->cert.sha256);
+		cert_save(a, s->dev);
+	}
 	session_end(a, s);
+	if (m->cert_revoked)
+		enforce_now(a);
 	return 0;
 }
 

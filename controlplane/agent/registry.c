@@ -420,6 +420,14 @@ static uint64_t before_boot(uint64_t wall_ms, uint64_t now_wall_ms, uint64_t now
 	return wall_ms < boot_wall_ms ? boot_wall_ms - wall_ms : 0;
 }
 
+void registry_forget(struct registry *r, struct device *d, const uint8_t cert_sha256[32])
+{
+	if (d->cert.known && memcmp(d->cert.sha256, cert_sha256, 32) == 0)
+		d->cert = (struct device_cert){0};
+	d->bump = true;
+	registry_touch(r, d);
+}
+
 struct evidence registry_evidence(const struct registry *r, const struct device *d,
 				  uint64_t lease_until_ms, uint64_t now_boot_ms,
 				  uint64_t now_wall_ms)

@@ -92,6 +92,10 @@ bool registry_cert_revoked(const struct registry *r, const struct device *d,
  */
 bool registry_present(struct registry *r, struct device *d, const struct device_cert *c);
 
+/** Never rest on this certificate again until it is presented anew: a revocation list names it. A device whose standing
+ * rests on it loses that standing; one that has a better one by now only has to be admitted again. */
+void registry_forget(struct registry *r, struct device *d, const uint8_t cert_sha256[32]);
+
 void registry_touch(struct registry *r, struct device *d); /* make dirty */
 void registry_touch_all(struct registry *r);
 struct device *

@@ -55,3 +55,13 @@ check "and a good one gets in" tls_answers d1 plain
 check_eq "nobody else was bound" "$(id_of sensor/s1)" "$(ctl_json bindings '[.bindings[].device] | unique | join(" ")')"
 check_match "the reasons are counted" 'handshakes_refused_total\{reason="unknown CA' \
 	"$(in_ns gw curl -s http://127.0.0.1:9464/metrics)"
+
+# The list reaches who is in already: session and flows.
+device_in d1 plain sensor/s1
+tcp_flow d1 "$NVR4" 1883 listed
+must "a flow of the sensor runs" 5 flow_runs listed
+crl_revoke plain
+daemon_hup tls-proxy
+check "a new list that names its certificate ends its flow" flow_stopped listed
+check "its session got the alert" wait_for 3 grep -q 'alert certificate revoked' "$D/tls-plain.log"
+check_match "and it stands for nothing until it shows another" '^unknown$' "$(standing_of sensor/s1)"

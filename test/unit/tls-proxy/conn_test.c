@@ -467,6 +467,7 @@ static void new_revocation_lists_reach_live_sessions(void **state)
 	w->w.reload = true;
 	UNTIL(w, w->closed == 1);
 	assert_string_equal(w->last_closed.reason, "revoked (CRL)");
+	assert_int_equal(w->last_closed.cert_revoked, 1);
 	assert_int_equal(w->refused, 1);
 	UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
 	assert_int_equal(dev_alert(w), SESSION_ALERT_CERTIFICATE_REVOKED);

@@ -114,6 +114,36 @@ static void a_session_stands_on_its_own_certificate(void **state)
 	}
 }
 
+/* The fast path and the kernel path end with the session, and a restart does not bring the certificate back. */
+static void a_list_that_names_its_certificate_ends_everything(void **state)
+{
+	struct world *w = *state;
+	struct msg_session_closed m = {.cert_revoked = 1, .reason = "revoked (CRL)"};
+	const struct trust_record *rec;
+	struct device *dev;
+	uint32_t was;
+
+	knock(w, CAM, 2, "10.1.0.5");
+	dev = registry_find(w->a.registry, IDENTITY_URI, CAM);
+	rec = &w->a.trust.rec[dev->slot];
+	was = w->admitted.generation;
+	assert_true(trust_current(rec, was, clock_boot_ms()));
+	assert_true(in_kernel("10.1.0.5"));
+	m.session = w->session;
+	MSG_INIT(&m, MSG_SESSION_CLOSED, 0);
+	assert_int_equal(msg_send(w->tls, &m, -1), 0);
+	turns(w, 5);
+	assert_false(trust_current(rec, was, clock_boot_ms()));
+	assert_false(trust_current(rec, atomic_load(&rec->generation), clock_boot_ms()));
+	assert_false(in_kernel("10.1.0.5"));
+	admit_cert_load(&w->a, dev);
+	assert_false(dev->cert.known);
+	/* with another certificate it is back */
+	knock(w, CAM, 4, "10.1.0.5");
+	assert_int_not_equal(w->admitted.slot, 0);
+	assert_true(in_kernel("10.1.0.5"));
+}
+
 static void a_binding_is_in_both_planes_or_in_none(void **state)
 {
 	struct world *w = *state;
@@ -281,6 +311,7 @@ int main(void)
 		T(a_good_device_gets_in_and_out),
 		T(what_is_decided_while_the_dataplane_is_asked_counts),
 		T(a_session_stands_on_its_own_certificate),
+		T(a_list_that_names_its_certificate_ends_everything),
 		T(a_binding_is_in_both_planes_or_in_none),
 		T(a_binding_never_outlives_all_its_sessions),
 		T(peers_that_die_in_the_middle),
