@@ -78,6 +78,7 @@ struct agent {
 	struct MHD_Daemon *metrics;
 	struct loop_source link_src, nft_src, mirror_src, api_src, metrics_src, signal_src;
 	bool stop;
+	int failed; /* -errno: cannot go on; the supervisor starts a new process */
 
 	/* policy in force; both NULL: none, everything is denied */
 	struct segments *segments;

@@ -70,8 +70,14 @@ static void nft_ready(void *arg, uint32_t events)
 	int ret = nft_dispatch(a->nft, &t);
 
 	(void)events;
-	if (ret < 0)
-		agent_alarm(a, "kernel-plane", "cannot watch nftables: %s", strerror(-ret));
+	if (ret < 0) {
+		/* A guard that sees nothing is none: a new process opens the socket anew and looks at every rule. */
+		agent_alarm(a, "kernel-plane",
+			    "cannot watch nftables: %s; ending, to be started anew",
+			    strerror(-ret));
+		a->failed = ret;
+		return;
+	}
 	if (!t.happened)
 		return;
 	ret = nft_restore(a->nft, &err);
@@ -400,7 +406,7 @@ static int agent_run(struct agent *a)
 {
 	int ret = 0;
 
-	while (!a->stop && ret == 0) {
+	while (!a->stop && a->failed == 0 && ret == 0) {
 		uint64_t now = clock_boot_ms();
 
 		if (now >= a->tick_ms) {
@@ -410,7 +416,7 @@ static int agent_run(struct agent *a)
 		now = clock_boot_ms();
 		ret = loop_turn(a->loop, a->tick_ms > now ? (int)(a->tick_ms - now) : 0);
 	}
-	return ret;
+	return ret < 0 ? ret : a->failed;
 }
 
 static int check_only(const struct gw_config *cfg)
