@@ -369,7 +369,7 @@ int main(int argc, char **argv)
 		die("usage: path [RUNS]");
 	log_init("path", LOG_LEVEL_ERROR);
 	if (rte_eal_init(sizeof(eal) / sizeof(eal[0]), eal) < 0)
-		die("no EAL: 2 MB huge pages (400) and core 1 are needed");
+		die("no EAL: 2 MB huge pages (256) and core 1 are needed");
 	pool = rte_pktmbuf_pool_create("path", 2 * RING - 1, 0, sizeof(struct pkt),
 				       RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (pool == NULL)
