@@ -201,10 +201,10 @@ format: ## format all sources in place
 	@clang-format-14 -i $(SOURCES)
 
 # One entry a source file, from the same variables as the compile rule.
-compile_commands.json: Makefile
+compile_commands.json: Makefile ## for clangd and clang-tidy
 	@{ printf '['; sep=''; for f in $(wildcard config/*.c config/base/*.c dataplane/*.c tls-proxy/*.c controlplane/*.c controlplane/*/*.c test/*/*.c test/unit/*/*.c bench/*.c); do \
 		printf '%s\n{"directory":"%s","file":"%s","command":"%s"}' "$$sep" "$(CURDIR)" "$$f" \
-		'$(CC) $(subst ",\\\",$(CPPFLAGS)) $(DPDK_CFLAGS) $(CFLAGS) -std=gnu11 -c '"$$f"; sep=','; done; printf '\n]\n'; } > $@
+		'$(CC) $(filter-out -DSALLYPORT_VERSION=%,$(CPPFLAGS)) -DSALLYPORT_VERSION=\\\"$(VERSION)\\\" $(DPDK_CFLAGS) $(CFLAGS) -std=gnu11 -c '"$$f"; sep=','; done; printf '\n]\n'; } > $@
 
 install: all ## install into DESTDIR with PREFIX
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/sallyport \
@@ -221,7 +221,7 @@ clean: ## remove what was built; the dependencies stay (rm -r build for those)
 	find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} + 2>/dev/null || true
 
 help: ## this text
-	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-18s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z][a-z_.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-22s %s\n", $$1, $$2}'
 
 .PHONY: all deps units tools bench bench-packet-rate bench-revocation test unit asan fuzz fuzzers lab lab-down lint format install clean help
 -include $(shell find $(B)/o -name '*.d' 2>/dev/null)
