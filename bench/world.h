@@ -186,6 +186,7 @@ static inline void bench_new(struct bench *b, uint32_t devices, struct rte_mempo
 	    apply_trust(x->apply, x->trust_path, false, &err) < 0 ||
 	    world_say(x, &begin, sizeof(begin), -1) < 0 || world_policy_set(x, text, 1) < 0)
 		die("no policy");
+	unlink(x->trust_path); /* it is mapped twice */
 	if (world_route(x, "10.64.0.0/10", ROUTE_FORWARD, 0, 0, NULL) |
 	    world_route(x, "fd01::/64", ROUTE_FORWARD, 0, 0, NULL) |
 	    world_route(x, "10.2.0.0/24", ROUTE_FORWARD, UP, 0, NULL) |
@@ -209,7 +210,6 @@ static inline void bench_free(struct bench *b)
 	apply_free(x->apply);
 	state_free(x->st);
 	munmap(x->trust.hdr, trust_map_bytes(b->devices + 1));
-	unlink(x->trust_path);
 	free(x->form);
 }
 
