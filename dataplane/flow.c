@@ -148,19 +148,28 @@ static int bucket_way(const struct flow_bucket *b, uint32_t index)
 	return -1;
 }
 
+static int bucket_free(const struct flow_bucket *b)
+{
+	int n = 0;
+
+	for (int i = 0; i < WAYS; i++)
+		n += b->index[i] == 0;
+	return n;
+}
+
 struct flow *flow_insert(struct flow_table *t, const struct flow_key *id, uint64_t hash)
 {
-	struct flow_bucket *b = first_bucket(t, hash);
-	int way = bucket_way(b, 0);
+	struct flow_bucket *b = first_bucket(t, hash), *other = second_bucket(t, hash);
 	uint32_t index;
 	struct flow *f;
+	int way;
 
 	if (t->n_spare == 0)
 		return NULL;
-	if (way < 0) {
-		b = second_bucket(t, hash);
-		way = bucket_way(b, 0);
-	}
+	/* The emptier of the two: filling the first before the second left pairs of full ones by chance. */
+	if (bucket_free(other) > bucket_free(b))
+		b = other;
+	way = bucket_way(b, 0);
 	if (way < 0)
 		return NULL;
 	index = t->spare[--t->n_spare];

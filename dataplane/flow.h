@@ -3,7 +3,8 @@
  * so there is no lock and no atomic. Never evicts: a full table refuses what is new.
  *
  * Hash: keyed folded multiplication, so that who does not know the seed cannot choose collisions. A key has two
- * buckets of eight; the table is never more than half full, so both being full does not happen by chance. */
+ * buckets of eight and goes into the emptier; the table is never more than half full, so both being full does not
+ * happen by chance. */
 #pragma once
 
 #include <stdbool.h>

@@ -61,6 +61,30 @@ static void a_flow_table_takes_what_it_promises(void **state)
 	flow_table_free(t);
 }
 
+/* As many flows as it was made for, whatever their keys: chance fills no pair of buckets. */
+static void a_large_flow_table_refuses_none(void **state)
+{
+	enum { LARGE = 1 << 18 };
+	struct flow_table *t;
+	uint32_t refused = 0;
+
+	(void)state;
+	for (uint64_t round = 0; round < 4; round++) {
+		uint64_t other[FLOW_SEEDS];
+
+		for (unsigned i = 0; i < FLOW_SEEDS; i++)
+			other[i] = seed[i] ^ round * 0x9e3779b97f4a7c15;
+		assert_int_equal(flow_table_new(&t, LARGE, other, SOCKET_ID_ANY), 0);
+		for (uint32_t i = 0; i < LARGE; i++) {
+			struct flow_key k = key_of(i);
+
+			refused += flow_insert(t, &k, flow_hash(other, &k)) == NULL;
+		}
+		flow_table_free(t);
+	}
+	assert_int_equal(refused, 0);
+}
+
 static void bulk_finds_what_one_finds(void **state)
 {
 	struct flow_key key[BURST_MAX];
@@ -206,6 +230,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_flow_table_takes_what_it_promises),
+		cmocka_unit_test(a_large_flow_table_refuses_none),
 		cmocka_unit_test(bulk_finds_what_one_finds),
 		cmocka_unit_test(state_counts_follow),
 		cmocka_unit_test(the_longest_prefix_wins),
