@@ -332,11 +332,16 @@ world_up() {
 	config_write
 	daemons_start
 }
+# The supervisor goes first: it would start again what is ended under it. It ends its services with TERM.
 daemons_stop() {
-	local p
-	for p in "$D"/sv/*; do sv -w 5 force-shutdown "$p" >/dev/null 2>&1; done
+	local p s pids=()
+	for s in "$D"/sv/*; do
+		p=$(daemon_pid "${s##*/}")
+		[ -z "$p" ] || pids+=("$p")
+	done
 	kill -HUP "$RUNSVDIR" 2>/dev/null
 	wait "$RUNSVDIR" 2>/dev/null
+	for p in "${pids[@]}"; do wait_for 5 not_running "$p"; done
 	RUNSVDIR=
 }
 world_down() {
@@ -362,7 +367,8 @@ world_dump() { # what an engineer needs to see of a failure
 sanitizers_silent() { ! grep -lE 'ERROR: (Address|Leak)Sanitizer|runtime error:' "$D"/*.log; }
 world_exit() {
 	local code=$?
-	trap - EXIT INT TERM HUP
+	trap - EXIT
+	trap '' INT TERM HUP # a second signal must not leave half of it behind
 	if [ -n "${RUNSVDIR:-}" ] && [ -z "${KEEP:-}" ]; then
 		daemons_stop
 		check "no sanitizer report" sanitizers_silent
