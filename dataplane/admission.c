@@ -93,22 +93,34 @@ enum drop_reason admission_of_flow(const struct worker *w, const struct flow *f,
 	return admission_judge(w, &key, bind[f->opener], bind[!f->opener], out);
 }
 
+void admission_note(struct flow *f, const struct admission *a)
+{
+	for (int end = 0; end < 2; end++) {
+		struct flow_end *e = &f->end[end == 0 ? f->opener : !f->opener];
+
+		e->slot = a->slot[end];
+		e->generation = a->generation[end];
+		e->segment = a->segment[end];
+	}
+	f->rule = a->rule;
+}
+
 static bool end_current(const struct worker *w, const struct flow *f,
 			const struct binding *const bind[2], int end)
 {
 	uint32_t slot = bind[end] != NULL ? bind[end]->slot : TRUST_SLOT_NONE;
 
-	if (slot != f->slot[end])
+	if (slot != f->end[end].slot)
 		return false;
 	if (slot == TRUST_SLOT_NONE)
 		return true;
 	return w->trust != NULL && slot < w->trust->slots &&
-	       trust_current(&w->trust->rec[slot], f->generation[end], w->now_ms);
+	       trust_current(&w->trust->rec[slot], f->end[end].generation, w->now_ms);
 }
 
 bool admission_current(const struct worker *w, const struct flow *f,
 		       const struct binding *const bind[2])
 {
-	return w->policy != NULL && f->epoch == w->policy->epoch && end_current(w, f, bind, 0) &&
+	return w->policy != NULL && f->epoch == w->epoch && end_current(w, f, bind, 0) &&
 	       end_current(w, f, bind, 1);
 }

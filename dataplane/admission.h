@@ -37,5 +37,8 @@ enum drop_reason admission_of_flow(const struct worker *w, const struct flow *f,
 bool admission_current(const struct worker *w, const struct flow *f,
 		       const struct binding *const bind[2]);
 
+/** Write what was judged into the flow: both ends and the rule. */
+void admission_note(struct flow *f, const struct admission *a);
+
 /** The key as the opener sees it. */
 struct flow_key flow_opener_key(const struct flow *f);

@@ -205,11 +205,12 @@ int apply_flush(struct apply *a)
 	nh = fib_nexthops(new, &n);
 	for (uint32_t i = 0; i < n; i++) {
 		if (nh[i].has_gateway)
-			atomic_store(&nh[i].mac, neighs_find(a->st->neighs, nh[i].port, nh[i].vlan,
-							     &nh[i].gateway));
+			atomic_store(&nh[i].mac, neighs_mac(a->st->neighs, nh[i].port, nh[i].vlan,
+							    &nh[i].gateway));
 	}
 	a->fib = new;
 	atomic_store(&a->st->fib, new);
+	atomic_fetch_add(&a->st->topo, 1); /* after the fib: see worker_pin() */
 	state_grace(a->st);
 	fib_free(old);
 	return 0;
@@ -236,6 +237,7 @@ static int route(struct apply *a, const struct msg_route *m, bool add, struct er
 
 static int neigh(struct apply *a, const struct msg_neigh *m, bool add, struct err *err)
 {
+	bool moved = false;
 	int ret;
 
 	if (m->port == MSG_PORT_KERNEL)
@@ -248,12 +250,28 @@ static int neigh(struct apply *a, const struct msg_neigh *m, bool add, struct er
 		(void)neighs_del(a->st->neighs, m); /* gone already is gone */
 		return 0;
 	}
-	ret = neighs_add(a->st->neighs, m, a->mark);
+	ret = neighs_add(a->st->neighs, m, a->mark, &moved);
+	if (moved)
+		atomic_fetch_add(&a->st->topo, 1);
 	if (ret < 0)
 		return err_set(err, ret, "neighbour: table full");
 	if (a->fib != NULL)
 		fib_set_gateway(a->fib, m->port, m->vlan, &m->ip, neigh_pack(&m->mac));
 	return 0;
+}
+
+/* Flows remember that an end is a network, and that a device is where its address is routed to. Of a binding that
+ * breaks either, they hear by this; one that was to be expected changes nothing for any flow but its own. */
+static bool is_expected(const struct apply *a, const struct msg_bind *m)
+{
+	const struct nexthop *nh = a->fib != NULL ? fib_lookup(a->fib, &m->ip) : NULL;
+
+	if (nh == NULL || nh->kind != ROUTE_FORWARD)
+		return false;
+	if (nh->port == MSG_PORT_KERNEL) /* nor was anything before */
+		return true;
+	return !nh->has_gateway && nh->port == m->port && nh->vlan == m->vlan &&
+	       a->st->ports[nh->port].side == PORT_DEVICE;
 }
 
 static int bind_add(struct apply *a, const struct msg_bind *m, struct err *err)
@@ -265,6 +283,8 @@ static int bind_add(struct apply *a, const struct msg_bind *m, struct err *err)
 		return err_set(err, -EPROTO, "binding: port %u, VLAN %u, slot %u", m->port, m->vlan,
 			       m->slot);
 	ret = bindings_add(a->st->bindings, m, a->mark);
+	if (ret == 1 && !is_expected(a, m))
+		atomic_fetch_add(&a->st->topo, 1);
 	return ret < 0 ? err_set(err, ret, "binding: table full") : 0;
 }
 
@@ -290,8 +310,8 @@ static int sync_end(struct apply *a, struct err *err)
 
 		nh = fib_nexthops(a->fib, &n);
 		for (uint32_t i = 0; i < n; i++)
-			atomic_store(&nh[i].mac, neighs_find(a->st->neighs, nh[i].port, nh[i].vlan,
-							     &nh[i].gateway));
+			atomic_store(&nh[i].mac, neighs_mac(a->st->neighs, nh[i].port, nh[i].vlan,
+							    &nh[i].gateway));
 	}
 	if (first) {
 		atomic_store(&a->st->pickup_until_ms, clock_boot_ms() + a->st->cfg.pickup_ms);

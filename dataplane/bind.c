@@ -9,10 +9,22 @@
 #include <rte_hash.h>
 #include <rte_jhash.h>
 #include <rte_lcore.h>
+#include <rte_malloc.h>
+
+#include "config/base/trust.h"
+#include "dataplane/flow.h"
+
+/* An array of entries, a hash from keys to them, and what is free of it. */
+struct place {
+	struct rte_hash *hash; /* key to index */
+	struct rte_rcu_qsbr *qsbr;
+	uint32_t *spare; /* stack of free indices */
+	uint32_t n_spare, max;
+};
 
 struct bindings {
-	struct rte_hash *hash; /* ip_addr to struct binding */
-	struct rte_rcu_qsbr *qsbr;
+	struct place at; /* ip_addr to index */
+	struct binding *entry; /* [0] is never used */
 };
 
 struct neigh_key {
@@ -23,28 +35,13 @@ struct neigh_key {
 _Static_assert(sizeof(struct neigh_key) == 20, "hashed as bytes, so without padding");
 
 struct neighs {
-	struct rte_hash
-		*hash; /* neigh_key to the MAC itself in the data pointer; mark in bits 49..63 */
+	struct place at; /* neigh_key to index */
+	struct neigh *entry; /* [0] is never used */
 };
 
-#define MARK_SHIFT 49
-#define MARK_MASK 0x7fffu
-
-static void no_free(void *priv, void *data)
-{
-	(void)priv;
-	(void)data;
-}
-
-static void data_free(void *priv, void *data)
-{
-	(void)priv;
-	free(data);
-}
-
-/* Keys and data are freed after the workers' grace period; a table of max entries takes max entries. */
-static int hash_new(struct rte_hash **out, const char *name, uint32_t max, uint32_t key_bytes,
-		    struct rte_rcu_qsbr *qsbr, rte_hash_free_key_data on_free, struct err *err)
+/* Keys are freed after the workers' grace period; a table of max entries takes max entries. */
+static int place_init(struct place *p, const char *name, uint32_t max, uint32_t key_bytes,
+		      struct rte_rcu_qsbr *qsbr, struct err *err)
 {
 	struct rte_hash_parameters params = {
 		.name = name,
@@ -55,19 +52,48 @@ static int hash_new(struct rte_hash **out, const char *name, uint32_t max, uint3
 		.extra_flag =
 			RTE_HASH_EXTRA_FLAGS_RW_CONCURRENCY_LF | RTE_HASH_EXTRA_FLAGS_EXT_TABLE,
 	};
-	struct rte_hash_rcu_config rcu = {
-		.v = qsbr, .mode = RTE_HASH_QSBR_MODE_SYNC, .free_key_data_func = on_free};
-	struct rte_hash *h = rte_hash_create(&params);
+	struct rte_hash_rcu_config rcu = {.v = qsbr, .mode = RTE_HASH_QSBR_MODE_SYNC};
 
-	if (h == NULL)
-		return err_set(err, -rte_errno, "%s: table of %u entries: %s", name, max,
-			       rte_strerror(rte_errno));
-	if (rte_hash_rcu_qsbr_add(h, &rcu) != 0) {
-		rte_hash_free(h);
+	if (max > FLOW_HINT_MAX)
+		return err_set(err, -EINVAL, "%s: %u entries: not more than %u", name, max,
+			       FLOW_HINT_MAX);
+	p->qsbr = qsbr;
+	p->max = max;
+	p->spare = malloc((size_t)max * sizeof(*p->spare));
+	p->hash = rte_hash_create(&params);
+	if (p->hash == NULL || p->spare == NULL)
+		return err_set(err, -ENOMEM, "%s: no memory for a table of %u entries", name, max);
+	for (uint32_t i = 0; i < max; i++)
+		p->spare[i] = max - i;
+	p->n_spare = max;
+	if (rte_hash_rcu_qsbr_add(p->hash, &rcu) != 0)
 		return err_set(err, -rte_errno, "%s: %s", name, rte_strerror(rte_errno));
-	}
-	*out = h;
 	return 0;
+}
+
+static void place_fini(struct place *p)
+{
+	rte_hash_free(p->hash);
+	free(p->spare);
+}
+
+static uint32_t place_find(const struct place *p, const void *key)
+{
+	void *data = NULL;
+
+	return rte_hash_lookup_data(p->hash, key, &data) >= 0 ? (uint32_t)(uintptr_t)data : 0;
+}
+
+static int place_set(struct place *p, const void *key, uint32_t index)
+{
+	return rte_hash_add_key_data(p->hash, key, (void *)(uintptr_t)index);
+}
+
+/* The entry is empty already; nobody may still read it when it is filled again. */
+static void place_give_back(struct place *p, uint32_t index)
+{
+	rte_rcu_qsbr_synchronize(p->qsbr, RTE_QSBR_THRID_INVALID);
+	p->spare[p->n_spare++] = index;
 }
 
 int bindings_new(struct bindings **out, uint32_t max, struct rte_rcu_qsbr *qsbr, struct err *err)
@@ -77,10 +103,14 @@ int bindings_new(struct bindings **out, uint32_t max, struct rte_rcu_qsbr *qsbr,
 
 	if (b == NULL)
 		return -ENOMEM;
-	b->qsbr = qsbr;
-	ret = hash_new(&b->hash, "bindings", max, sizeof(struct ip_addr), qsbr, data_free, err);
+	ret = place_init(&b->at, "bindings", max, sizeof(struct ip_addr), qsbr, err);
+	if (ret == 0) {
+		b->entry = rte_zmalloc("bindings", ((size_t)max + 1) * sizeof(*b->entry), 64);
+		if (b->entry == NULL)
+			ret = err_set(err, -ENOMEM, "no memory for %u bindings", max);
+	}
 	if (ret < 0) {
-		free(b);
+		bindings_free(b);
 		return ret;
 	}
 	*out = b;
@@ -89,23 +119,23 @@ int bindings_new(struct bindings **out, uint32_t max, struct rte_rcu_qsbr *qsbr,
 
 void bindings_free(struct bindings *b)
 {
-	const void *key;
-	void *data;
-	uint32_t next = 0;
-
 	if (b == NULL)
 		return;
-	while (rte_hash_iterate(b->hash, &key, &data, &next) >= 0)
-		free(data);
-	rte_hash_free(b->hash);
+	place_fini(&b->at);
+	rte_free(b->entry);
 	free(b);
+}
+
+const struct binding *bindings_array(const struct bindings *b)
+{
+	return b->entry;
 }
 
 const struct binding *bindings_find(const struct bindings *b, const struct ip_addr *ip)
 {
-	void *data = NULL;
+	uint32_t i = place_find(&b->at, ip);
 
-	return rte_hash_lookup_data(b->hash, ip, &data) >= 0 ? data : NULL;
+	return i != 0 ? &b->entry[i] : NULL;
 }
 
 void bindings_find_bulk(const struct bindings *b, const struct ip_addr **ip, unsigned n,
@@ -116,66 +146,76 @@ void bindings_find_bulk(const struct bindings *b, const struct ip_addr **ip, uns
 
 	if (n == 0)
 		return;
-	rte_hash_lookup_bulk_data(b->hash, (const void **)ip, n, &hits, data);
+	rte_hash_lookup_bulk_data(b->at.hash, (const void **)ip, n, &hits, data);
 	for (unsigned i = 0; i < n; i++)
-		out[i] = (hits >> i & 1) ? data[i] : NULL;
+		out[i] = (hits >> i & 1) ? &b->entry[(uintptr_t)data[i]] : NULL;
 }
 
 int bindings_add(struct bindings *b, const struct msg_bind *m, uint16_t mark)
 {
-	struct binding *old = (struct binding *)bindings_find(b, &m->ip);
+	uint32_t old = place_find(&b->at, &m->ip), index;
 	struct binding *new;
 	int ret;
 
-	if (old != NULL && memcmp(&old->mac, &m->mac, sizeof(m->mac)) == 0 &&
-	    old->port == m->port && old->vlan == m->vlan && old->slot == m->slot) {
-		old->mark = mark;
-		return 0;
+	if (old != 0) {
+		struct binding *o = &b->entry[old];
+
+		if (memcmp(&o->mac, &m->mac, sizeof(m->mac)) == 0 && o->port == m->port &&
+		    o->vlan == m->vlan && atomic_load(&o->slot) == m->slot) {
+			o->mark = mark;
+			return 0;
+		}
 	}
-	new = malloc(sizeof(*new));
-	if (new == NULL)
-		return -ENOMEM;
-	*new = (struct binding){
-		.mac = m->mac, .port = m->port, .vlan = m->vlan, .slot = m->slot, .mark = mark};
-	ret = rte_hash_add_key_data(b->hash, &m->ip, new);
+	if (b->at.n_spare == 0)
+		return -ENOSPC;
+	index = b->at.spare[b->at.n_spare - 1];
+	new = &b->entry[index];
+	new->ip = m->ip;
+	new->mac = m->mac;
+	new->port = m->port;
+	new->vlan = m->vlan;
+	new->mark = mark;
+	atomic_store_explicit(&new->slot, m->slot, memory_order_release);
+	ret = place_set(&b->at, &m->ip, index);
 	if (ret < 0) {
-		free(new);
+		atomic_store(&new->slot, TRUST_SLOT_NONE);
 		return ret;
 	}
-	if (old != NULL) {
-		rte_rcu_qsbr_synchronize(b->qsbr, RTE_QSBR_THRID_INVALID);
-		free(old);
+	b->at.n_spare--;
+	if (old != 0) {
+		atomic_store(&b->entry[old].slot, TRUST_SLOT_NONE);
+		place_give_back(&b->at, old);
 	}
-	return 0;
+	return 1;
 }
 
 int bindings_del(struct bindings *b, const struct ip_addr *ip)
 {
-	return rte_hash_del_key(b->hash, ip) >= 0 ? 0 : -ENOENT;
+	uint32_t i = place_find(&b->at, ip);
+
+	if (i == 0)
+		return -ENOENT;
+	atomic_store(&b->entry[i].slot, TRUST_SLOT_NONE);
+	(void)rte_hash_del_key(b->at.hash, ip);
+	place_give_back(&b->at, i);
+	return 0;
 }
 
 uint32_t bindings_sweep(struct bindings *b, uint16_t mark)
 {
-	const void *key;
-	void *data;
-	uint32_t next = 0, n = 0;
+	uint32_t n = 0;
 
-	while (rte_hash_iterate(b->hash, &key, &data, &next) >= 0) {
-		struct ip_addr ip;
-
-		if (((const struct binding *)data)->mark == mark)
+	for (uint32_t i = 1; i <= b->at.max; i++) {
+		if (atomic_load(&b->entry[i].slot) == TRUST_SLOT_NONE || b->entry[i].mark == mark)
 			continue;
-		memcpy(&ip, key, sizeof(ip)); /* the key's own memory goes with it */
-		n += bindings_del(b, &ip) == 0;
+		n += bindings_del(b, &b->entry[i].ip) == 0;
 	}
 	return n;
 }
 
 uint32_t bindings_count(const struct bindings *b)
 {
-	int32_t n = rte_hash_count(b->hash);
-
-	return n > 0 ? n : 0;
+	return b->at.max - b->at.n_spare;
 }
 
 int neighs_new(struct neighs **out, uint32_t max, struct rte_rcu_qsbr *qsbr, struct err *err)
@@ -185,9 +225,14 @@ int neighs_new(struct neighs **out, uint32_t max, struct rte_rcu_qsbr *qsbr, str
 
 	if (n == NULL)
 		return -ENOMEM;
-	ret = hash_new(&n->hash, "neighbours", max, sizeof(struct neigh_key), qsbr, no_free, err);
+	ret = place_init(&n->at, "neighbours", max, sizeof(struct neigh_key), qsbr, err);
+	if (ret == 0) {
+		n->entry = rte_zmalloc("neighbours", ((size_t)max + 1) * sizeof(*n->entry), 64);
+		if (n->entry == NULL)
+			ret = err_set(err, -ENOMEM, "no memory for %u neighbours", max);
+	}
 	if (ret < 0) {
-		free(n);
+		neighs_free(n);
 		return ret;
 	}
 	*out = n;
@@ -198,48 +243,85 @@ void neighs_free(struct neighs *n)
 {
 	if (n == NULL)
 		return;
-	rte_hash_free(n->hash);
+	place_fini(&n->at);
+	rte_free(n->entry);
 	free(n);
 }
 
-int neighs_add(struct neighs *n, const struct msg_neigh *m, uint16_t mark)
+const struct neigh *neighs_array(const struct neighs *n)
+{
+	return n->entry;
+}
+
+int neighs_add(struct neighs *n, const struct msg_neigh *m, uint16_t mark, bool *moved)
 {
 	struct neigh_key key = {.ip = m->ip, .port = m->port, .vlan = m->vlan};
-	uint64_t v = neigh_pack(&m->mac) | (uint64_t)(mark & MARK_MASK) << MARK_SHIFT;
+	uint32_t i = place_find(&n->at, &key);
+	bool fresh = i == 0;
+	struct neigh *e;
+	int ret;
 
-	return rte_hash_add_key_data(n->hash, &key, (void *)(uintptr_t)v);
+	if (fresh && n->at.n_spare == 0)
+		return -ENOSPC;
+	if (fresh)
+		i = n->at.spare[n->at.n_spare - 1];
+	e = &n->entry[i];
+	e->mark = mark;
+	if (fresh) {
+		if (moved != NULL)
+			*moved = ip_addr_eq(&e->ip, &m->ip) &&
+				 (e->port != m->port || e->vlan != m->vlan);
+		e->ip = m->ip;
+		e->port = m->port;
+		e->vlan = m->vlan;
+		ret = place_set(&n->at, &key, i);
+		if (ret < 0)
+			return ret;
+		n->at.n_spare--;
+	}
+	atomic_store_explicit(&e->mac, neigh_pack(&m->mac), memory_order_release);
+	return 0;
 }
 
 int neighs_del(struct neighs *n, const struct msg_neigh *m)
 {
 	struct neigh_key key = {.ip = m->ip, .port = m->port, .vlan = m->vlan};
+	uint32_t i = place_find(&n->at, &key);
 
-	return rte_hash_del_key(n->hash, &key) >= 0 ? 0 : -ENOENT;
+	if (i == 0)
+		return -ENOENT;
+	atomic_store(&n->entry[i].mac, 0);
+	(void)rte_hash_del_key(n->at.hash, &key);
+	place_give_back(&n->at, i);
+	return 0;
 }
 
 uint32_t neighs_sweep(struct neighs *n, uint16_t mark)
 {
-	const void *key;
-	void *data;
-	uint32_t next = 0, swept = 0;
+	uint32_t swept = 0;
 
-	while (rte_hash_iterate(n->hash, &key, &data, &next) >= 0) {
-		struct neigh_key k;
+	for (uint32_t i = 1; i <= n->at.max; i++) {
+		const struct neigh *e = &n->entry[i];
+		struct msg_neigh m = {.ip = e->ip, .port = e->port, .vlan = e->vlan};
 
-		if ((uintptr_t)data >> MARK_SHIFT == (mark & MARK_MASK))
-			continue;
-		memcpy(&k, key, sizeof(k));
-		swept += rte_hash_del_key(n->hash, &k) >= 0;
+		if (atomic_load(&e->mac) != 0 && e->mark != mark)
+			swept += neighs_del(n, &m) == 0;
 	}
 	return swept;
 }
 
-uint64_t neighs_find(const struct neighs *n, uint16_t port, uint16_t vlan, const struct ip_addr *ip)
+const struct neigh *neighs_find(const struct neighs *n, uint16_t port, uint16_t vlan,
+				const struct ip_addr *ip)
 {
 	struct neigh_key key = {.ip = *ip, .port = port, .vlan = vlan};
-	void *data = NULL;
+	uint32_t i = place_find(&n->at, &key);
 
-	if (rte_hash_lookup_data(n->hash, &key, &data) < 0)
-		return 0;
-	return (uintptr_t)data & ((NEIGH_KNOWN << 1) - 1);
+	return i != 0 ? &n->entry[i] : NULL;
+}
+
+uint64_t neighs_mac(const struct neighs *n, uint16_t port, uint16_t vlan, const struct ip_addr *ip)
+{
+	const struct neigh *e = neighs_find(n, port, vlan, ip);
+
+	return e != NULL ? atomic_load_explicit(&e->mac, memory_order_acquire) : 0;
 }

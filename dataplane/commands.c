@@ -23,14 +23,25 @@ static void bindings_of(const struct worker *w, const struct flow *f, const stru
 
 static bool is_of_slot(const struct flow *f, uint32_t slot)
 {
-	return slot == 0 || f->slot[0] == slot || f->slot[1] == slot;
+	return slot == 0 || f->end[0].slot == slot || f->end[1].slot == slot;
+}
+
+/* When a packet last passed, rounded up to the end of its tick; 0: never. */
+static uint64_t last_pass_us(const struct worker *w, const struct flow *f)
+{
+	uint64_t ago = (uint64_t)(uint32_t)(w->tick - f->seen) << FLOW_TICK_SHIFT;
+	uint64_t now = (w->now_us | ((1u << FLOW_TICK_SHIFT) - 1));
+
+	return f->packets > 0 ? RTE_MIN(now - ago, w->now_us) : 0;
 }
 
 static void close_flow(struct worker *w, struct flow *f, struct command *c)
 {
+	uint64_t last_us = last_pass_us(w, f);
+
 	c->count++;
-	if (f->last_us > c->last_forward_us)
-		c->last_forward_us = f->last_us;
+	if (last_us > c->last_forward_us)
+		c->last_forward_us = last_us;
 	flow_remove(w->flows, f);
 }
 
@@ -54,15 +65,41 @@ static void sweep_flow(struct worker *w, struct flow *f, struct command *c)
 		close_flow(w, f, c);
 		return;
 	}
-	for (int end = 0; end < 2; end++) {
-		int side = end == 0 ? f->opener : !f->opener;
+	admission_note(f, &a);
+	f->epoch = w->epoch;
+}
 
-		f->slot[side] = a.slot[end];
-		f->generation[side] = a.generation[end];
-		f->segment[side] = a.segment[end];
+/* Where the opener's frames come from, or would come from now. */
+static void origin_of(const struct worker *w, const struct flow *f, const struct binding *b,
+		      uint16_t *port, uint16_t *vlan)
+{
+	const struct nexthop *nh;
+
+	*port = MSG_PORT_KERNEL;
+	*vlan = 0;
+	if (f->state == FLOW_DIVERTED) {
+		*port = f->origin_port;
+		*vlan = f->origin_vlan;
+		return;
 	}
-	f->rule = a.rule;
-	f->epoch = w->policy->epoch;
+	if (b != NULL) {
+		*port = b->port;
+		*vlan = b->vlan;
+		return;
+	}
+	nh = w->fib != NULL ? fib_lookup(w->fib, f->opener ? &f->id.dst : &f->id.src) : NULL;
+	if (nh != NULL) {
+		*port = nh->port;
+		*vlan = nh->vlan;
+	}
+}
+
+/* A flow keeps the low half of its policy's epoch, which is the present one or an earlier. */
+static uint64_t epoch_of(const struct worker *w, const struct flow *f)
+{
+	uint64_t now = w->policy != NULL ? w->policy->epoch : 0;
+
+	return now - (uint32_t)((uint32_t)now - f->epoch);
 }
 
 static void list_flow(struct worker *w, const struct flow *f, struct command *c)
@@ -76,20 +113,19 @@ static void list_flow(struct worker *w, const struct flow *f, struct command *c)
 	memset(i, 0, sizeof(*i));
 	MSG_INIT(i, MSG_FLOW_INFO, 0);
 	i->key = flow_opener_key(f);
-	i->slot_src = f->slot[f->opener];
-	i->slot_dst = f->slot[!f->opener];
-	i->segment_src = f->segment[f->opener];
-	i->segment_dst = f->segment[!f->opener];
-	i->port_in = f->port_in;
-	i->vlan_in = f->vlan_in;
-	i->rule = f->rule;
+	i->slot_src = f->end[f->opener].slot;
+	i->slot_dst = f->end[!f->opener].slot;
+	i->segment_src = f->end[f->opener].segment;
+	i->segment_dst = f->end[!f->opener].segment;
+	origin_of(w, f, bind[f->opener], &i->port_in, &i->vlan_in);
+	i->rule = f->state != FLOW_DIVERTED ? f->rule : FLOW_RULE_NONE;
 	i->state = f->state;
 	i->current = f->state != FLOW_REFUSED &&
 		     (f->state == FLOW_DIVERTED || admission_current(w, f, bind));
-	i->epoch = f->epoch;
+	i->epoch = f->state != FLOW_DIVERTED ? epoch_of(w, f) : 0;
 	i->packets = f->packets;
 	i->bytes = f->bytes;
-	i->idle_ms = w->now_ms > f->seen_ms ? w->now_ms - f->seen_ms : 0;
+	i->idle_ms = flow_ticks_ms(w->tick, f->seen);
 	c->count++;
 }
 
@@ -101,9 +137,9 @@ static bool find_origin(const struct worker *w, struct command *c)
 		return true;
 	c->count = 1;
 	c->origin.found = 1;
-	c->origin.port = f->port_in;
-	c->origin.vlan = f->vlan_in;
-	c->origin.mac = f->mac;
+	c->origin.port = f->origin_port;
+	c->origin.vlan = f->origin_vlan;
+	c->origin.mac = f->origin_mac;
 	return true;
 }
 
@@ -159,6 +195,11 @@ static uint64_t idle_limit_ms(const struct msg_dp_config *cfg, const struct flow
 	return 1000ull * cfg->icmp_s;
 }
 
+static uint64_t idle_ms(const struct worker *w, const struct flow *f)
+{
+	return flow_ticks_ms(w->tick, f->state == FLOW_REFUSED ? f->refused_at : f->seen);
+}
+
 void worker_age(struct worker *w)
 {
 	uint64_t ms = w->now_ms - w->aged_ms;
@@ -173,8 +214,7 @@ void worker_age(struct worker *w)
 	while (n-- > 0 && w->flows->high > 0) {
 		struct flow *f = &w->flows->flows[w->age_at % w->flows->high + 1];
 
-		if (f->used && w->now_ms >= f->seen_ms &&
-		    w->now_ms - f->seen_ms > idle_limit_ms(&w->st->cfg, f))
+		if (f->used && idle_ms(w, f) > idle_limit_ms(&w->st->cfg, f))
 			flow_remove(w->flows, f);
 		w->age_at++;
 	}

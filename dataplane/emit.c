@@ -90,7 +90,7 @@ void emit_burst(struct worker *w, struct burst *in)
 			emit_put(w, in->pkt[i]);
 			break;
 		case EDGE_AWAY:
-			put_away(w, p->hash % w->st->n_workers, in->pkt[i]);
+			put_away(w, flow_worker(p->hash, w->st->n_workers), in->pkt[i]);
 			break;
 		default: /* counted where it died */
 			rte_pktmbuf_free(in->pkt[i]);

@@ -245,6 +245,11 @@ void fib_free(struct fib *f)
 	free(f);
 }
 
+const struct nexthop *fib_nexthop_array(const struct fib *f)
+{
+	return f->nexthops;
+}
+
 struct nexthop *fib_nexthops(struct fib *f, uint32_t *n)
 {
 	*n = f->n_nexthops;

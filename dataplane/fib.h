@@ -47,5 +47,7 @@ void fib_free(struct fib *f);
 /** A neighbour's address is known (mac as neigh_pack()) or lost (0): set it where it is the gateway. */
 void fib_set_gateway(struct fib *f, uint16_t port, uint16_t vlan, const struct ip_addr *ip,
 		     uint64_t mac);
+/** All next hops; valid as long as the fib. Any worker. */
+const struct nexthop *fib_nexthop_array(const struct fib *f);
 /** All next hops, for resolving the gateways of a new table. */
 struct nexthop *fib_nexthops(struct fib *f, uint32_t *n);

@@ -8,7 +8,6 @@
 #include <rte_malloc.h>
 #include <rte_prefetch.h>
 
-#define WAYS 8
 #define LOWER_MAX 64 /* steps of `high` a removal: no packet waits for the rest */
 #define LOAD_DIVISOR 2 /* buckets have room for twice the flows */
 
@@ -22,7 +21,7 @@ int flow_table_new(struct flow_table **out, uint32_t max, const uint64_t *seed, 
 	t = rte_zmalloc_socket("flow_table", sizeof(*t), 64, numa_node);
 	if (t == NULL)
 		return -ENOMEM;
-	n_buckets = rte_align32pow2((max * LOAD_DIVISOR + WAYS - 1) / WAYS);
+	n_buckets = rte_align32pow2((max * LOAD_DIVISOR + FLOW_WAYS - 1) / FLOW_WAYS);
 	t->max = max;
 	t->mask = n_buckets - 1;
 	memcpy(t->seed, seed, sizeof(t->seed));
@@ -53,53 +52,27 @@ void flow_table_free(struct flow_table *t)
 	rte_free(t);
 }
 
-static uint64_t fold(uint64_t a, uint64_t b)
-{
-	unsigned __int128 m = (unsigned __int128)a * b;
-
-	return (uint64_t)m ^ (uint64_t)(m >> 64);
-}
-
 uint64_t flow_hash(const uint64_t *seed, const struct flow_key *id)
 {
 	uint64_t w[5];
 
 	memcpy(w, id, sizeof(w));
-	return fold(fold(w[0] ^ seed[0], w[1] ^ seed[1]) ^ seed[4] ^ w[4],
-		    fold(w[2] ^ seed[2], w[3] ^ seed[3]) ^ seed[5]);
-}
-
-static uint32_t tag_of(uint64_t hash)
-{
-	return (uint32_t)(hash >> 32);
-}
-
-static struct flow_bucket *first_bucket(const struct flow_table *t, uint64_t hash)
-{
-	return &t->buckets[(uint32_t)hash & t->mask];
-}
-
-static struct flow_bucket *second_bucket(const struct flow_table *t, uint64_t hash)
-{
-	return &t->buckets[((uint32_t)hash ^ (tag_of(hash) * 0x9e3779b1u >> 3 | 1)) & t->mask];
-}
-
-static bool key_eq(const struct flow_key *a, const struct flow_key *b)
-{
-	uint64_t x[5], y[5];
-
-	memcpy(x, a, sizeof(x));
-	memcpy(y, b, sizeof(y));
-	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4])) == 0;
+	return flow_hash_words(seed, w);
 }
 
 _Static_assert(sizeof(struct flow_key) == 40, "a key is five words, without padding");
 
-static uint32_t bucket_find(const struct flow_table *t, const struct flow_bucket *b,
-			    const struct flow_key *id, uint32_t tag)
+static struct flow_bucket *second_bucket(const struct flow_table *t, uint64_t hash)
 {
-	for (unsigned i = 0; i < WAYS; i++) {
-		if (b->tag[i] == tag && b->index[i] != 0 && key_eq(&t->flows[b->index[i]].id, id))
+	return &t->buckets[flow_bucket_other(t, (uint32_t)hash & t->mask, flow_tag(hash))];
+}
+
+static uint32_t bucket_find(const struct flow_table *t, const struct flow_bucket *b,
+			    const uint64_t *words, uint16_t tag)
+{
+	for (unsigned i = flow_bucket_match(b, tag, 0); i < FLOW_WAYS;
+	     i = flow_bucket_match(b, tag, i + 1)) {
+		if (flow_key_is(&t->flows[b->index[i]], words))
 			return b->index[i];
 	}
 	return 0;
@@ -107,33 +80,28 @@ static uint32_t bucket_find(const struct flow_table *t, const struct flow_bucket
 
 struct flow *flow_find(const struct flow_table *t, const struct flow_key *id, uint64_t hash)
 {
-	uint32_t i = bucket_find(t, first_bucket(t, hash), id, tag_of(hash));
+	uint64_t words[5];
+	uint32_t i;
 
+	memcpy(words, id, sizeof(words));
+	i = bucket_find(t, flow_bucket_first(t, hash), words, flow_tag(hash));
 	if (i == 0)
-		i = bucket_find(t, second_bucket(t, hash), id, tag_of(hash));
+		i = bucket_find(t, second_bucket(t, hash), words, flow_tag(hash));
 	return i != 0 ? &t->flows[i] : NULL;
-}
-
-static void prefetch_tagged(const struct flow_table *t, const struct flow_bucket *b, uint32_t tag)
-{
-	for (unsigned i = 0; i < WAYS; i++) {
-		if (b->tag[i] == tag && b->index[i] != 0) {
-			rte_prefetch0(&t->flows[b->index[i]]);
-			rte_prefetch0(&t->flows[b->index[i]].last_us);
-		}
-	}
 }
 
 void flow_find_bulk(const struct flow_table *t, const struct flow_key *const *id,
 		    const uint64_t *hash, unsigned n, struct flow **out)
 {
+	for (unsigned i = 0; i < n; i++)
+		rte_prefetch0(flow_bucket_first(t, hash[i]));
 	for (unsigned i = 0; i < n; i++) {
-		rte_prefetch0(first_bucket(t, hash[i]));
-		rte_prefetch0(second_bucket(t, hash[i]));
-	}
-	for (unsigned i = 0; i < n; i++) {
-		prefetch_tagged(t, first_bucket(t, hash[i]), tag_of(hash[i]));
-		prefetch_tagged(t, second_bucket(t, hash[i]), tag_of(hash[i]));
+		uint32_t candidate = flow_candidate(t, hash[i]);
+
+		if (candidate != 0)
+			flow_prefetch(&t->flows[candidate]);
+		else
+			rte_prefetch0(second_bucket(t, hash[i]));
 	}
 	for (unsigned i = 0; i < n; i++)
 		out[i] = flow_find(t, id[i], hash[i]);
@@ -141,39 +109,65 @@ void flow_find_bulk(const struct flow_table *t, const struct flow_key *const *id
 
 static int bucket_way(const struct flow_bucket *b, uint32_t index)
 {
-	for (int i = 0; i < WAYS; i++) {
+	for (int i = 0; i < FLOW_WAYS; i++) {
 		if (b->index[i] == index)
 			return i;
 	}
 	return -1;
 }
 
-static int bucket_free(const struct flow_bucket *b)
+/* Both buckets of a key are full: move one entry to its other bucket. The tag is the distance, so no key is read.
+ * @return the way that became free, or -1 */
+static int make_room(struct flow_table *t, struct flow_bucket *b)
 {
-	int n = 0;
+	uint32_t at = b - t->buckets;
 
-	for (int i = 0; i < WAYS; i++)
-		n += b->index[i] == 0;
-	return n;
+	for (int i = 0; i < FLOW_WAYS; i++) {
+		struct flow_bucket *other = &t->buckets[flow_bucket_other(t, at, b->tag[i])];
+		int way = bucket_way(other, 0);
+
+		if (way < 0 || other == b)
+			continue;
+		other->tag[way] = b->tag[i];
+		other->index[way] = b->index[i];
+		b->index[i] = 0;
+		return i;
+	}
+	return -1;
+}
+
+/* A free way in one of the key's buckets. @return the bucket, or NULL */
+static struct flow_bucket *place(struct flow_table *t, uint64_t hash, int *way)
+{
+	struct flow_bucket *first = flow_bucket_first(t, hash), *second = second_bucket(t, hash);
+
+	*way = bucket_way(first, 0);
+	if (*way >= 0)
+		return first;
+	*way = bucket_way(second, 0);
+	if (*way >= 0)
+		return second;
+	*way = make_room(t, first);
+	if (*way >= 0)
+		return first;
+	*way = make_room(t, second);
+	return *way >= 0 ? second : NULL;
 }
 
 struct flow *flow_insert(struct flow_table *t, const struct flow_key *id, uint64_t hash)
 {
-	struct flow_bucket *b = first_bucket(t, hash), *other = second_bucket(t, hash);
+	struct flow_bucket *b;
 	uint32_t index;
 	struct flow *f;
 	int way;
 
 	if (t->n_spare == 0)
 		return NULL;
-	/* The emptier of the two: filling the first before the second left pairs of full ones by chance. */
-	if (bucket_free(other) > bucket_free(b))
-		b = other;
-	way = bucket_way(b, 0);
-	if (way < 0)
+	b = place(t, hash, &way);
+	if (b == NULL)
 		return NULL;
 	index = t->spare[--t->n_spare];
-	b->tag[way] = tag_of(hash);
+	b->tag[way] = flow_tag(hash);
 	b->index[way] = index;
 	if (index > t->high)
 		t->high = index;
@@ -181,7 +175,7 @@ struct flow *flow_insert(struct flow_table *t, const struct flow_key *id, uint64
 	memset(f, 0, sizeof(*f));
 	f->id = *id;
 	f->rule = FLOW_RULE_NONE;
-	f->used = true;
+	f->used = 1;
 	return f;
 }
 
@@ -189,7 +183,7 @@ void flow_remove(struct flow_table *t, struct flow *f)
 {
 	uint32_t index = f - t->flows;
 	uint64_t hash = flow_hash(t->seed, &f->id);
-	struct flow_bucket *b = first_bucket(t, hash);
+	struct flow_bucket *b = flow_bucket_first(t, hash);
 	int way = bucket_way(b, index);
 
 	if (way < 0) {
@@ -199,7 +193,7 @@ void flow_remove(struct flow_table *t, struct flow *f)
 	flow_set_state(t, f, FLOW_NEW);
 	b->tag[way] = 0;
 	b->index[way] = 0;
-	f->used = false;
+	f->used = 0;
 	t->spare[t->n_spare++] = index;
 	for (unsigned i = 0; i < LOWER_MAX && t->high > 0 && !t->flows[t->high].used; i++)
 		t->high--;

@@ -1,49 +1,74 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* flow: the flow table of one worker. Two cache lines a flow, beside 16 bytes of bucket; only its worker touches it,
- * so there is no lock and no atomic. Never evicts: a full table refuses what is new.
+/* flow: the flow table of one worker. 96 bytes a flow, always two cache lines, beside 16 bytes of bucket and 4 of the
+ * spare stack; only its worker touches it, so there is no lock and no atomic. Never evicts: a full table refuses what
+ * is new.
  *
  * Hash: keyed folded multiplication, so that who does not know the seed cannot choose collisions. A key has two
- * buckets of eight and goes into the emptier; the table is never more than half full, so both being full does not
- * happen by chance. */
+ * buckets of eight. It goes into the first while that has room, so that a lookup mostly reads one line; when both are
+ * full, one entry moves to its other bucket. The table is never more than half full. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+#include <rte_prefetch.h>
 
 #include "config/base/msg.h"
 
 #define FLOW_SEEDS 6
 #define FLOW_RULE_NONE 0xffff
+#define FLOW_WAYS 8
+#define FLOW_TICK_SHIFT 6 /* a tick is 64 us: 32 bits of them last three days */
+
+/* One end of a flow. A hint is where the fast lane finds what the end's address was last seen to be; it proves itself
+ * at each use (see lane.h) and 0 is always right. */
+struct flow_end {
+	uint32_t slot; /* of the trust table; 0: a network */
+	uint32_t generation; /* of the trust record, when it was admitted */
+	uint32_t hint : 20;
+	uint32_t segment : 12; /* endpoint id */
+};
+
+#define FLOW_HINT_MAX ((1u << 19) - 1) /* the highest bit tells kinds apart */
 
 struct flow {
-	/* Line 1: read by every packet, written at admission. */
 	struct flow_key id; /* canonical, see parse.h */
-	uint32_t slot[2]; /* of id.src, id.dst; 0: a network */
-	uint32_t generation[2]; /* of their trust records */
-	uint64_t epoch; /* of the policy that admitted it */
-	/* Line 2: written by every packet. */
-	uint64_t last_us; /* boot clock, a packet last passed; 0 = never */
-	uint64_t seen_ms; /* boot clock, for ageing; FLOW_REFUSED: when it was refused */
+	struct flow_end end[2]; /* of id.src, id.dst */
 	uint64_t packets, bytes; /* that passed, both directions */
-	uint16_t segment[2]; /* endpoint ids of id.src, id.dst */
-	uint16_t rule; /* or FLOW_RULE_NONE */
-	uint16_t port_in, vlan_in; /* of the opener */
-	struct mac_addr mac; /* of the opener's frames */
-	uint8_t state; /* enum flow_state */
-	uint8_t tcp; /* enum tcp_state */
-	uint8_t opener; /* 0: id.src opened it, 1: id.dst did */
-	uint8_t refused; /* FLOW_REFUSED: bit 0, id.src may not open; bit 1, id.dst may not */
-	uint8_t reason; /* of the refusal */
-	bool died; /* FLOW_REFUSED, and once passed packets: the next sweep reports it */
-	bool used;
-} __attribute__((aligned(64)));
+	uint32_t seen; /* tick when a packet last passed; without one, when the flow was made */
+	union {
+		struct {
+			uint32_t epoch; /* of the policy that admitted or refused it, low half */
+			union {
+				uint32_t topo; /* of state.topo when the hints were set */
+				uint32_t refused_at; /* FLOW_REFUSED: tick */
+			};
+		};
+		struct { /* FLOW_DIVERTED: of the opener's frames, with origin_port */
+			struct mac_addr origin_mac;
+			uint16_t origin_vlan;
+		};
+	};
+	union {
+		uint16_t rule; /* or FLOW_RULE_NONE */
+		uint16_t origin_port;
+	};
+	uint8_t state : 4; /* enum flow_state */
+	uint8_t tcp : 4; /* enum tcp_state */
+	uint8_t opener : 1; /* 0: id.src opened it, 1: id.dst did */
+	uint8_t refused : 2; /* FLOW_REFUSED: bit 0, id.src may not open; bit 1, id.dst may not */
+	uint8_t died : 1; /* FLOW_REFUSED, and once passed packets: the next sweep reports it */
+	uint8_t used : 1;
+	uint8_t metered : 1; /* a rate limit looks at its packets: not for the fast lane */
+} __attribute__((aligned(32)));
 
-_Static_assert(sizeof(struct flow) == 128, "two cache lines");
+_Static_assert(sizeof(struct flow) == 96, "two cache lines, whatever the index");
 
 struct flow_bucket {
-	uint32_t tag[8];
-	uint32_t index[8]; /* into flows; 0: free */
+	uint16_t tag[FLOW_WAYS];
+	uint32_t index[FLOW_WAYS]; /* into flows; 0: free */
 } __attribute__((aligned(64)));
 
 struct flow_table {
@@ -65,7 +90,92 @@ struct flow_table {
 int flow_table_new(struct flow_table **out, uint32_t max, const uint64_t *seed, int numa_node);
 void flow_table_free(struct flow_table *t); /* NULL is a no-op */
 
+static inline uint64_t flow_fold(uint64_t a, uint64_t b)
+{
+	unsigned __int128 m = (unsigned __int128)a * b;
+
+	return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+/** Of a key as five words. */
+static inline uint64_t flow_hash_words(const uint64_t *seed, const uint64_t *w)
+{
+	return flow_fold(flow_fold(w[0] ^ seed[0], w[1] ^ seed[1]) ^ seed[4] ^ w[4],
+			 flow_fold(w[2] ^ seed[2], w[3] ^ seed[3]) ^ seed[5]);
+}
+
 uint64_t flow_hash(const uint64_t *seed, const struct flow_key *id);
+
+/** Whose the flow is. Other bits than those that choose a bucket, so that each worker uses all of its buckets. */
+static inline uint16_t flow_worker(uint64_t hash, uint16_t n_workers)
+{
+	return n_workers == 1 ? 0 : (uint32_t)(hash >> 24) % n_workers;
+}
+
+/* ---- lookup in steps, for bursts: prefetch the bucket, then the candidate, then compare ---- */
+
+static inline struct flow_bucket *flow_bucket_first(const struct flow_table *t, uint64_t hash)
+{
+	return &t->buckets[(uint32_t)hash & t->mask];
+}
+
+static inline uint16_t flow_tag(uint64_t hash)
+{
+	return (uint16_t)(hash >> 48);
+}
+
+/* The other bucket, from either one: the tag alone must tell the distance. */
+static inline uint32_t flow_bucket_other(const struct flow_table *t, uint32_t bucket, uint16_t tag)
+{
+	return (bucket ^ ((tag + 1u) * 0x9e3779b1u >> 4 | 1)) & t->mask;
+}
+
+/* Four tags of a word at once: the high bit of each lane that is zero, and perhaps of lanes above one. */
+static inline uint64_t flow_zero_lanes(uint64_t x)
+{
+	return (x - 0x0001000100010001ull) & ~x & 0x8000800080008000ull;
+}
+
+/** The first way whose tag fits, from `way` on. @return FLOW_WAYS: none */
+static inline unsigned flow_bucket_match(const struct flow_bucket *b, uint16_t tag, unsigned way)
+{
+	for (; way < FLOW_WAYS; way++) {
+		if (b->tag[way] == tag && b->index[way] != 0)
+			break;
+	}
+	return way;
+}
+
+/**
+ * Index of the flow that is likely to be looked for, in its first bucket. Reads one line.
+ * @return 0: not here; flow_find() knows
+ */
+static inline uint32_t flow_candidate(const struct flow_table *t, uint64_t hash)
+{
+	const struct flow_bucket *b = flow_bucket_first(t, hash);
+	uint64_t all = 0x0001000100010001ull * flow_tag(hash), half[2], hit;
+
+	memcpy(half, b->tag, sizeof(half));
+	hit = flow_zero_lanes(half[0] ^ all);
+	if (hit != 0)
+		return b->index[__builtin_ctzll(hit) / 16];
+	hit = flow_zero_lanes(half[1] ^ all);
+	return hit != 0 ? b->index[4 + __builtin_ctzll(hit) / 16] : 0;
+}
+
+static inline bool flow_key_is(const struct flow *f, const uint64_t *w)
+{
+	uint64_t x[5];
+
+	memcpy(x, &f->id, sizeof(x));
+	return ((x[0] ^ w[0]) | (x[1] ^ w[1]) | (x[2] ^ w[2]) | (x[3] ^ w[3]) | (x[4] ^ w[4])) == 0;
+}
+
+static inline void flow_prefetch(const struct flow *f)
+{
+	rte_prefetch0(f);
+	rte_prefetch0((const char *)f + 64);
+}
 
 /** @return NULL if there is none */
 struct flow *flow_find(const struct flow_table *t, const struct flow_key *id, uint64_t hash);
@@ -80,6 +190,33 @@ void flow_remove(struct flow_table *t, struct flow *f);
 
 /** Change the state, keeping the table's counts. */
 void flow_set_state(struct flow_table *t, struct flow *f, uint8_t state);
+
+/** A packet passed. */
+static inline void flow_passed(struct flow *f, uint32_t tick, uint16_t ip_bytes)
+{
+	f->packets++;
+	f->bytes += ip_bytes;
+	f->seen = tick;
+}
+
+static inline uint32_t flow_tick(uint64_t boot_us)
+{
+	return (uint32_t)(boot_us >> FLOW_TICK_SHIFT);
+}
+
+/** Milliseconds from one tick to a later one; a tick after `now` is now. */
+static inline uint64_t flow_ticks_ms(uint32_t now, uint32_t since)
+{
+	int32_t ticks = (int32_t)(now - since);
+
+	return ticks > 0 ? ((uint64_t)ticks << FLOW_TICK_SHIFT) / 1000 : 0;
+}
+
+/** Of a refusal: it takes the place of a hint. */
+static inline uint8_t flow_reason(const struct flow *f)
+{
+	return f->end[0].hint;
+}
 
 static inline uint32_t flow_count(const struct flow_table *t)
 {

@@ -1,26 +1,37 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "dataplane/path.h"
 
-void path_run(struct worker *w, struct burst *in, uint16_t port)
+static void stages(struct worker *w, struct burst *in)
 {
-	struct burst parsed = {0}, own = {0};
+	struct burst parsed, own, guarded, transit, routed, admitted;
 
-	stage_parse(w, in, port, &parsed);
-	if (w->st->n_workers == 1) {
-		path_run_parsed(w, &parsed);
-		return;
-	}
+	parsed.n = own.n = guarded.n = transit.n = routed.n = admitted.n = 0;
+	stage_parse(w, in, &parsed);
 	stage_spread(w, &parsed, &own);
-	path_run_parsed(w, &own);
-}
-
-void path_run_parsed(struct worker *w, struct burst *in)
-{
-	struct burst guarded = {0}, transit = {0}, routed = {0}, admitted = {0};
-
-	stage_guard(w, in, &guarded);
+	stage_guard(w, &own, &guarded);
 	stage_divert(w, &guarded, &transit);
 	stage_route(w, &transit, &routed);
 	stage_flow(w, &routed, &admitted);
 	stage_rewrite(w, &admitted);
+}
+
+void path_run_here(struct worker *w, struct burst *in)
+{
+	struct burst rest;
+
+	if (!w->lane) {
+		stages(w, in);
+		return;
+	}
+	rest.n = 0;
+	stage_lane(w, in, &rest);
+	if (rest.n > 0)
+		stages(w, &rest);
+}
+
+void path_run(struct worker *w, struct burst *in, uint16_t port)
+{
+	for (uint16_t i = 0; i < in->n; i++)
+		pkt_of(in->pkt[i])->in_port = port;
+	path_run_here(w, in);
 }

@@ -15,7 +15,7 @@
  *   EDGE_DROP     with ->reason (counted in w->stats.drops)
  *   EDGE_FORWARD  out of ->out_port; the frame is rewritten (MACs, VLAN tag, TTL)
  *   EDGE_KERNEL   to the shadow of ->in_port; the frame is untouched
- *   EDGE_AWAY     (only with several workers) to worker hash % n: path_run_parsed() there
+ *   EDGE_AWAY     (only with several workers) to flow_worker(hash): path_run_here() there
  * Call worker_pin() before. mbufs need a private area of sizeof(struct pkt); the caller keeps them.
  * Rules beyond the policy's entries that a reference evaluator must know:
  *   - a network end is never behind a device port: such a destination is NO_SEGMENT, such a source REVERSE_PATH;
@@ -28,10 +28,12 @@
  * @param port  index of the ingress port
  */
 void path_run(struct worker *w, struct burst *in, uint16_t port);
-void path_run_parsed(struct worker *w, struct burst *in); /* from another worker, any ports */
+/** The same for packets whose pkt_of(m)->in_port is set: from another worker, any ports. */
+void path_run_here(struct worker *w, struct burst *in);
 
 /* The stages, in order. */
-void stage_parse(struct worker *w, struct burst *in, uint16_t port, struct burst *out);
+void stage_lane(struct worker *w, struct burst *in, struct burst *out);
+void stage_parse(struct worker *w, struct burst *in, struct burst *out);
 void stage_spread(struct worker *w, struct burst *in, struct burst *out);
 void stage_guard(struct worker *w, struct burst *in, struct burst *out);
 void stage_divert(struct worker *w, struct burst *in, struct burst *out);
@@ -52,6 +54,13 @@ void emit_burst(struct worker *w, struct burst *in);
 void emit_put(struct worker *w, struct rte_mbuf *m);
 /** Send what the buffers hold. @return packets sent */
 unsigned emit_flush(struct worker *w);
+
+/** Hand a packet to the worker of its flow. */
+static inline void path_away(struct rte_mbuf *m, uint64_t hash)
+{
+	pkt_of(m)->hash = hash;
+	pkt_of(m)->edge = EDGE_AWAY;
+}
 
 /** Let a packet die here. */
 static inline void pkt_drop(struct worker *w, struct pkt *p, enum drop_reason why)

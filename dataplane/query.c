@@ -16,7 +16,7 @@ void query_origin(struct state *st, struct msg_flow_origin *m)
 
 	memset(c.id.reserved, 0, sizeof(c.id.reserved));
 	flow_key_canonical(&c.id);
-	worker_ask(st->workers[flow_hash(st->seed, &c.id) % st->n_workers], &c);
+	worker_ask(st->workers[flow_worker(flow_hash(st->seed, &c.id), st->n_workers)], &c);
 	m->found = c.origin.found;
 	m->mac = c.origin.mac;
 	m->port = c.origin.port;

@@ -26,8 +26,8 @@ bool divert_wants(const struct state *st, const struct pkt *p)
 
 static bool same_origin(const struct flow *f, const struct pkt *p, const uint8_t *mac)
 {
-	return f->port_in == p->in_port && f->vlan_in == p->vlan &&
-	       memcmp(f->mac.b, mac, sizeof(f->mac.b)) == 0;
+	return f->origin_port == p->in_port && f->origin_vlan == p->vlan &&
+	       memcmp(f->origin_mac.b, mac, sizeof(f->origin_mac.b)) == 0;
 }
 
 /* The origin decides where a device's address will be bound, so it is written once: frames of the same flow from
@@ -51,17 +51,14 @@ static enum drop_reason note(struct worker *w, struct pkt *p, const uint8_t *mac
 	}
 	if (f->state != FLOW_DIVERTED) {
 		flow_set_state(w->flows, f, FLOW_DIVERTED);
-		f->port_in = p->in_port;
-		f->vlan_in = p->vlan;
-		memcpy(f->mac.b, mac, sizeof(f->mac.b));
+		f->origin_port = p->in_port;
+		f->origin_vlan = p->vlan;
+		memcpy(f->origin_mac.b, mac, sizeof(f->origin_mac.b));
 		f->opener = (p->flags & PKT_REVERSED) ? 1 : 0;
 	}
 	f->tcp = p->src_bind != NULL ? TCP_ESTAB : TCP_SYN_SENT;
-	f->slot[f->opener] = p->src_bind != NULL ? p->src_bind->slot : 0;
-	f->last_us = w->now_us;
-	f->seen_ms = w->now_ms;
-	f->packets++;
-	f->bytes += p->ip_bytes;
+	f->end[f->opener].slot = p->src_bind != NULL ? p->src_bind->slot : 0;
+	flow_passed(f, w->tick, p->ip_bytes);
 	return DROP_NONE;
 }
 

@@ -6,12 +6,12 @@
 #include <rte_ring_elem.h>
 
 #include "dataplane/admission.h"
+#include "dataplane/lane.h"
 #include "dataplane/parse.h"
 #include "dataplane/path.h"
 #include "dataplane/tcp.h"
 
 #define ICMP_BYTES 8
-#define ETH_SRC 6
 #define REFUSED_SHARE 8 /* cached refusals fill at most 1/REFUSED_SHARE of the table */
 
 /* Never waits: a log that nobody reads costs no packet. Refusals are sampled, starts under log = true are not. */
@@ -44,14 +44,8 @@ static void log_flow(struct worker *w, const struct flow_key *key, const struct 
 
 static void flow_grant(struct worker *w, struct flow *f, const struct admission *a)
 {
-	f->slot[f->opener] = a->slot[0];
-	f->slot[!f->opener] = a->slot[1];
-	f->generation[f->opener] = a->generation[0];
-	f->generation[!f->opener] = a->generation[1];
-	f->segment[f->opener] = a->segment[0];
-	f->segment[!f->opener] = a->segment[1];
-	f->rule = a->rule;
-	f->epoch = w->policy->epoch;
+	admission_note(f, a);
+	f->epoch = w->epoch;
 }
 
 /* Remember a refusal of this opener. `f` may be NULL (not worth a place in a crowded table). */
@@ -70,15 +64,15 @@ static void flow_refuse(struct worker *w, struct flow *f, int opener, const stru
 		int side = end == 0 ? opener : !opener;
 
 		if (!f->died) /* else the sweep wants to find whose it was */
-			f->slot[side] = a->slot[end];
-		if (f->slot[side] == a->slot[end])
-			f->generation[side] = a->generation[end];
+			f->end[side].slot = a->slot[end];
+		if (f->end[side].slot == a->slot[end])
+			f->end[side].generation = a->generation[end];
 	}
-	f->epoch = w->policy != NULL ? w->policy->epoch : 0;
+	f->epoch = w->epoch;
 	f->refused |= 1u << opener;
-	f->reason = why;
+	f->end[0].hint = why; /* flow_reason() */
 	f->rule = a->rule;
-	f->seen_ms = w->now_ms;
+	f->refused_at = w->tick;
 }
 
 static void ends_of(const struct pkt *p, const struct binding *bind[2])
@@ -132,8 +126,7 @@ static void start_state(struct worker *w, struct flow *f, const struct pkt *p, b
 
 /* Admit this packet as the first of a flow; f is what the table has under its key (a refusal, or an ended
  * connection), or NULL. */
-static enum drop_reason flow_open(struct worker *w, struct rte_mbuf *m, struct pkt *p,
-				  struct flow *f)
+static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct flow *f)
 {
 	int opener = (p->flags & PKT_REVERSED) ? 1 : 0;
 	bool mid = !can_open(p), reversed_pickup = false;
@@ -168,15 +161,11 @@ static enum drop_reason flow_open(struct worker *w, struct rte_mbuf *m, struct p
 		return DROP_FLOW_TABLE_FULL;
 	}
 	f->opener = opener;
-	f->packets = f->bytes = f->last_us = 0;
+	f->packets = f->bytes = 0;
 	f->refused = 0;
-	f->reason = DROP_NONE;
-	f->died = false;
-	f->port_in = reversed_pickup ? p->out_port : p->in_port;
-	f->vlan_in = reversed_pickup ? p->nh->vlan : p->vlan;
-	memcpy(f->mac.b, rte_pktmbuf_mtod(m, const uint8_t *) + ETH_SRC, sizeof(f->mac.b));
-	if (reversed_pickup) /* the opener's frames have not been seen yet */
-		memset(&f->mac, 0, sizeof(f->mac));
+	f->died = 0;
+	f->topo = 0;
+	f->end[0].hint = f->end[1].hint = 0;
 	flow_grant(w, f, &a);
 	start_state(w, f, p, mid || reversed_pickup);
 	log_flow(w, &key, &a, DROP_NONE);
@@ -184,7 +173,7 @@ static enum drop_reason flow_open(struct worker *w, struct rte_mbuf *m, struct p
 }
 
 /* What admitted the flow no longer holds: judge it again as it was opened. State and counters stay. */
-static enum drop_reason flow_readmit(struct worker *w, struct pkt *p, struct flow *f)
+static enum drop_reason flow_readmit(struct worker *w, const struct pkt *p, struct flow *f)
 {
 	struct flow_key key;
 	struct admission a;
@@ -199,8 +188,7 @@ static enum drop_reason flow_readmit(struct worker *w, struct pkt *p, struct flo
 	return why;
 }
 
-static enum drop_reason flow_step(struct worker *w, struct rte_mbuf *m, struct pkt *p,
-				  struct flow *f)
+static enum drop_reason flow_step(struct worker *w, const struct pkt *p, struct flow *f)
 {
 	bool from_opener = ((p->flags & PKT_REVERSED) != 0) == f->opener;
 	uint8_t next;
@@ -212,7 +200,7 @@ static enum drop_reason flow_step(struct worker *w, struct rte_mbuf *m, struct p
 	}
 	next = tcp_next(f->tcp, from_opener, tcp_event_of(p->l4_flags));
 	if (next == TCP_REOPEN)
-		return flow_open(w, m, p, f);
+		return flow_open(w, p, f);
 	if (next == TCP_BAD)
 		return DROP_BAD_STATE;
 	if (next != f->tcp) {
@@ -230,16 +218,17 @@ static bool refusal_holds(const struct worker *w, const struct flow *f, const st
 	unsigned dir = (p->flags & PKT_REVERSED) ? 1 : 0;
 	bool expired = false;
 
-	if (!(f->refused >> dir & 1) || w->now_ms - f->seen_ms >= w->st->cfg.refused_ms)
+	if (!(f->refused >> dir & 1) ||
+	    flow_ticks_ms(w->tick, f->refused_at) >= w->st->cfg.refused_ms)
 		return false;
-	if (w->policy == NULL || f->epoch != w->policy->epoch)
+	if (w->policy == NULL || f->epoch != w->epoch)
 		return false;
 	ends_of(p, bind);
 	for (int end = 0; end < 2; end++) {
 		uint32_t slot = bind[end] != NULL ? bind[end]->slot : TRUST_SLOT_NONE;
 		const struct trust_record *rec;
 
-		if (f->slot[end] != slot)
+		if (f->end[end].slot != slot)
 			return false;
 		if (slot == TRUST_SLOT_NONE)
 			continue;
@@ -247,15 +236,15 @@ static bool refusal_holds(const struct worker *w, const struct flow *f, const st
 			return false;
 		rec = &w->trust->rec[slot];
 		if (atomic_load_explicit(&rec->generation, memory_order_acquire) !=
-		    f->generation[end])
+		    f->end[end].generation)
 			return false;
 		expired |=
 			w->now_ms >= atomic_load_explicit(&rec->expires_ms, memory_order_acquire);
 	}
-	return f->reason != DROP_EXPIRED || expired;
+	return flow_reason(f) != DROP_EXPIRED || expired;
 }
 
-static enum drop_reason flow_judge(struct worker *w, struct rte_mbuf *m, struct pkt *p)
+static enum drop_reason flow_judge(struct worker *w, const struct pkt *p)
 {
 	const struct binding *bind[2];
 	enum drop_reason why = DROP_NONE;
@@ -264,17 +253,17 @@ static enum drop_reason flow_judge(struct worker *w, struct rte_mbuf *m, struct 
 	if (f == NULL) /* an earlier packet of this burst may have opened it */
 		f = flow_find(w->flows, &p->id, p->hash);
 	if (f == NULL || f->state == FLOW_DIVERTED)
-		return f == NULL ? flow_open(w, m, p, NULL) : DROP_BAD_STATE;
+		return f == NULL ? flow_open(w, p, NULL) : DROP_BAD_STATE;
 	if (f->state == FLOW_REFUSED) {
 		if (refusal_holds(w, f, p))
 			return DROP_REFUSED_CACHED;
-		return flow_open(w, m, p, f);
+		return flow_open(w, p, f);
 	}
 	ends_of(p, bind);
 	if (!admission_current(w, f, bind))
 		why = flow_readmit(w, p, f);
 	if (why == DROP_NONE)
-		why = flow_step(w, m, p, f);
+		why = flow_step(w, p, f);
 	return why;
 }
 
@@ -344,17 +333,15 @@ void stage_flow(struct worker *w, struct burst *in, struct burst *out)
 				p->edge = EDGE_KERNEL;
 			continue;
 		}
-		why = flow_judge(w, m, p);
+		why = flow_judge(w, p);
 		if (why != DROP_NONE) {
 			pkt_drop(w, p, why);
 			continue;
 		}
 		if (p->flow == NULL)
 			p->flow = flow_find(w->flows, &p->id, p->hash);
-		p->flow->last_us = w->now_us;
-		p->flow->seen_ms = w->now_ms;
-		p->flow->packets++;
-		p->flow->bytes += p->ip_bytes;
+		flow_passed(p->flow, w->tick, p->ip_bytes);
+		lane_learn(w, p->flow, p);
 		burst_push(out, m);
 	}
 }

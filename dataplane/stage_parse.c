@@ -16,11 +16,10 @@ static void follow_error(const struct worker *w, struct rte_mbuf *m, struct pkt 
 		p->hash = flow_hash(w->st->seed, &id);
 }
 
-/* In:  frames as received on `port`.
+/* In:  frames as they came; pkt_of()->in_port is set.
  * Out: those that are well-formed, for this box, and in a VLAN of the port. */
-void stage_parse(struct worker *w, struct burst *in, uint16_t port, struct burst *out)
+void stage_parse(struct worker *w, struct burst *in, struct burst *out)
 {
-	const struct port *from = &w->st->ports[port];
 	bool ready = atomic_load_explicit(&w->st->ready, memory_order_acquire);
 
 	for (uint16_t i = 0; i < in->n && i < AHEAD; i++)
@@ -32,8 +31,7 @@ void stage_parse(struct worker *w, struct burst *in, uint16_t port, struct burst
 
 		if (i + AHEAD < in->n)
 			rte_prefetch0(rte_pktmbuf_mtod(in->pkt[i + AHEAD], void *));
-		p->in_port = port;
-		why = parse_frame(from, rte_pktmbuf_mtod(m, const uint8_t *),
+		why = parse_frame(&w->st->ports[p->in_port], rte_pktmbuf_mtod(m, const uint8_t *),
 				  rte_pktmbuf_data_len(m), rte_pktmbuf_pkt_len(m), p);
 		if (why == DROP_NONE && !ready)
 			why = DROP_NOT_READY;
@@ -53,11 +51,11 @@ void stage_parse(struct worker *w, struct burst *in, uint16_t port, struct burst
 void stage_spread(struct worker *w, struct burst *in, struct burst *out)
 {
 	for (uint16_t i = 0; i < in->n; i++) {
-		struct pkt *p = pkt_of(in->pkt[i]);
+		uint64_t hash = pkt_of(in->pkt[i])->hash;
 
-		if (p->hash % w->st->n_workers == w->index)
+		if (flow_worker(hash, w->st->n_workers) == w->index)
 			burst_push(out, in->pkt[i]);
 		else
-			p->edge = EDGE_AWAY;
+			path_away(in->pkt[i], hash);
 	}
 }

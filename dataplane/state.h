@@ -26,6 +26,7 @@ struct state {
 	_Atomic(const struct trust_table *) trust; /* NULL: nothing is current */
 	_Atomic(const struct policy_form *) policy; /* NULL: NO_POLICY */
 	_Atomic(const struct fib *) fib; /* NULL: no routes */
+	_Atomic uint32_t topo; /* another value: hints of flows are void, see lane.h. After fib */
 	_Atomic bool ready; /* the first sync is complete */
 	_Atomic uint64_t
 		pickup_until_ms; /* boot clock; until then a packet mid-stream may open its flow */

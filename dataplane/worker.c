@@ -48,6 +48,8 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		return err_set(err, ret, "no memory for a worker");
 	w->st = st;
 	w->index = index;
+	w->bindings = bindings_array(st->bindings);
+	w->neighs = neighs_array(st->neighs);
 	ret = flow_table_new(&w->flows, st->cfg.flows_max, st->seed, SOCKET_ID_ANY);
 	if (ret < 0) {
 		err_set(err, ret, "no memory for %u flows", st->cfg.flows_max);
@@ -95,9 +97,16 @@ void worker_pin(struct worker *w, uint64_t now_us)
 {
 	w->now_us = now_us;
 	w->now_ms = now_us / 1000;
+	w->tick = flow_tick(now_us);
+	/* Before the fib: with a new value comes a fib at least as new. */
+	w->topo = atomic_load_explicit(&w->st->topo, memory_order_acquire);
 	w->trust = atomic_load_explicit(&w->st->trust, memory_order_acquire);
 	w->policy = atomic_load_explicit(&w->st->policy, memory_order_acquire);
 	w->fib = atomic_load_explicit(&w->st->fib, memory_order_acquire);
+	w->nexthops = w->fib != NULL ? fib_nexthop_array(w->fib) : NULL;
+	w->epoch = w->policy != NULL ? (uint32_t)w->policy->epoch : 0;
+	w->lane = w->trust != NULL && w->policy != NULL && w->fib != NULL &&
+		  atomic_load_explicit(&w->st->ready, memory_order_acquire);
 	w->pickup = w->now_ms < atomic_load_explicit(&w->st->pickup_until_ms, memory_order_relaxed);
 }
 
@@ -158,7 +167,7 @@ static unsigned from_worker(struct worker *w, uint16_t other)
 		}
 	}
 	if (judge.n > 0) {
-		path_run_parsed(w, &judge);
+		path_run_here(w, &judge);
 		emit_burst(w, &judge);
 	}
 	return n;

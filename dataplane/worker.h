@@ -55,8 +55,15 @@ struct worker {
 	const struct trust_table *trust;
 	const struct policy_form *policy;
 	const struct fib *fib;
+	const struct nexthop *nexthops; /* of fib */
+	const struct binding *bindings; /* all, by index; constant */
+	const struct neigh *neighs; /* all, by index; constant */
 	uint64_t now_us, now_ms; /* boot clock */
+	uint32_t tick; /* now, as flows count it */
+	uint32_t topo;
+	uint32_t epoch; /* of policy, low half */
 	bool pickup;
+	bool lane; /* all is there that the fast lane needs */
 
 	struct rte_ring *from[WORKERS_MAX]; /* mbufs of other workers; NULL with one worker */
 	struct rte_ring *commands; /* struct command *, from the control thread */

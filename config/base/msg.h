@@ -212,7 +212,7 @@ struct msg_sweep {
 	uint32_t slot; /* 0: every flow that is not current */
 	uint32_t closed; /* reply: flows removed */
 	uint64_t
-		last_forward_us; /* reply: boot clock, when a packet of these flows last passed; 0 = never */
+		last_forward_us; /* reply: boot clock, when a packet of these flows last passed, rounded up to 64 us; 0 = never */
 };
 
 struct msg_flows_get {

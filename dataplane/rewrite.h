@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* rewrite: what a router changes in a frame: link header, TTL, header checksum (RFC 1812 section 5.3). */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <rte_mbuf.h>
+
+#include "dataplane/bind.h"
+
+#define REWRITE_ETH_BYTES 14
+#define REWRITE_TAG_BYTES 4
+
+struct rewrite {
+	uint64_t mac; /* of the next hop, neigh_pack() */
+	const struct mac_addr *own; /* of the way out */
+	uint16_t vlan; /* of the way out; 0: no tag */
+	uint16_t l3_off, ip_bytes; /* as the packet came */
+	bool v4;
+};
+
+static inline void rewrite_put16(uint8_t *b, uint16_t v)
+{
+	b[0] = (uint8_t)(v >> 8);
+	b[1] = (uint8_t)v;
+}
+
+/* RFC 1812 section 5.3.1; the sum by RFC 1624: HC' = ~(~HC + ~m + m'). The TTL is above 1, so ~m + m' is ~0x0100. */
+static inline void rewrite_age(uint8_t *l3, bool v4)
+{
+	uint32_t sum;
+
+	if (!v4) {
+		l3[7]--;
+		return;
+	}
+	sum = (uint16_t) ~(l3[10] << 8 | l3[11]) + 0xfeffu;
+	sum = (sum & 0xffff) + (sum >> 16);
+	l3[8]--;
+	rewrite_put16(l3 + 10, (uint16_t)~sum);
+}
+
+/** @return false: no room in front of the frame, which is unchanged then */
+static inline bool rewrite_frame(struct rte_mbuf *m, const struct rewrite *r)
+{
+	uint16_t want = REWRITE_ETH_BYTES + (r->vlan != 0 ? REWRITE_TAG_BYTES : 0);
+	uint32_t bytes = (uint32_t)want + r->ip_bytes;
+	uint8_t *frame;
+
+	if (want < r->l3_off)
+		rte_pktmbuf_adj(m, r->l3_off - want);
+	else if (want > r->l3_off && rte_pktmbuf_prepend(m, want - r->l3_off) == NULL)
+		return false;
+	/* What stood behind the IP packet was padding, or somebody's hidden message. */
+	if (rte_pktmbuf_pkt_len(m) > bytes &&
+	    rte_pktmbuf_trim(m, rte_pktmbuf_pkt_len(m) - bytes) != 0)
+		return false;
+	frame = rte_pktmbuf_mtod(m, uint8_t *);
+	neigh_unpack(r->mac, frame);
+	memcpy(frame + 6, r->own->b, sizeof(r->own->b));
+	if (r->vlan != 0) {
+		rewrite_put16(frame + 12, 0x8100);
+		rewrite_put16(frame + 14, r->vlan);
+	}
+	rewrite_put16(frame + want - 2, r->v4 ? 0x0800 : 0x86dd);
+	rewrite_age(frame + want, r->v4);
+	return true;
+}

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <netinet/in.h>
+#include <string.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_byteorder.h>
+#include <rte_prefetch.h>
+
+#include "dataplane/lane.h"
+#include "dataplane/parse.h"
+#include "dataplane/rewrite.h"
+#include "dataplane/tcp.h"
+
+#define AHEAD 4
+#define IPV4_BYTES 20
+#define IPV6_BYTES 40
+#define TCP_BYTES 20
+#define UDP_BYTES 8
+#define V4_MAPPED 0xffff0000ull /* the second word of an IPv4-mapped address, without the address */
+#define HINT_NEIGH                                                                                 \
+	(1u << 19) /* the hint of a network: a neighbour's index, else that of a next hop */
+
+_Static_assert(RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN, "keys are put together as words");
+
+static inline uint16_t load16(const uint8_t *b)
+{
+	uint16_t v;
+
+	memcpy(&v, b, sizeof(v));
+	return v;
+}
+
+static inline uint32_t load32(const uint8_t *b)
+{
+	uint32_t v;
+
+	memcpy(&v, b, sizeof(v));
+	return v;
+}
+
+static inline uint64_t load64(const uint8_t *b)
+{
+	uint64_t v;
+
+	memcpy(&v, b, sizeof(v));
+	return v;
+}
+
+/* A usual TCP or UDP header: no event but data and acknowledgements. */
+static inline bool l4_usual(const uint8_t *l4, uint32_t bytes, uint8_t proto, struct lane_pkt *out)
+{
+	uint16_t sport = rte_be_to_cpu_16(load16(l4)), dport = rte_be_to_cpu_16(load16(l4 + 2));
+
+	out->tcp = proto == IPPROTO_TCP;
+	if (out->tcp) {
+		uint32_t header = (uint32_t)(l4[12] >> 4) * 4;
+		uint8_t flags =
+			l4[13] & (PARSE_TCP_FIN | PARSE_TCP_SYN | PARSE_TCP_RST | PARSE_TCP_ACK);
+
+		if (header < TCP_BYTES || header > bytes || flags != PARSE_TCP_ACK)
+			return false;
+	} else {
+		uint16_t length = rte_be_to_cpu_16(load16(l4 + 4));
+
+		if (proto != IPPROTO_UDP || length < UDP_BYTES || length > bytes)
+			return false;
+	}
+	if (out->reversed) {
+		uint16_t swap = sport;
+
+		sport = dport;
+		dport = swap;
+	}
+	out->key[4] = (uint64_t)sport | (uint64_t)dport << 16 | (uint64_t)proto << 32;
+	return true;
+}
+
+static inline bool ipv4_usual(const uint8_t *l3, uint32_t bytes, struct lane_pkt *out)
+{
+	uint32_t src, dst, total = rte_be_to_cpu_16(load16(l3 + 2));
+	uint64_t sum;
+
+	if (l3[0] != 0x45 || total > bytes || l3[8] <= 1 ||
+	    (load16(l3 + 6) & RTE_BE16(0x3fff)) != 0)
+		return false;
+	if (total < IPV4_BYTES + (l3[9] == IPPROTO_TCP ? TCP_BYTES : UDP_BYTES))
+		return false;
+	src = load32(l3 + 12);
+	dst = load32(l3 + 16);
+	sum = (uint64_t)load32(l3) + load32(l3 + 4) + load32(l3 + 8) + src + dst;
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	if (sum != 0xffff)
+		return false;
+	out->reversed = rte_be_to_cpu_32(src) > rte_be_to_cpu_32(dst);
+	out->key[0] = out->key[2] = 0;
+	out->key[1] = V4_MAPPED | (uint64_t)(out->reversed ? dst : src) << 32;
+	out->key[3] = V4_MAPPED | (uint64_t)(out->reversed ? src : dst) << 32;
+	out->ip_bytes = total;
+	out->v4 = true;
+	return l4_usual(l3 + IPV4_BYTES, total - IPV4_BYTES, l3[9], out);
+}
+
+static inline bool ipv6_usual(const uint8_t *l3, uint32_t bytes, struct lane_pkt *out)
+{
+	uint32_t total = IPV6_BYTES + (uint32_t)rte_be_to_cpu_16(load16(l3 + 4));
+	uint64_t a[2] = {load64(l3 + 8), load64(l3 + 16)};
+	uint64_t b[2] = {load64(l3 + 24), load64(l3 + 32)};
+
+	if (l3[0] >> 4 != 6 || total > bytes || total > UINT16_MAX || l3[7] <= 1)
+		return false;
+	if (total < IPV6_BYTES + (l3[6] == IPPROTO_TCP ? TCP_BYTES : UDP_BYTES))
+		return false;
+	/* Here live the v4-mapped addresses, which would alias the form of IPv4. */
+	if (a[0] == 0 || b[0] == 0)
+		return false;
+	out->reversed = a[0] != b[0] ? rte_be_to_cpu_64(a[0]) > rte_be_to_cpu_64(b[0])
+				     : rte_be_to_cpu_64(a[1]) > rte_be_to_cpu_64(b[1]);
+	memcpy(out->key + (out->reversed ? 2 : 0), a, sizeof(a));
+	memcpy(out->key + (out->reversed ? 0 : 2), b, sizeof(b));
+	out->ip_bytes = total;
+	out->v4 = false;
+	return l4_usual(l3 + IPV6_BYTES, total - IPV6_BYTES, l3[6], out);
+}
+
+static inline bool usual(const struct port *port, const uint8_t *frame, uint32_t bytes,
+			 struct lane_pkt *out)
+{
+	uint16_t type;
+
+	if (bytes < REWRITE_ETH_BYTES + REWRITE_TAG_BYTES + IPV4_BYTES + UDP_BYTES)
+		return false;
+	if (memcmp(frame, port->mac.b, 6) != 0 || (frame[6] & 1))
+		return false;
+	type = load16(frame + 12);
+	out->vlan = 0;
+	out->l3_off = REWRITE_ETH_BYTES;
+	if (type == RTE_BE16(0x8100)) {
+		out->vlan = rte_be_to_cpu_16(load16(frame + 14)) & 0xfff;
+		out->l3_off += REWRITE_TAG_BYTES;
+		type = load16(frame + 16);
+	}
+	if (!port_has_vlan(port, out->vlan))
+		return false;
+	frame += out->l3_off;
+	bytes -= out->l3_off;
+	if (type == RTE_BE16(0x0800))
+		return ipv4_usual(frame, bytes, out);
+	return type == RTE_BE16(0x86dd) && bytes >= IPV6_BYTES + UDP_BYTES &&
+	       ipv6_usual(frame, bytes, out);
+}
+
+bool lane_parse(const struct port *port, const uint8_t *frame, uint32_t bytes, struct lane_pkt *out)
+{
+	return usual(port, frame, bytes, out);
+}
+
+/* ---- hints ------------------------------------------------------------------------------------ */
+
+/* Where the lane will find this end again; 0 where only the stages know the way. */
+static uint32_t hint_of(const struct worker *w, const struct ip_addr *ip, const struct binding *b,
+			const struct nexthop *nh)
+{
+	const struct neigh *n;
+	const struct port *out;
+
+	if (nh == NULL || nh->kind != ROUTE_FORWARD || nh->port >= w->st->n_ports)
+		return 0;
+	out = &w->st->ports[nh->port];
+	if (b != NULL) {
+		if (nh->has_gateway || nh->mtu_bytes != 0 || nh->port != b->port ||
+		    nh->vlan != b->vlan)
+			return 0;
+		return b - w->bindings;
+	}
+	if (out->side != PORT_UPLINK)
+		return 0;
+	if (nh->has_gateway)
+		return nh - w->nexthops < HINT_NEIGH - 1 ? nh - w->nexthops + 1 : 0;
+	n = nh->mtu_bytes == 0 ? neighs_find(w->st->neighs, nh->port, nh->vlan, ip) : NULL;
+	return n != NULL ? HINT_NEIGH | (n - w->neighs) : 0;
+}
+
+void lane_learn(const struct worker *w, struct flow *f, const struct pkt *p)
+{
+	unsigned src = (p->flags & PKT_REVERSED) ? 1 : 0;
+	struct flow_end *from = &f->end[src], *to = &f->end[!src];
+	const struct ip_addr *ip = pkt_src(p);
+
+	if (f->topo != w->topo)
+		from->hint = to->hint = 0;
+	f->topo = w->topo;
+	to->hint = hint_of(w, pkt_dst(p), p->dst_bind, p->nh);
+	if (p->src_bind != NULL ? from->hint == (uint32_t)(p->src_bind - w->bindings)
+				: from->hint != 0)
+		return;
+	from->hint = hint_of(w, ip, p->src_bind, fib_lookup(w->fib, ip));
+}
+
+/* ---- the lane --------------------------------------------------------------------------------- */
+
+static inline void prefetch_end(const struct worker *w, const struct flow_end *e)
+{
+	if (e->slot == TRUST_SLOT_NONE)
+		return;
+	if (e->slot < w->trust->slots)
+		rte_prefetch0(&w->trust->rec[e->slot]);
+	rte_prefetch0(&w->bindings[e->hint]);
+}
+
+/* The end's binding, if the hint still leads to it and its device is still trusted. */
+static inline const struct binding *device_end(const struct worker *w, const struct flow_end *e,
+					       const uint64_t *ip)
+{
+	const struct binding *b = &w->bindings[e->hint & FLOW_HINT_MAX];
+	uint64_t is[2];
+
+	if (atomic_load_explicit(&b->slot, memory_order_acquire) != e->slot ||
+	    e->slot >= w->trust->slots)
+		return NULL;
+	memcpy(is, &b->ip, sizeof(is));
+	if (((is[0] ^ ip[0]) | (is[1] ^ ip[1])) != 0)
+		return NULL;
+	return trust_current(&w->trust->rec[e->slot], e->generation, w->now_ms) ? b : NULL;
+}
+
+static inline bool source_holds(const struct worker *w, const struct lane_pkt *l, uint16_t port,
+				const uint8_t *frame)
+{
+	const struct flow_end *e = &l->flow->end[l->reversed];
+	const struct binding *b;
+
+	if (e->slot == TRUST_SLOT_NONE)
+		return e->hint != 0 && w->st->ports[port].side == PORT_UPLINK;
+	b = device_end(w, e, l->key + (l->reversed ? 2 : 0));
+	return b != NULL && b->port == port && b->vlan == l->vlan &&
+	       memcmp(b->mac.b, frame + 6, sizeof(b->mac.b)) == 0;
+}
+
+/* The way out. @return the port's index, or MSG_PORT_KERNEL */
+static inline uint16_t destination(const struct worker *w, const struct lane_pkt *l,
+				   struct rewrite *r, uint16_t *mtu)
+{
+	const struct flow_end *e = &l->flow->end[!l->reversed];
+	const uint64_t *ip = l->key + (l->reversed ? 0 : 2);
+	uint32_t at = e->hint & FLOW_HINT_MAX;
+	uint64_t is[2];
+
+	*mtu = 0;
+	if (e->slot != TRUST_SLOT_NONE) {
+		const struct binding *b = device_end(w, e, ip);
+
+		if (b == NULL)
+			return MSG_PORT_KERNEL;
+		r->mac = neigh_pack(&b->mac);
+		r->vlan = b->vlan;
+		return b->port;
+	}
+	if (e->hint == 0)
+		return MSG_PORT_KERNEL;
+	if (e->hint & HINT_NEIGH) {
+		const struct neigh *n = &w->neighs[at];
+
+		r->mac = atomic_load_explicit(&n->mac, memory_order_acquire);
+		memcpy(is, &n->ip, sizeof(is));
+		r->vlan = n->vlan;
+		return ((is[0] ^ ip[0]) | (is[1] ^ ip[1])) == 0 ? n->port : MSG_PORT_KERNEL;
+	}
+	r->mac = atomic_load_explicit(&w->nexthops[at - 1].mac, memory_order_acquire);
+	r->vlan = w->nexthops[at - 1].vlan;
+	*mtu = w->nexthops[at - 1].mtu_bytes;
+	return w->nexthops[at - 1].port;
+}
+
+/* Does the packet leave the flow's state as it is? */
+static inline bool in_state(const struct flow *f, const struct lane_pkt *l)
+{
+	if (f->state == FLOW_ESTABLISHED)
+		return !l->tcp || f->tcp == TCP_ESTAB;
+	return f->state == FLOW_OPENING && !l->tcp && l->reversed == f->opener;
+}
+
+static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
+			const struct lane_pkt *l)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
+	struct rewrite r = {.l3_off = l->l3_off, .ip_bytes = l->ip_bytes, .v4 = l->v4};
+	struct flow *f = l->flow;
+	const struct port *out;
+	uint16_t port, mtu;
+
+	if (!in_state(f, l) || f->epoch != w->epoch || f->topo != w->topo || f->metered)
+		return false;
+	if (!source_holds(w, l, p->in_port, frame))
+		return false;
+	port = destination(w, l, &r, &mtu);
+	if (port >= w->st->n_ports || r.mac == 0)
+		return false;
+	out = &w->st->ports[port];
+	if (!out->present || l->ip_bytes > (mtu != 0 ? mtu : out->mtu_bytes))
+		return false;
+	r.own = &out->mac;
+	if (!rewrite_frame(m, &r))
+		return false;
+	flow_passed(f, w->tick, l->ip_bytes);
+	p->out_port = port;
+	p->edge = EDGE_FORWARD;
+	return true;
+}
+
+/* Parse what can be parsed here and fetch its bucket. @return false: not for the lane */
+static inline bool enter(const struct worker *w, struct rte_mbuf *m, struct lane_pkt *l)
+{
+	const struct port *port = &w->st->ports[pkt_of(m)->in_port];
+
+	if (unlikely(m->nb_segs != 1) ||
+	    !usual(port, rte_pktmbuf_mtod(m, const uint8_t *), rte_pktmbuf_data_len(m), l))
+		return false;
+	l->hash = flow_hash_words(w->st->seed, l->key);
+	rte_prefetch0(flow_bucket_first(w->flows, l->hash));
+	return true;
+}
+
+/* The first bucket's candidate, else whatever the table has under this key. */
+static inline struct flow *find(const struct worker *w, const struct lane_pkt *l,
+				uint32_t candidate)
+{
+	struct flow_key id;
+
+	if (likely(candidate != 0 && flow_key_is(&w->flows->flows[candidate], l->key)))
+		return &w->flows->flows[candidate];
+	memcpy(&id, l->key, sizeof(id));
+	return flow_find(w->flows, &id, l->hash);
+}
+
+/* In:  frames as they came; pkt_of()->in_port is set.
+ * Out: those for the other stages; the rest is rewritten and on EDGE_FORWARD, or belongs to another worker. */
+void stage_lane(struct worker *w, struct burst *in, struct burst *out)
+{
+	struct lane_pkt lane[BURST_MAX];
+	struct rte_mbuf *own[BURST_MAX];
+	uint32_t candidate[BURST_MAX];
+	uint16_t n = 0;
+
+	for (uint16_t i = 0; i < in->n && i < AHEAD; i++)
+		rte_prefetch0(rte_pktmbuf_mtod(in->pkt[i], void *));
+	for (uint16_t i = 0; i < in->n; i++) {
+		if (i + AHEAD < in->n)
+			rte_prefetch0(rte_pktmbuf_mtod(in->pkt[i + AHEAD], void *));
+		if (!enter(w, in->pkt[i], &lane[n]))
+			burst_push(out, in->pkt[i]);
+		else if (flow_worker(lane[n].hash, w->st->n_workers) != w->index)
+			path_away(in->pkt[i], lane[n].hash);
+		else
+			own[n++] = in->pkt[i];
+	}
+	for (uint16_t i = 0; i < n; i++) {
+		candidate[i] = flow_candidate(w->flows, lane[i].hash);
+		flow_prefetch(&w->flows->flows[candidate[i]]);
+	}
+	for (uint16_t i = 0; i < n; i++) {
+		lane[i].flow = find(w, &lane[i], candidate[i]);
+		if (lane[i].flow == NULL)
+			continue;
+		prefetch_end(w, &lane[i].flow->end[0]);
+		prefetch_end(w, &lane[i].flow->end[1]);
+	}
+	for (uint16_t i = 0; i < n; i++) {
+		if (lane[i].flow == NULL || !pass(w, own[i], pkt_of(own[i]), &lane[i]))
+			burst_push(out, own[i]);
+	}
+}
