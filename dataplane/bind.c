@@ -2,6 +2,8 @@
 #include "dataplane/bind.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,8 +45,9 @@ struct neighs {
 static int place_init(struct place *p, const char *name, uint32_t max, uint32_t key_bytes,
 		      struct rte_rcu_qsbr *qsbr, struct err *err)
 {
+	char unique[RTE_HASH_NAMESIZE]; /* in the process, where a test may have two worlds */
 	struct rte_hash_parameters params = {
-		.name = name,
+		.name = unique,
 		.entries = max < 64 ? 64 : max,
 		.key_len = key_bytes,
 		.hash_func = rte_jhash,
@@ -57,6 +60,7 @@ static int place_init(struct place *p, const char *name, uint32_t max, uint32_t 
 	if (max > FLOW_HINT_MAX)
 		return err_set(err, -EINVAL, "%s: %u entries: not more than %u", name, max,
 			       FLOW_HINT_MAX);
+	snprintf(unique, sizeof(unique), "%.8s-%" PRIxPTR, name, (uintptr_t)p);
 	p->qsbr = qsbr;
 	p->max = max;
 	p->spare = malloc((size_t)max * sizeof(*p->spare));

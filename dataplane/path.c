@@ -25,6 +25,7 @@ void path_run_here(struct worker *w, struct burst *in)
 	}
 	rest.n = 0;
 	stage_lane(w, in, &rest);
+	w->stats.lane += in->n - rest.n;
 	if (rest.n > 0)
 		stages(w, &rest);
 }

@@ -30,6 +30,7 @@ struct state {
 	_Atomic bool ready; /* the first sync is complete */
 	_Atomic uint64_t
 		pickup_until_ms; /* boot clock; until then a packet mid-stream may open its flow */
+	_Atomic bool lane_off; /* every packet takes every stage: while packets are traced */
 	_Atomic bool stop; /* workers end */
 
 	/* constant while workers run */

@@ -2,6 +2,7 @@
 #include "dataplane/worker.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,12 +30,13 @@ static const long idle_ns[] = {1000, 2000, 5000, 10000, 20000, 50000, 100000};
 #define IDLE_STEPS (sizeof(idle_ns) / sizeof(idle_ns[0]))
 #define IDLE_ROUNDS 32 /* sleeps at each step */
 
-static struct rte_ring *ring_new(const char *what, unsigned from, unsigned to, unsigned elem_bytes,
-				 unsigned n)
+/* Names must be unique in the process, where a test may have two worlds. */
+static struct rte_ring *ring_new(const struct worker *w, const char *what, unsigned from,
+				 unsigned elem_bytes, unsigned n)
 {
 	char name[RTE_RING_NAMESIZE];
 
-	snprintf(name, sizeof(name), "%s-%u-%u", what, from, to);
+	snprintf(name, sizeof(name), "%s-%u-%" PRIxPTR, what, from, (uintptr_t)w);
 	return rte_ring_create_elem(name, elem_bytes, n, SOCKET_ID_ANY,
 				    RING_F_SP_ENQ | RING_F_SC_DEQ);
 }
@@ -56,12 +58,12 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		goto fail;
 	}
 	ret = err_set(err, -ENOMEM, "no memory for a worker's rings");
-	w->commands = ring_new("commands", index, index, sizeof(void *), RING_COMMANDS);
-	w->log = ring_new("flowlog", index, index, sizeof(struct msg_flow_log), RING_LOG);
+	w->commands = ring_new(w, "cmd", index, sizeof(void *), RING_COMMANDS);
+	w->log = ring_new(w, "log", index, sizeof(struct msg_flow_log), RING_LOG);
 	if (w->commands == NULL || w->log == NULL)
 		goto fail;
 	for (unsigned i = 0; st->n_workers > 1 && i < st->n_workers; i++) {
-		w->from[i] = ring_new("packets", i, index, sizeof(void *), RING_PACKETS);
+		w->from[i] = ring_new(w, "pkt", i, sizeof(void *), RING_PACKETS);
 		if (w->from[i] == NULL)
 			goto fail;
 	}
@@ -106,7 +108,8 @@ void worker_pin(struct worker *w, uint64_t now_us)
 	w->nexthops = w->fib != NULL ? fib_nexthop_array(w->fib) : NULL;
 	w->epoch = w->policy != NULL ? (uint32_t)w->policy->epoch : 0;
 	w->lane = w->trust != NULL && w->policy != NULL && w->fib != NULL &&
-		  atomic_load_explicit(&w->st->ready, memory_order_acquire);
+		  atomic_load_explicit(&w->st->ready, memory_order_acquire) &&
+		  !atomic_load_explicit(&w->st->lane_off, memory_order_relaxed);
 	w->pickup = w->now_ms < atomic_load_explicit(&w->st->pickup_until_ms, memory_order_relaxed);
 }
 

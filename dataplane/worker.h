@@ -23,6 +23,7 @@
 struct worker_stats {
 	uint64_t drops[DROP_REASON_COUNT];
 	uint64_t forwarded, diverted, admissions, refusals;
+	uint64_t lane; /* packets that the fast lane judged */
 	uint64_t flows; /* now */
 	uint64_t busy_cycles, total_cycles;
 	struct {
