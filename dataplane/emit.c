@@ -52,6 +52,7 @@ static void send_away(struct worker *w, uint16_t to)
 	for (uint16_t i = sent; i < n; i++)
 		free_dropped(w, w->away[to].pkt[i], DROP_TX_FULL);
 	w->away[to].n = 0;
+	idle_wake(w->st->workers[to]);
 }
 
 static void put_away(struct worker *w, uint16_t to, struct rte_mbuf *m)

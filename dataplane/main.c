@@ -103,6 +103,8 @@ static int launch_workers(struct state *st, struct err *err)
 static void end_workers(struct state *st)
 {
 	atomic_store(&st->stop, true);
+	for (unsigned i = 0; i < st->n_workers; i++)
+		idle_wake(st->workers[i]);
 	rte_eal_mp_wait_lcore();
 }
 

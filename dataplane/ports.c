@@ -17,6 +17,7 @@
 
 #include "config/base/log.h"
 #include "dataplane/pkt.h"
+#include "dataplane/port_fd.h"
 #include "dataplane/worker.h"
 
 #define RX_DESCRIPTORS 2048
@@ -29,7 +30,8 @@
 
 void port_from_config(struct port *p, const struct msg_port *cfg)
 {
-	*p = (struct port){.eth = PORT_ETH_NONE, .tap_eth = PORT_ETH_NONE};
+	*p = (struct port){
+		.eth = PORT_ETH_NONE, .tap_eth = PORT_ETH_NONE, .rx_fd = -1, .tap_fd = -1};
 	snprintf(p->name, sizeof(p->name), "%s", cfg->name);
 	p->side = cfg->side;
 	p->mtu_bytes = cfg->mtu_bytes != 0 ? cfg->mtu_bytes : MTU_DEFAULT;
@@ -157,7 +159,8 @@ static int attach(const char *devargs, uint16_t *eth, struct err *err)
 
 static int start(uint16_t eth, uint16_t mtu, struct rte_mempool *pool, struct err *err)
 {
-	struct rte_eth_conf conf = {.rxmode = {.mq_mode = RTE_ETH_MQ_RX_NONE}};
+	/* Drivers that know no interrupts ignore the wish. */
+	struct rte_eth_conf conf = {.rxmode = {.mq_mode = RTE_ETH_MQ_RX_NONE}, .intr_conf.rxq = 1};
 	uint16_t rx = RX_DESCRIPTORS, tx = TX_DESCRIPTORS, now = 0;
 	int node = rte_eth_dev_socket_id(eth);
 	int ret;
@@ -202,13 +205,17 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg,
 {
 	char tap[128], mac[MAC_TEXT_BYTES];
 	struct rte_ether_addr addr;
-	int ret = attach(cfg->devargs, &p->eth, err);
+	struct port_fds before;
+	int ret;
 
+	port_fds_now(&before);
+	ret = attach(cfg->devargs, &p->eth, err);
 	if (ret < 0)
 		return ret;
 	ret = start(p->eth, p->mtu_bytes, pool, err);
 	if (ret < 0)
 		goto fail;
+	p->rx_fd = port_fd_find(p->eth, &before);
 	ret = rte_eth_macaddr_get(p->eth, &addr);
 	if (ret < 0) {
 		err_set(err, ret, "MAC address: %s", strerror(-ret));
@@ -224,6 +231,7 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg,
 		err_wrap(err, ret, "shadow %s", cfg->tap);
 		goto fail;
 	}
+	p->tap_fd = port_fd_find(p->tap_eth, &before);
 	p->present = true;
 	return 0;
 fail:

@@ -19,6 +19,7 @@ struct port {
 	uint16_t mtu_bytes;
 	uint16_t eth; /* DPDK port id, or PORT_ETH_NONE */
 	uint16_t tap_eth; /* of the shadow */
+	int rx_fd, tap_fd; /* readable while packets wait; -1: it cannot say. The drivers' own */
 	uint16_t owner; /* index of the only worker that receives and sends here */
 	uint64_t vlans[64]; /* bitmap of accepted VLAN ids; bit 0: frames without a tag */
 };

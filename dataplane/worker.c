@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <rte_cycles.h>
@@ -23,12 +22,6 @@
 #define RING_PACKETS 2048
 #define RING_COMMANDS 16
 #define RING_LOG 4096
-#define IDLE_SPINS 200 /* polls without work before the first sleep: a few tens of microseconds */
-
-/* Sleeps grow while nothing comes. The last is what a packet may wait on an idle box. */
-static const long idle_ns[] = {1000, 2000, 5000, 10000, 20000, 50000, 100000};
-#define IDLE_STEPS (sizeof(idle_ns) / sizeof(idle_ns[0]))
-#define IDLE_ROUNDS 32 /* sleeps at each step */
 
 /* Names must be unique in the process, where a test may have two worlds. */
 static struct rte_ring *ring_new(const struct worker *w, const char *what, unsigned from,
@@ -50,8 +43,16 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		return err_set(err, ret, "no memory for a worker");
 	w->st = st;
 	w->index = index;
+<<<<<<< HEAD
 	w->bindings = bindings_array(st->bindings);
 	w->neighs = neighs_array(st->neighs);
+=======
+	ret = idle_init(&w->idle);
+	if (ret < 0) {
+		err_set(err, ret, "eventfd: %s", strerror(-ret));
+		goto fail;
+	}
+>>>>>>> 9f9a224 (dataplane: sleep on descriptors when idle)
 	ret = flow_table_new(&w->flows, st->cfg.flows_max, st->seed, SOCKET_ID_ANY);
 	if (ret < 0) {
 		err_set(err, ret, "no memory for %u flows", st->cfg.flows_max);
@@ -92,6 +93,7 @@ void worker_free(struct worker *w)
 	rte_ring_free(w->commands);
 	rte_ring_free(w->log);
 	flow_table_free(w->flows);
+	idle_fini(&w->idle);
 	rte_free(w);
 }
 
@@ -217,14 +219,6 @@ static unsigned worker_round(struct worker *w)
 	return work;
 }
 
-static void back_off(unsigned idle)
-{
-	unsigned step = (idle - IDLE_SPINS) / IDLE_ROUNDS;
-	struct timespec t = {.tv_nsec = idle_ns[step < IDLE_STEPS ? step : IDLE_STEPS - 1]};
-
-	nanosleep(&t, NULL);
-}
-
 /* A worker reads bytes from outside and needs no privilege for it: ports are open already. */
 static void drop_privileges(void)
 {
@@ -240,7 +234,6 @@ int worker_run(void *arg)
 {
 	struct worker *w = arg;
 	uint64_t before = rte_rdtsc(), now;
-	unsigned idle = 0;
 	sigset_t all;
 
 	sigfillset(&all); /* signals, the TAP PMD's SIGIO too, are the control thread's */
@@ -255,13 +248,12 @@ int worker_run(void *arg)
 		rte_rcu_qsbr_quiescent(w->st->qsbr, w->index);
 		now = rte_rdtsc();
 		w->stats.total_cycles += now - before;
-		if (busy) {
+		if (busy)
 			w->stats.busy_cycles += now - before;
-			idle = 0;
-		} else if (!w->st->cfg.poll_always && ++idle >= IDLE_SPINS) {
-			back_off(idle);
-		}
-		before = now;
+		if (!w->st->cfg.poll_always)
+			idle_after(w, busy);
+		before = rte_rdtsc();
+		w->stats.total_cycles += before - now; /* asleep is not busy */
 	}
 	rte_rcu_qsbr_thread_offline(w->st->qsbr, w->index);
 	rte_rcu_qsbr_thread_unregister(w->st->qsbr, w->index);
@@ -273,6 +265,7 @@ void worker_ask(struct worker *w, struct command *c)
 	sem_init(&c->done, 0, 0);
 	/* One asker, one command at a time: there is always room. */
 	rte_ring_sp_enqueue(w->commands, c);
+	idle_wake(w);
 	while (sem_wait(&c->done) < 0 && errno == EINTR)
 		;
 	sem_destroy(&c->done);

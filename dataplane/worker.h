@@ -13,6 +13,7 @@
 #include "config/base/err.h"
 #include "config/base/msg.h"
 #include "dataplane/flow.h"
+#include "dataplane/idle.h"
 #include "dataplane/pkt.h"
 #include "dataplane/state.h"
 
@@ -66,6 +67,7 @@ struct worker {
 	bool pickup;
 	bool lane; /* all is there that the fast lane needs */
 
+	struct idle idle;
 	struct rte_ring *from[WORKERS_MAX]; /* mbufs of other workers; NULL with one worker */
 	struct rte_ring *commands; /* struct command *, from the control thread */
 	struct rte_ring *log; /* struct msg_flow_log, to the control thread */

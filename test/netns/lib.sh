@@ -245,13 +245,14 @@ crl_revoke() { # NAME: into the list; the workers read it after `daemon_hup tls-
 VLANS=${VLANS:-}
 LISTENER_EXTRA=${LISTENER_EXTRA:-proxy_protocol = false;}
 GATEWAY_EXTRA=${GATEWAY_EXTRA:-}
+DATAPLANE_EXTRA=${DATAPLANE_EXTRA:-}
 POLICY_FILE=${POLICY_FILE:-$LIB/segments.cfg}
 
 config_write() {
 	cat >"$D/gateway.cfg" <<-CFG
 		gateway = { name = "gw1"; run_dir = "$D/run"; state_dir = "$D/state"; segments = "$D/segments.cfg";
 		  user = "nobody"; devices_max = 1000; strangers = [ "ping" ]; kernel_lease_s = 4; $GATEWAY_EXTRA };
-		dataplane = { lcores = "1"; memory_mb = 128; hugepages = false; flows_max = 16384; pickup_ms = 5000; };
+		dataplane = { lcores = "1"; memory_mb = 128; hugepages = false; flows_max = 16384; pickup_ms = 5000; $DATAPLANE_EXTRA };
 		ports = (
 		  { name = "dev"; side = "device"; devargs = "net_af_xdp0,iface=dev0"; isolated = true;
 		    addresses = [ "$GW4/24", "$GW6/64" ]; $VLANS },
@@ -449,6 +450,21 @@ udp_echo() {
 # One exchange: succeeds if the answer comes within a second
 tcp_try() { in_ns "$1" python3 "$LIB/traffic.py" tcp-try "$2" "$3" "${4:-1.5}"; }
 udp_try() { in_ns "$1" python3 "$LIB/traffic.py" udp-try "$2" "$3" "${4:-1.5}"; }
+# worker_cpu_pct PID SECONDS: share of one core that the busiest packet worker of this dataplane takes meanwhile, in percent
+worker_cpu_ns() { # PID: one figure a worker
+	local t
+	for t in /proc/"$1"/task/*; do
+		case $(cat "$t/comm") in rte-worker-* | lcore-worker-*) cut -d' ' -f1 "$t/schedstat" ;; esac
+	done
+}
+worker_cpu_pct() {
+	local before after from to
+	before=$(worker_cpu_ns "$1") from=${EPOCHREALTIME/./}
+	sleep "$2" # the time that is measured, not a wait
+	after=$(worker_cpu_ns "$1") to=${EPOCHREALTIME/./}
+	paste <(printf '%s\n' "$before") <(printf '%s\n' "$after") |
+		awk -v us=$((to - from)) '{ p = ($2 - $1) / us / 10; if (p > max) max = p } END { printf "%.1f\n", max }'
+}
 ping_try() { in_ns "$1" ping -n -c 1 -W 1 "$2"; }
 # A flow that runs until it is ended and writes "SENT RECEIVED LAST_MS" to $D/NAME.flow all the time
 udp_flow() { spawn "$1" "$4" python3 "$LIB/traffic.py" udp-flow "$2" "$3" "$D/$4.flow"; }

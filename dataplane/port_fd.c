@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "dataplane/port_fd.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <rte_ethdev.h>
+
+static bool carries_frames(int fd)
+{
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
+	       (domain == AF_XDP || domain == AF_PACKET);
+}
+
+void port_fds_now(struct port_fds *out)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *e;
+
+	out->n = 0;
+	while (dir != NULL && (e = readdir(dir)) != NULL) {
+		if (!isdigit((unsigned char)e->d_name[0]) || !carries_frames(atoi(e->d_name)))
+			continue;
+		if (out->n < PORT_FDS_MAX)
+			out->fd[out->n++] = atoi(e->d_name);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+static int new_socket(const struct port_fds *before)
+{
+	struct port_fds now;
+	int found = -1;
+
+	port_fds_now(&now);
+	for (unsigned i = 0; i < now.n; i++) {
+		unsigned k = 0;
+
+		while (k < before->n && before->fd[k] != now.fd[i])
+			k++;
+		if (k < before->n)
+			continue;
+		if (found >= 0)
+			return -1; /* which of them is the queue's? */
+		found = now.fd[i];
+	}
+	return found;
+}
+
+int port_fd_find(uint16_t eth, const struct port_fds *before)
+{
+	struct rte_eth_dev_info info;
+
+	if (rte_eth_dev_info_get(eth, &info) < 0 || info.driver_name == NULL)
+		return -1;
+	/* The interrupt of this driver is the TAP's own descriptor, so nothing needs to be armed. */
+	if (strcmp(info.driver_name, "net_tap") == 0)
+		return rte_eth_dev_rx_intr_ctl_q_get_fd(eth, 0);
+	if (strcmp(info.driver_name, "net_af_xdp") == 0 ||
+	    strcmp(info.driver_name, "net_af_packet") == 0)
+		return new_socket(before);
+	return -1;
+}

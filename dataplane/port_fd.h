@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* port_fd: the descriptors by which a sleeping worker hears of a port's packets. The drivers of DPDK 22.11 for AF_XDP and
+ * AF_PACKET keep theirs to themselves: what sockets of these families a port's start has brought are the port's.
+ * Control thread, one port at a time. */
+#pragma once
+
+#include <stdint.h>
+
+#define PORT_FDS_MAX 64
+
+struct port_fds { /* the packet sockets of this process at one moment */
+	unsigned n;
+	int fd[PORT_FDS_MAX];
+};
+
+void port_fds_now(struct port_fds *out);
+
+/**
+ * A descriptor that polls readable while the port's queue 0 has packets.
+ * @param before  taken before the port was attached
+ * @return -1: the port has none, or more than one, so it must be asked by time; else it is the driver's and ends with
+ *         the port
+ */
+int port_fd_find(uint16_t eth, const struct port_fds *before);

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* A worker that sleeps wakes for packets, commands and the end, and holds up no grace period. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "dataplane/idle.h"
+#include "test/unit/dataplane/world.h"
+
+#define PATIENCE_US 5000000 /* a sleep without an end shows as a failure, not as a hanging test */
+#define LONG_US                                                                                    \
+	50000 /* longer than any nap and than a sleep with flows to age, shorter than one without */
+
+struct sleeper {
+	struct worker *w;
+	pthread_t thread;
+	_Atomic bool registered, quit;
+	_Atomic uint64_t rounds;
+};
+
+/* What worker_run() does when no port brings anything. */
+static void *sleeper_run(void *arg)
+{
+	struct sleeper *s = arg;
+
+	rte_rcu_qsbr_thread_register(s->w->st->qsbr, s->w->index);
+	rte_rcu_qsbr_thread_online(s->w->st->qsbr, s->w->index);
+	atomic_store(&s->registered, true);
+	while (!atomic_load(&s->quit)) {
+		worker_pin(s->w, clock_boot_us());
+		rte_rcu_qsbr_quiescent(s->w->st->qsbr, s->w->index);
+		atomic_fetch_add(&s->rounds, 1);
+		idle_after(s->w, false);
+	}
+	rte_rcu_qsbr_thread_offline(s->w->st->qsbr, s->w->index);
+	rte_rcu_qsbr_thread_unregister(s->w->st->qsbr, s->w->index);
+	return NULL;
+}
+
+static bool becomes(const _Atomic bool *flag)
+{
+	uint64_t until = clock_boot_us() + PATIENCE_US;
+
+	while (!atomic_load(flag)) {
+		if (clock_boot_us() > until)
+			return false;
+		sched_yield();
+	}
+	return true;
+}
+
+static bool rounds_beyond(struct sleeper *s, uint64_t n)
+{
+	uint64_t until = clock_boot_us() + PATIENCE_US;
+
+	while (atomic_load(&s->rounds) <= n) {
+		if (clock_boot_us() > until)
+			return false;
+		sched_yield();
+	}
+	return true;
+}
+
+static void sleeper_start(struct sleeper *s, struct worker *w)
+{
+	*s = (struct sleeper){.w = w};
+	assert_int_equal(pthread_create(&s->thread, NULL, sleeper_run, s), 0);
+	assert_true(becomes(&s->registered));
+}
+
+static void sleeper_end(struct sleeper *s)
+{
+	atomic_store(&s->quit, true);
+	idle_wake(s->w);
+	assert_int_equal(pthread_join(s->thread, NULL), 0);
+}
+
+/* Give both ports descriptors that a test can make readable. */
+static void pipes(struct world *x, int fd[4][2])
+{
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pipe(fd[i]), 0);
+	for (int i = 0; i < 2; i++) {
+		x->st->ports[i].rx_fd = fd[2 * i][0];
+		x->st->ports[i].tap_fd = fd[2 * i + 1][0];
+	}
+}
+
+static void pipes_close(int fd[4][2])
+{
+	for (int i = 0; i < 4; i++) {
+		close(fd[i][0]);
+		close(fd[i][1]);
+	}
+}
+
+static void each_cause_wakes(void **state)
+{
+	static const char *const rows[] = {"port 0", "its shadow", "port 1", "its shadow",
+					   "another thread"};
+	struct sleeper s;
+	int fd[4][2];
+	struct world x;
+
+	(void)state;
+	assert_int_equal(world_new(&x, NULL), 0);
+	pipes(&x, fd);
+	sleeper_start(&s, x.w);
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint64_t before, start;
+		char byte = 0;
+
+		assert_true(becomes(&x.w->idle.asleep));
+		before = atomic_load(&s.rounds);
+		start = clock_boot_us();
+		if (i < 4)
+			assert_int_equal(write(fd[i][1], &byte, 1), 1);
+		else
+			idle_wake(x.w);
+		assert_true(rounds_beyond(&s, before));
+		if (clock_boot_us() - start > LONG_US)
+			fail_msg("%s: woke after %lu us", rows[i],
+				 (unsigned long)(clock_boot_us() - start));
+		if (i < 4)
+			assert_int_equal(read(fd[i][0], &byte, 1), 1);
+	}
+	sleeper_end(&s);
+	pipes_close(fd);
+	world_free(&x);
+}
+
+static void sleep_holds_up_no_grace_period(void **state)
+{
+	struct sleeper s;
+	int fd[4][2];
+	struct world x;
+
+	(void)state;
+	assert_int_equal(world_new(&x, NULL), 0);
+	pipes(&x, fd);
+	sleeper_start(&s, x.w);
+	for (int i = 0; i < 20; i++) {
+		uint64_t start;
+
+		assert_true(becomes(&x.w->idle.asleep));
+		start = clock_boot_us();
+		state_grace(x.st);
+		assert_true(clock_boot_us() - start < LONG_US);
+	}
+	sleeper_end(&s);
+	pipes_close(fd);
+	world_free(&x);
+}
+
+static void a_port_without_descriptor_is_asked_by_time(void **state)
+{
+	struct sleeper s;
+	int fd[4][2];
+	struct world x;
+	uint64_t before, start;
+
+	(void)state;
+	assert_int_equal(world_new(&x, NULL), 0);
+	pipes(&x, fd);
+	x.st->ports[1].rx_fd = -1;
+	sleeper_start(&s, x.w);
+	assert_true(rounds_beyond(&s, 400)); /* past the growing naps */
+	before = atomic_load(&s.rounds);
+	start = clock_boot_us();
+	assert_true(rounds_beyond(&s, before + 20));
+	assert_true(clock_boot_us() - start < 20 * LONG_US); /* not by the long sleep */
+	sleeper_end(&s);
+	pipes_close(fd);
+	world_free(&x);
+}
+
+/* A readable descriptor of a port that gives no packet must not become a loop that never sleeps. */
+static void a_false_alarm_does_not_spin(void **state)
+{
+	struct sleeper s;
+	int fd[4][2];
+	struct timespec cpu[2];
+	uint64_t start, us;
+	clockid_t clock;
+	struct world x;
+	char byte = 0;
+
+	(void)state;
+	assert_int_equal(world_new(&x, NULL), 0);
+	pipes(&x, fd);
+	sleeper_start(&s, x.w);
+	assert_int_equal(write(fd[0][1], &byte, 1), 1);
+	assert_true(rounds_beyond(&s, atomic_load(&s.rounds) + 400));
+	assert_int_equal(pthread_getcpuclockid(s.thread, &clock), 0);
+	start = clock_boot_us();
+	clock_gettime(clock, &cpu[0]);
+	assert_true(rounds_beyond(&s, atomic_load(&s.rounds) + 1000));
+	clock_gettime(clock, &cpu[1]);
+	us = clock_boot_us() - start;
+	assert_true((uint64_t)(cpu[1].tv_sec - cpu[0].tv_sec) * 1000000 + cpu[1].tv_nsec / 1000 -
+			    cpu[0].tv_nsec / 1000 <
+		    us / 2);
+	sleeper_end(&s);
+	pipes_close(fd);
+	world_free(&x);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	return world_eal();
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_cause_wakes),
+		cmocka_unit_test(sleep_holds_up_no_grace_period),
+		cmocka_unit_test(a_port_without_descriptor_is_asked_by_time),
+		cmocka_unit_test(a_false_alarm_does_not_spin),
+	};
+
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
