@@ -47,6 +47,16 @@ static int reserve(void *array, uint32_t n, uint32_t *cap, size_t each)
 	return 0;
 }
 
+static void endpoint_limits(struct policy_limits *l, const struct seg_segment *g)
+{
+	uint64_t burst = g->new_flows_burst != 0 ? g->new_flows_burst : 2ull * g->new_flows_per_s;
+
+	rate_limits(l, &g->rate, g->burst_ms);
+	l->new_flows_per_s = g->new_flows_per_s;
+	l->burst_new_flows = burst > POLICY_NEW_FLOWS_MAX ? POLICY_NEW_FLOWS_MAX : burst;
+	l->flows = g->flows;
+}
+
 static int endpoints_build(struct build *b, const struct policy_form *prev, struct err *err)
 {
 	uint32_t n = b->s->n_segments + b->s->n_networks, next = 1, n_resting = 0;
@@ -67,6 +77,8 @@ static int endpoints_build(struct build *b, const struct policy_form *prev, stru
 
 		strcpy(b->eps[i].name, name);
 		b->eps[i].kind = seg ? ENDPOINT_SEGMENT : ENDPOINT_NETWORK;
+		if (seg)
+			endpoint_limits(&b->eps[i].limits, &b->s->segments[i]);
 		if (old != NULL) {
 			b->eps[i].id = old->id;
 			used[old->id] = 1;
@@ -406,6 +418,7 @@ static int form_pack(struct policy_form **out, const struct build *b, uint64_t e
 		rules[i].line = b->s->rules[i].line;
 		rules[i].log = b->s->rules[i].log;
 		rules[i].action = b->s->rules[i].action;
+		rate_limits(&rules[i].limits, &b->s->rules[i].rate, b->s->rules[i].burst_ms);
 	}
 	f->magic = POLICY_MAGIC;
 	f->epoch = epoch;

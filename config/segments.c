@@ -209,6 +209,16 @@ static int rule_service(void *parent, const char *text, const char **why)
 	return -EINVAL;
 }
 
+static int segment_rate(void *parent, const char *text, const char **why)
+{
+	return rate_parse(&((struct seg_segment *)parent)->rate, text, why);
+}
+
+static int rule_rate(void *parent, const char *text, const char **why)
+{
+	return rate_parse(&((struct seg_rule *)parent)->rate, text, why);
+}
+
 static const struct key_choice tier_words[] = {
 	{"none", ATTEST_NONE}, {"affirming", ATTEST_AFFIRMING}, {"warning", ATTEST_WARNING}, {0}};
 static const struct key_choice software_words[] = {{"any", 0}, {"certified", 1}, {0}};
@@ -239,6 +249,15 @@ static const struct schema_key lease_keys[] = {
 	{0}
 };
 
+static const struct schema_key limits_keys[] = {
+	{"rate", KEY_EACH, .min = 1, .max = 2, .def = "", .doc = "what each member may send: \"2 Mbit/s\", \"1000 packet/s\", or both", .each = segment_rate},
+	{"burst_ms", KEY_UINT, S(burst_ms), .min = 1, .max = POLICY_BURST_MS_MAX, .def = "100", .unit = "ms", .doc = "of rate: how much may come at once; at least 9216 bytes, 8 packets"},
+	{"new_flows", KEY_UINT, S(new_flows_per_s), .min = 1, .max = POLICY_NEW_FLOWS_MAX, .def = "", .unit = "a second", .doc = "flows that each member may try to open; none = gateway.cfg's limits.device"},
+	{"new_flows_burst", KEY_UINT, S(new_flows_burst), .min = 1, .max = POLICY_NEW_FLOWS_MAX, .def = "", .doc = "at once; none = two seconds' worth"},
+	{"flows", KEY_UINT, S(flows), .min = 1, .max = POLICY_FLOWS_MAX, .def = "", .doc = "that each member may have open at a time; none = gateway.cfg's limits.device"},
+	{0}
+};
+
 static const struct schema_key segment_keys[] = {
 	{"name", KEY_NAME, S(name), .def = NULL, .doc = "of the segment"},
 	{.name = "line", .type = KEY_LINE, S(line)},
@@ -247,6 +266,7 @@ static const struct schema_key segment_keys[] = {
 	{"fallback", KEY_NAME, S(fallback), .def = "", .doc = "segment while it does not; none = refused"},
 	{"restricted", KEY_NAME, S(restricted), .def = "", .doc = "segment while restricted; none = as fallback"},
 	{"lease", KEY_GROUP, .def = "", .doc = "degraded operation", .sub = lease_keys},
+	{"limits", KEY_GROUP, .def = "", .doc = "of each member", .sub = limits_keys},
 	{0}
 };
 
@@ -267,6 +287,8 @@ static const struct schema_key rule_keys[] = {
 	{"service", KEY_EACH, .min = 1, .max = RULE_SERVICES_MAX, .def = NULL, .doc = "tcp/554, udp/5000-5100, tcp, udp, icmp, ping, any, proto/47", .each = rule_service},
 	{"action", KEY_CHOICE, R(action), .def = "allow", .doc = "first matching rule counts", .choices = actions},
 	{"log", KEY_BOOL, R(log), .def = "false", .doc = "log the start of every flow"},
+	{"rate", KEY_EACH, .min = 1, .max = 2, .def = "", .doc = "of all its flows together, both directions: \"10 Mbit/s\", \"5000 packet/s\", or both", .each = rule_rate},
+	{"burst_ms", KEY_UINT, R(burst_ms), .min = 1, .max = POLICY_BURST_MS_MAX, .def = "100", .unit = "ms", .doc = "of rate: how much may come at once; at least 9216 bytes, 8 packets"},
 	{0}
 };
 
@@ -334,6 +356,8 @@ static void segment_check(const struct segments *s, const struct seg_segment *g,
 		config_error(errs, s->file, g->line, g->name,
 			     "software = \"certified\" needs attestation = \"affirming\" or "
 			     "\"warning\"");
+	if (g->new_flows_burst != 0 && g->new_flows_per_s == 0)
+		config_error(errs, s->file, g->line, g->name, "new_flows_burst needs new_flows");
 }
 
 static void rule_check(const struct segments *s, const struct seg_rule *r,
@@ -346,6 +370,9 @@ static void rule_check(const struct segments *s, const struct seg_rule *r,
 			config_error(errs, s->file, r->line, i == 0 ? "from" : "to",
 				     "\"%s\" is neither a segment nor a network", ends[i]);
 	}
+	if (r->action == POLICY_DENY && (r->rate.bits_per_s != 0 || r->rate.packets_per_s != 0))
+		config_error(errs, s->file, r->line, r->name,
+			     "a rule that denies lets nothing pass: it has no rate");
 }
 
 struct owned_prefix {

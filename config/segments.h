@@ -10,6 +10,7 @@
 #include "config/base/msg.h"
 #include "config/base/policy.h"
 #include "config/errors.h"
+#include "config/rate.h"
 
 #define SEG_PATTERN_BYTES 256
 
@@ -46,6 +47,11 @@ struct seg_segment {
 	/* lease: controller out of reach */
 	enum lease_action lease_action;
 	uint32_t lease_s; /* for so long nothing changes */
+	/* limits of each member; 0: none here (new_flows, flows: gateway.cfg's) */
+	struct rate rate; /* of what it sends */
+	uint32_t burst_ms;
+	uint32_t new_flows_per_s, new_flows_burst; /* burst 0: two seconds' worth */
+	uint32_t flows; /* open at a time */
 };
 
 struct seg_network {
@@ -68,6 +74,8 @@ struct seg_rule {
 	uint32_t n_services;
 	bool log;
 	uint8_t action; /* enum policy_action */
+	struct rate rate; /* of all its flows together, both directions */
+	uint32_t burst_ms;
 };
 
 struct segments {

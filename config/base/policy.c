@@ -20,6 +20,33 @@ static int entry_cmp(const struct policy_entry *a, uint16_t from, uint16_t to, u
 	return 0;
 }
 
+static bool rate_ok(uint64_t rate, uint64_t max, uint64_t burst, uint64_t burst_min,
+		    uint64_t burst_max)
+{
+	return rate == 0 ? burst == 0 : rate <= max && burst >= burst_min && burst <= burst_max;
+}
+
+static bool limits_ok(const struct policy_limits *l, bool of_devices)
+{
+	if (!rate_ok(l->bytes_per_s, POLICY_RATE_BYTES_MAX, l->burst_bytes, POLICY_BURST_BYTES_MIN,
+		     POLICY_RATE_BYTES_MAX * POLICY_BURST_MS_MAX / 1000) ||
+	    (l->bytes_per_s != 0 && l->bytes_per_s < POLICY_RATE_BYTES_MIN))
+		return false;
+	if (!rate_ok(l->packets_per_s, POLICY_PACKETS_MAX, l->burst_packets,
+		     POLICY_BURST_PACKETS_MIN, POLICY_PACKETS_MAX * (POLICY_BURST_MS_MAX / 1000)))
+		return false;
+	if (!of_devices)
+		return l->new_flows_per_s == 0 && l->burst_new_flows == 0 && l->flows == 0;
+	return rate_ok(l->new_flows_per_s, POLICY_NEW_FLOWS_MAX, l->burst_new_flows, 1,
+		       POLICY_NEW_FLOWS_MAX) &&
+	       l->flows <= POLICY_FLOWS_MAX;
+}
+
+static bool limits_none(const struct policy_limits *l)
+{
+	return limits_ok(l, false) && l->bytes_per_s == 0 && l->packets_per_s == 0;
+}
+
 static int endpoints_check(const struct policy_form *f, struct err *err)
 {
 	const struct policy_endpoint *ep = policy_endpoints(f);
@@ -28,7 +55,9 @@ static int endpoints_check(const struct policy_form *f, struct err *err)
 	for (uint32_t i = 0; i < f->n_endpoints; i++) {
 		if (ep[i].id == 0 || ep[i].id > POLICY_ID_MAX || seen[ep[i].id]++ ||
 		    memchr(ep[i].name, '\0', sizeof(ep[i].name)) == NULL ||
-		    (ep[i].kind != ENDPOINT_SEGMENT && ep[i].kind != ENDPOINT_NETWORK))
+		    (ep[i].kind != ENDPOINT_SEGMENT && ep[i].kind != ENDPOINT_NETWORK) ||
+		    !(ep[i].kind == ENDPOINT_SEGMENT ? limits_ok(&ep[i].limits, true)
+						     : limits_none(&ep[i].limits)))
 			return err_set(err, -EPROTO, "policy form: endpoint %u is malformed", i);
 	}
 	return 0;
@@ -84,7 +113,7 @@ int policy_form_check(const void *block, size_t bytes, struct err *err)
 	rule = policy_rules(f);
 	for (uint32_t i = 0; i < f->n_rules; i++) {
 		if (memchr(rule[i].name, '\0', sizeof(rule[i].name)) == NULL ||
-		    rule[i].action > POLICY_ALLOW)
+		    rule[i].action > POLICY_ALLOW || !limits_ok(&rule[i].limits, false))
 			return err_set(err, -EPROTO, "policy form: rule %u is malformed", i);
 	}
 	ret = endpoints_check(f, err);

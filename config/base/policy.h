@@ -15,9 +15,18 @@
 #include "config/base/addr.h"
 #include "config/base/err.h"
 
-#define POLICY_MAGIC 0x53505031u /* "SPP1" */
+#define POLICY_MAGIC 0x53505032u /* "SPP2" */
 #define POLICY_ID_MAX 4095
 #define POLICY_NAME_BYTES 32 /* with the end */
+/* Ranges of limits, and the least burst: one packet of the largest MTU must fit, or it would never pass. */
+#define POLICY_RATE_BYTES_MIN UINT64_C(1000) /* a second: 8 kbit/s */
+#define POLICY_RATE_BYTES_MAX UINT64_C(12500000000) /* a second: 100 Gbit/s */
+#define POLICY_BURST_BYTES_MIN UINT64_C(9216)
+#define POLICY_PACKETS_MAX 10000000u /* a second */
+#define POLICY_BURST_PACKETS_MIN 8u
+#define POLICY_BURST_MS_MAX 10000u
+#define POLICY_NEW_FLOWS_MAX 1000000u /* a second */
+#define POLICY_FLOWS_MAX 67108864u
 #define POLICY_PROTO_TCP 6
 #define POLICY_PROTO_UDP 17
 #define POLICY_PROTO_ICMP 1
@@ -25,11 +34,22 @@
 
 enum endpoint_kind { ENDPOINT_SEGMENT = 1, ENDPOINT_NETWORK = 2 };
 
+/* What may pass at most. A rate of 0: no limit here. A burst is 0 where its rate is, and nowhere else. */
+struct policy_limits {
+	uint64_t bytes_per_s, burst_bytes; /* of IP packets */
+	uint32_t packets_per_s, burst_packets;
+	uint32_t new_flows_per_s, burst_new_flows; /* endpoints alone; 0: what gateway.cfg says */
+	uint32_t flows; /* at a time; endpoints alone; 0: what gateway.cfg says */
+	uint32_t reserved;
+};
+
 struct policy_endpoint {
 	char name[POLICY_NAME_BYTES];
 	uint16_t id; /* keeps its value across policies while the name stays */
 	uint8_t kind; /* enum endpoint_kind */
 	uint8_t reserved[5];
+	struct policy_limits
+		limits; /* of each device in it: what it sends, what it opens. A network: none */
 };
 
 /* Disjoint and sorted by lo: nested prefixes are already cut, the longest wins. Both ends inclusive. */
@@ -57,6 +77,7 @@ struct policy_rule {
 	uint8_t log; /* flow starts under this rule are logged */
 	uint8_t action; /* enum policy_action */
 	uint8_t reserved[2];
+	struct policy_limits limits; /* of all its flows together, both directions */
 };
 
 struct policy_form {
