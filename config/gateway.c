@@ -9,6 +9,8 @@
 #include "config/schema.h"
 
 static const struct key_choice sides[] = {{"device", PORT_DEVICE}, {"uplink", PORT_UPLINK}, {0}};
+static const struct key_choice pickups[] = {
+	{"restart", PICKUP_RESTART}, {"never", PICKUP_NEVER}, {"always", PICKUP_ALWAYS}, {0}};
 static const struct key_choice polls[] = {{"adaptive", 0}, {"always", 1}, {0}};
 static const struct key_choice levels[] = {{"error", LOG_LEVEL_ERROR},
 					   {"warn", LOG_LEVEL_WARN},
@@ -153,11 +155,44 @@ static const struct schema_key dataplane_keys[] = {
 	{"poll", KEY_CHOICE, G(poll_always), .def = "adaptive", .doc = "adaptive backs off when idle; always is for benchmarks", .choices = polls},
 	UINT("flows_max", G(flows_max), 1024, 67108864, "131072", NULL, "flows a core can hold"),
 	UINT("tcp_established_s", G(tcp_established_s), 1, 604800, "7200", "s", "idle limit"),
-	UINT("tcp_opening_s", G(tcp_opening_s), 1, 3600, "20", "s", "half-open and closing connections"),
-	UINT("udp_s", G(udp_s), 1, 86400, "60", "s", "idle limit"),
+	UINT("tcp_opening_s", G(tcp_opening_s), 1, 3600, "20", "s", "idle limit of half-open connections"),
+	UINT("tcp_closing_s", G(tcp_closing_s), 1, 3600, "20", "s", "idle limit of connections that both ends have closed, or one has reset"),
+	UINT("udp_s", G(udp_s), 1, 86400, "60", "s", "idle limit of flows that were answered"),
+	UINT("udp_unanswered_s", G(udp_unanswered_s), 1, 86400, "30", "s", "idle limit of flows that were not"),
 	UINT("icmp_s", G(icmp_s), 1, 3600, "10", "s", "idle limit"),
 	UINT("refused_ms", G(refused_ms), 0, 60000, "1000", "ms", "a refusal is remembered for so long"),
-	UINT("pickup_ms", G(pickup_ms), 0, 600000, "10000", "ms", "after a restart, TCP may be picked up mid-stream for so long"),
+	{"pickup", KEY_CHOICE, G(pickup), .def = "restart", .doc = "when a TCP packet mid-stream may open its flow, if a rule allows the flow", .choices = pickups},
+	UINT("pickup_ms", G(pickup_ms), 0, 600000, "10000", "ms", "after a restart of the dataplane, for so long"),
+	{0}
+};
+
+static const struct schema_key limit_device_keys[] = {
+	UINT("new_flows", G(limits.device_new_flows), 0, 1000000, "200", "a second", "tries to open a flow, refused ones too; 0 = no limit"),
+	UINT("new_flows_burst", G(limits.device_new_flows_burst), 1, 1000000, "400", NULL, "tries at once"),
+	UINT("flows", G(limits.device_flows), 0, 67108864, "4096", NULL, "open at a time, at most an eighth of flows_max; 0 = no limit"),
+	UINT("kernel_packets", G(limits.device_kernel_packets), 0, 10000000, "5000", "a second", "to the box, or by way of its kernel, but for listeners; 0 = no limit"),
+	UINT("tls_packets", G(limits.device_tls_packets), 0, 10000000, "20000", "a second", "to listeners; 0 = no limit"),
+	{0}
+};
+
+static const struct schema_key limit_network_keys[] = {
+	UINT("new_flows", G(limits.network_new_flows), 0, 1000000, "0", "a second", "tries to open a flow to a device; 0 = no limit"),
+	UINT("flows_pct", G(limits.network_flows_pct), 0, 100, "50", "% of flows_max", "open at a time; 0 = no limit"),
+	{0}
+};
+
+static const struct schema_key limit_stranger_keys[] = {
+	UINT("packets", G(limits.stranger_packets), 0, 10000000, "10000", "a second", "to listeners and the box, of all strangers; 0 = no limit"),
+	UINT("packets_each", G(limits.stranger_each_packets), 0, 10000000, "200", "a second", "of each MAC address; 0 = no limit"),
+	UINT("new_flows", G(limits.stranger_new_flows), 0, 1000000, "500", "a second", "to listeners, of all strangers; 0 = no limit"),
+	UINT("new_flows_each", G(limits.stranger_each_new_flows), 0, 1000000, "20", "a second", "of each MAC address; 0 = no limit"),
+	{0}
+};
+
+static const struct schema_key limits_keys[] = {
+	{"device", KEY_GROUP, .def = "", .doc = "each device; its segment may say otherwise of flows", .sub = limit_device_keys},
+	{"networks", KEY_GROUP, .def = "", .doc = "all networks together", .sub = limit_network_keys},
+	{"strangers", KEY_GROUP, .def = "", .doc = "sources without a binding", .sub = limit_stranger_keys},
 	{0}
 };
 
@@ -226,6 +261,7 @@ static const struct schema_key listener_keys[] = {
 static const struct schema_key gw_schema[] = {
 	{"gateway", KEY_GROUP, .def = NULL, .doc = "this box", .sub = gateway_keys},
 	{"dataplane", KEY_GROUP, .def = "", .doc = "the packet path", .sub = dataplane_keys},
+	{"limits", KEY_GROUP, .def = "", .doc = "how much anybody may use", .sub = limits_keys},
 	{"controller", KEY_GROUP, .def = "", .doc = "where decisions come from", .sub = controller_keys},
 	{"metrics", KEY_GROUP, .def = "", .doc = "Prometheus text over HTTP", .sub = metrics_keys},
 	{"ports", KEY_GROUPS, .min = 1, .max = MSG_PORTS_MAX, .def = NULL, .doc = "physical and virtual ports", .sub = port_keys, .slot = port_slot},

@@ -16,6 +16,9 @@
 #define GW_PATH_BYTES 256
 #define GW_UPSTREAM_NONE 0
 
+/* When a packet mid-stream may open its flow. */
+enum pickup { PICKUP_RESTART, PICKUP_NEVER, PICKUP_ALWAYS };
+
 struct gw_ifaddr {
 	struct ip_addr addr;
 	uint8_t len; /* of the 128-bit form */
@@ -79,7 +82,11 @@ struct gw_config {
 	char lcores[64];
 	uint32_t main_lcore, memory_mb, flows_max;
 	bool hugepages, poll_always;
-	uint32_t tcp_established_s, tcp_opening_s, udp_s, icmp_s, refused_ms, pickup_ms;
+	uint32_t tcp_established_s, tcp_opening_s, tcp_closing_s, udp_s, udp_unanswered_s, icmp_s;
+	uint32_t refused_ms, pickup_ms;
+	uint8_t pickup; /* enum pickup */
+
+	struct msg_limits limits;
 
 	/* controller */
 	char controller_socket[GW_PATH_BYTES]; /* embedded transport: decisions */

@@ -20,6 +20,8 @@ struct apply {
 	struct trust_table *trust; /* published */
 	struct policy_form *policy; /* published; mapped, policy->bytes long */
 	struct policy_form *prepared;
+	struct limit_table *limits; /* of policy, published */
+	struct limit_table *prepared_limits; /* of prepared */
 	struct fib *fib; /* published; st frees it */
 	struct routes *routes;
 	uint16_t mark; /* of the sync under way, or of the last */
@@ -59,14 +61,32 @@ static void policy_unmap(struct policy_form *f)
 		munmap(f, f->bytes);
 }
 
+static void prepared_drop(struct apply *a)
+{
+	limit_table_free(a->prepared_limits);
+	policy_unmap(a->prepared);
+	a->prepared_limits = NULL;
+	a->prepared = NULL;
+}
+
+/* No worker uses it any more. */
+static void policy_drop(struct apply *a)
+{
+	limit_table_free(a->limits);
+	policy_unmap(a->policy);
+	a->limits = NULL;
+	a->policy = NULL;
+}
+
 void apply_free(struct apply *a)
 {
 	if (a == NULL)
 		return;
 	atomic_store(&a->st->trust, NULL);
 	atomic_store(&a->st->policy, NULL);
-	policy_unmap(a->policy);
-	policy_unmap(a->prepared);
+	atomic_store(&a->st->limits, NULL);
+	prepared_drop(a);
+	policy_drop(a);
 	trust_unmap(a->trust);
 	free(a->trust);
 	routes_free(a->routes);
@@ -100,13 +120,14 @@ int apply_trust(struct apply *a, const char *path, bool running, struct err *err
 		log_warn("trust table is another one: all flows are forgotten");
 		atomic_store(&a->st->ready, false);
 		atomic_store(&a->st->policy, NULL);
+		atomic_store(&a->st->limits, NULL);
 	}
 	atomic_store(&a->st->trust, new);
 	a->trust = new;
 	state_grace(a->st);
 	if (other) {
-		policy_unmap(a->policy);
-		a->policy = NULL;
+		prepared_drop(a); /* its limits may lean on those of the policy */
+		policy_drop(a);
 		if (running)
 			forget_flows(a->st);
 	}
@@ -161,7 +182,13 @@ static int policy_prepare(struct apply *a, const struct msg_policy *m, int fd, s
 		return err_set(err, -EINVAL, "policy: epoch %llu is in force with another content",
 			       (unsigned long long)m->epoch);
 	}
-	policy_unmap(a->prepared);
+	prepared_drop(a);
+	ret = limit_table_new(&a->prepared_limits, form, &a->st->cfg.limits, a->st->cfg.flows_max,
+			      a->st->n_workers, a->limits, err);
+	if (ret < 0) {
+		policy_unmap(form);
+		return ret;
+	}
 	a->prepared = form;
 	return 0;
 }
@@ -169,24 +196,28 @@ static int policy_prepare(struct apply *a, const struct msg_policy *m, int fd, s
 static int policy_commit(struct apply *a, const struct msg_policy *m, struct err *err)
 {
 	struct policy_form *old = a->policy;
+	struct limit_table *old_limits = a->limits;
 
 	if (a->prepared == NULL || a->prepared->epoch != m->epoch)
 		return err_set(err, -EINVAL, "policy: epoch %llu is not prepared",
 			       (unsigned long long)m->epoch);
 	a->policy = a->prepared;
 	a->prepared = NULL;
+	a->limits = a->prepared_limits;
+	a->prepared_limits = NULL;
+	atomic_store(&a->st->limits, a->limits); /* it leads to the old one: see worker_pin() */
 	atomic_store(&a->st->policy, a->policy);
 	state_grace(a->st);
+	limit_table_settle(a->limits);
+	limit_table_free(old_limits);
 	policy_unmap(old);
 	return 0;
 }
 
 static int policy_abort(struct apply *a, const struct msg_policy *m)
 {
-	if (a->prepared != NULL && a->prepared->epoch == m->epoch) {
-		policy_unmap(a->prepared);
-		a->prepared = NULL;
-	}
+	if (a->prepared != NULL && a->prepared->epoch == m->epoch)
+		prepared_drop(a);
 	return 0;
 }
 
@@ -314,7 +345,10 @@ static int sync_end(struct apply *a, struct err *err)
 							    &nh[i].gateway));
 	}
 	if (first) {
-		atomic_store(&a->st->pickup_until_ms, clock_boot_ms() + a->st->cfg.pickup_ms);
+		atomic_store(&a->st->pickup_until_ms,
+			     a->st->cfg.pickup_ms == MSG_PICKUP_ALWAYS
+				     ? CLOCK_NEVER_MS
+				     : clock_boot_ms() + a->st->cfg.pickup_ms);
 		atomic_store(&a->st->ready, true);
 	}
 	log_info("synchronised bindings=%u removed=%u neighbours_removed=%u",

@@ -35,6 +35,12 @@ static uint64_t last_pass_us(const struct worker *w, const struct flow *f)
 	return f->packets > 0 ? RTE_MIN(now - ago, w->now_us) : 0;
 }
 
+static void forget(struct worker *w, struct flow *f)
+{
+	limit_flow_ended(w, f);
+	flow_remove(w->flows, f);
+}
+
 static void close_flow(struct worker *w, struct flow *f, struct command *c)
 {
 	uint64_t last_us = last_pass_us(w, f);
@@ -42,7 +48,7 @@ static void close_flow(struct worker *w, struct flow *f, struct command *c)
 	c->count++;
 	if (last_us > c->last_forward_us)
 		c->last_forward_us = last_us;
-	flow_remove(w->flows, f);
+	forget(w, f);
 }
 
 /* A flow that a new judgement admits is kept, and loses no packet; one that died at a packet since is counted. */
@@ -65,8 +71,10 @@ static void sweep_flow(struct worker *w, struct flow *f, struct command *c)
 		close_flow(w, f, c);
 		return;
 	}
+	limit_flow_ended(w, f);
 	admission_note(f, &a);
 	f->epoch = w->epoch;
+	limit_flow_started(w, f);
 }
 
 /* Where the opener's frames come from, or would come from now. */
@@ -173,10 +181,25 @@ bool worker_command_step(struct worker *w, struct command *c)
 		if (c->kind == COMMAND_SWEEP)
 			sweep_flow(w, f, c);
 		else
-			flow_remove(w->flows, f);
+			forget(w, f);
 	}
 	w->command_at = end;
 	return end > w->flows->high;
+}
+
+/* Closed in one direction alone, a connection may go on in the other for as long as an open one. */
+static uint32_t tcp_limit_s(const struct msg_dp_config *cfg, uint8_t tcp)
+{
+	switch (tcp) {
+	case TCP_ESTAB:
+	case TCP_FIN_OPENER:
+	case TCP_FIN_REPLIER:
+		return cfg->tcp_established_s;
+	case TCP_LAST:
+	case TCP_RESET:
+		return cfg->tcp_closing_s;
+	}
+	return cfg->tcp_opening_s;
 }
 
 static uint64_t idle_limit_ms(const struct msg_dp_config *cfg, const struct flow *f)
@@ -185,12 +208,9 @@ static uint64_t idle_limit_ms(const struct msg_dp_config *cfg, const struct flow
 		return f->died ? RTE_MAX(cfg->refused_ms, DIED_MS) : cfg->refused_ms;
 	switch (f->id.proto) {
 	case IPPROTO_TCP:
-		return 1000ull *
-		       (f->tcp == TCP_ESTAB || f->tcp == TCP_FIN_OPENER || f->tcp == TCP_FIN_REPLIER
-				? cfg->tcp_established_s
-				: cfg->tcp_opening_s);
+		return 1000ull * tcp_limit_s(cfg, f->tcp);
 	case IPPROTO_UDP:
-		return 1000ull * cfg->udp_s;
+		return 1000ull * (f->state == FLOW_OPENING ? cfg->udp_unanswered_s : cfg->udp_s);
 	}
 	return 1000ull * cfg->icmp_s;
 }
@@ -215,7 +235,7 @@ void worker_age(struct worker *w)
 		struct flow *f = &w->flows->flows[w->age_at % w->flows->high + 1];
 
 		if (f->used && idle_ms(w, f) > idle_limit_ms(&w->st->cfg, f))
-			flow_remove(w->flows, f);
+			forget(w, f);
 		w->age_at++;
 	}
 }

@@ -11,6 +11,17 @@
 #define LOWER_MAX 64 /* steps of `high` a removal: no packet waits for the rest */
 #define LOAD_DIVISOR 2 /* buckets have room for twice the flows */
 
+static uint32_t buckets_for(uint32_t max)
+{
+	return rte_align32pow2((max * LOAD_DIVISOR + FLOW_WAYS - 1) / FLOW_WAYS);
+}
+
+uint64_t flow_table_bytes(uint32_t max)
+{
+	return sizeof(struct flow_table) + (uint64_t)buckets_for(max) * sizeof(struct flow_bucket) +
+	       ((uint64_t)max + 1) * sizeof(struct flow) + (uint64_t)max * sizeof(uint32_t);
+}
+
 int flow_table_new(struct flow_table **out, uint32_t max, const uint64_t *seed, int numa_node)
 {
 	struct flow_table *t;
@@ -21,7 +32,7 @@ int flow_table_new(struct flow_table **out, uint32_t max, const uint64_t *seed, 
 	t = rte_zmalloc_socket("flow_table", sizeof(*t), 64, numa_node);
 	if (t == NULL)
 		return -ENOMEM;
-	n_buckets = rte_align32pow2((max * LOAD_DIVISOR + FLOW_WAYS - 1) / FLOW_WAYS);
+	n_buckets = buckets_for(max);
 	t->max = max;
 	t->mask = n_buckets - 1;
 	memcpy(t->seed, seed, sizeof(t->seed));

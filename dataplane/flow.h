@@ -62,6 +62,7 @@ struct flow {
 	uint8_t died : 1; /* FLOW_REFUSED, and once passed packets: the next sweep reports it */
 	uint8_t used : 1;
 	uint8_t metered : 1; /* a rate limit looks at its packets: not for the fast lane */
+	uint8_t counted : 1; /* among its opener's flows, see limit.h */
 } __attribute__((aligned(32)));
 
 _Static_assert(sizeof(struct flow) == 96, "two cache lines, whatever the index");
@@ -89,6 +90,7 @@ struct flow_table {
  */
 int flow_table_new(struct flow_table **out, uint32_t max, const uint64_t *seed, int numa_node);
 void flow_table_free(struct flow_table *t); /* NULL is a no-op */
+uint64_t flow_table_bytes(uint32_t max); /* of memory, a worker */
 
 static inline uint64_t flow_fold(uint64_t a, uint64_t b)
 {

@@ -131,8 +131,11 @@ static int serve(struct control *c, struct err *err)
 	if (ret < 0)
 		goto fail;
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	log_info("running workers=%u ports=%u flows_max=%u", st->n_workers, st->n_ports,
-		 c->cfg.flows_max);
+	log_info("running workers=%u ports=%u flows_max=%u flow_mb=%.1f limits_mb=%.1f (each "
+		 "worker)",
+		 st->n_workers, st->n_ports, c->cfg.flows_max,
+		 (double)flow_table_bytes(c->cfg.flows_max) / 1e6,
+		 (double)limits_bytes(c->cfg.slots) / 1e6);
 	ret = control_run(c, st, a);
 	log_info(ret == 1 ? "another configuration: starting anew" : "stopping");
 	ret = 0;

@@ -24,7 +24,8 @@
  *     (options, TTL <= 1, later fragments, other protocols) are the kernel's without a judgement here;
  *   - for cfg.pickup_ms after the first sync, a TCP packet mid-stream or a UDP packet may open its flow, also as the
  *     answer of the other end;
- *   - an unknown neighbour or a packet above the MTU is judged, then the kernel's.
+ *   - an unknown neighbour or a packet above the MTU is judged, then the kernel's;
+ *   - limits (limit.h) come on top: a packet that would pass may die of a rate, a flow of a cap.
  * @param port  index of the ingress port
  */
 void path_run(struct worker *w, struct burst *in, uint16_t port);
@@ -68,4 +69,15 @@ static inline void pkt_drop(struct worker *w, struct pkt *p, enum drop_reason wh
 	p->edge = EDGE_DROP;
 	p->reason = why;
 	w->stats.drops[why]++;
+}
+
+/** Give a packet to the kernel, or let it die if its device has sent there too much. */
+static inline void pkt_to_kernel(struct worker *w, struct pkt *p)
+{
+	enum drop_reason why = limit_kernel(w, p);
+
+	if (why != DROP_NONE)
+		pkt_drop(w, p, why);
+	else
+		p->edge = EDGE_KERNEL;
 }

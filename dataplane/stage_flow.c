@@ -14,11 +14,26 @@
 #define ICMP_BYTES 8
 #define REFUSED_SHARE 8 /* cached refusals fill at most 1/REFUSED_SHARE of the table */
 
+static void log_send(struct worker *w, const struct flow_key *key, const struct admission *a,
+		     enum drop_reason why)
+{
+	struct msg_flow_log msg;
+
+	memset(&msg, 0, sizeof(msg));
+	MSG_INIT(&msg, MSG_FLOW_LOG, 0);
+	msg.key = *key;
+	msg.slot_src = a->slot[0];
+	msg.slot_dst = a->slot[1];
+	msg.rule = a->rule;
+	msg.reason = why;
+	msg.epoch = w->policy != NULL ? w->policy->epoch : 0;
+	rte_ring_sp_enqueue_elem(w->log, &msg, sizeof(msg));
+}
+
 /* Never waits: a log that nobody reads costs no packet. Refusals are sampled, starts under log = true are not. */
 static void log_flow(struct worker *w, const struct flow_key *key, const struct admission *a,
 		     enum drop_reason why)
 {
-	struct msg_flow_log msg;
 	uint64_t second = w->now_ms / 1000;
 
 	if (why != DROP_NONE) {
@@ -31,21 +46,25 @@ static void log_flow(struct worker *w, const struct flow_key *key, const struct 
 	} else if (!a->log) {
 		return;
 	}
-	memset(&msg, 0, sizeof(msg));
-	MSG_INIT(&msg, MSG_FLOW_LOG, 0);
-	msg.key = *key;
-	msg.slot_src = a->slot[0];
-	msg.slot_dst = a->slot[1];
-	msg.rule = a->rule;
-	msg.reason = why;
-	msg.epoch = w->policy != NULL ? w->policy->epoch : 0;
-	rte_ring_sp_enqueue_elem(w->log, &msg, sizeof(msg));
+	log_send(w, key, a, why);
+}
+
+/* One a second: who floods must not push other refusals out of the log. */
+static void log_limited(struct worker *w, const struct flow_key *key, const struct admission *a,
+			enum drop_reason why)
+{
+	if (w->log_limited_second == w->now_ms / 1000)
+		return;
+	w->log_limited_second = w->now_ms / 1000;
+	log_send(w, key, a, why);
 }
 
 static void flow_grant(struct worker *w, struct flow *f, const struct admission *a)
 {
+	limit_flow_ended(w, f);
 	admission_note(f, a);
 	f->epoch = w->epoch;
+	limit_flow_started(w, f);
 }
 
 /* Remember a refusal of this opener. `f` may be NULL (not worth a place in a crowded table). */
@@ -55,6 +74,7 @@ static void flow_refuse(struct worker *w, struct flow *f, int opener, const stru
 	w->stats.refusals++;
 	if (f == NULL)
 		return;
+	limit_flow_ended(w, f);
 	if (f->state != FLOW_REFUSED) {
 		f->died = f->packets > 0 && f->state != FLOW_DIVERTED;
 		f->refused = 0;
@@ -124,6 +144,25 @@ static void start_state(struct worker *w, struct flow *f, const struct pkt *p, b
 		       p->id.proto == IPPROTO_TCP ? tcp_flow_state(f->tcp) : FLOW_OPENING);
 }
 
+/* What picks up an old flow is no new one: the cap alone holds then, or a restart would cut who has many. */
+static bool over_rate(struct worker *w, const struct pkt *p, int opener)
+{
+	struct admission a = {.slot = {p->src_bind != NULL ? p->src_bind->slot : TRUST_SLOT_NONE,
+				       p->dst_bind != NULL ? p->dst_bind->slot : TRUST_SLOT_NONE},
+			      .rule = FLOW_RULE_NONE};
+	struct flow as_opened = {.id = p->id, .opener = opener};
+	struct flow_key key;
+
+	if (may_pick_up(w, p) || limit_open(w, a.slot[0]) == DROP_NONE)
+		return false;
+	w->stats.refusals++;
+	if (w->log_limited_second != w->now_ms / 1000) {
+		key = flow_opener_key(&as_opened);
+		log_limited(w, &key, &a, DROP_NEW_FLOW_RATE);
+	}
+	return true;
+}
+
 /* Admit this packet as the first of a flow; f is what the table has under its key (a refusal, or an ended
  * connection), or NULL. */
 static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct flow *f)
@@ -136,6 +175,8 @@ static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct 
 
 	if (mid && !may_pick_up(w, p))
 		return DROP_BAD_STATE;
+	if (over_rate(w, p, opener))
+		return DROP_NEW_FLOW_RATE;
 	why = judge(w, p, opener, &a, &key);
 	if (why != DROP_NONE && may_pick_up(w, p)) {
 		struct admission back;
@@ -149,6 +190,11 @@ static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct 
 			why = DROP_NONE;
 		}
 	}
+	if (why == DROP_NONE && limit_room(w, a.slot[0], f) != DROP_NONE) {
+		w->stats.refusals++;
+		log_limited(w, &key, &a, DROP_FLOW_CAP);
+		return DROP_FLOW_CAP;
+	}
 	if (f == NULL && (why == DROP_NONE || w->flows->n_refused < w->flows->max / REFUSED_SHARE))
 		f = flow_insert(w->flows, &p->id, p->hash);
 	if (why != DROP_NONE) {
@@ -160,6 +206,7 @@ static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct 
 		w->stats.refusals++;
 		return DROP_FLOW_TABLE_FULL;
 	}
+	limit_flow_ended(w, f);
 	f->opener = opener;
 	f->packets = f->bytes = 0;
 	f->refused = 0;
@@ -330,7 +377,7 @@ void stage_flow(struct worker *w, struct burst *in, struct burst *out)
 			if (error_is_of_flow(w, m, p))
 				burst_push(out, m);
 			else
-				p->edge = EDGE_KERNEL;
+				pkt_to_kernel(w, p);
 			continue;
 		}
 		why = flow_judge(w, p);
@@ -340,6 +387,11 @@ void stage_flow(struct worker *w, struct burst *in, struct burst *out)
 		}
 		if (p->flow == NULL)
 			p->flow = flow_find(w->flows, &p->id, p->hash);
+		why = p->flow->metered ? limit_packet(w, p->flow, p) : DROP_NONE;
+		if (why != DROP_NONE) {
+			pkt_drop(w, p, why);
+			continue;
+		}
 		flow_passed(p->flow, w->tick, p->ip_bytes);
 		lane_learn(w, p->flow, p);
 		burst_push(out, m);

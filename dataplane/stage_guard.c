@@ -10,7 +10,14 @@
 #define DHCP_SERVER 67
 #define DHCP6_SERVER 547
 
-enum guard_edge { GUARD_PASS, GUARD_KERNEL, GUARD_SPOOFED, GUARD_STRANGER, GUARD_REVERSE };
+enum guard_edge {
+	GUARD_PASS,
+	GUARD_KERNEL,
+	GUARD_SPOOFED,
+	GUARD_STRANGER,
+	GUARD_STRANGER_RATE,
+	GUARD_REVERSE,
+};
 
 static bool is_local(const struct worker *w, const struct ip_addr *a)
 {
@@ -126,23 +133,30 @@ void stage_guard(struct worker *w, struct burst *in, struct burst *out)
 		struct pkt *p = pkt_of(in->pkt[i]);
 		const uint8_t *frame = rte_pktmbuf_mtod(in->pkt[i], const uint8_t *);
 		enum guard_edge edge;
+		bool device;
 
 		p->src_bind = bind[2 * i];
 		p->dst_bind = bind[2 * i + 1];
-		edge = w->st->ports[p->in_port].side == PORT_UPLINK ? guard_uplink(w, p, frame)
-								    : guard_device(w, p, frame);
+		device = w->st->ports[p->in_port].side != PORT_UPLINK;
+		edge = device ? guard_device(w, p, frame) : guard_uplink(w, p, frame);
+		if (device && p->src_bind == NULL && (edge == GUARD_PASS || edge == GUARD_KERNEL) &&
+		    limit_stranger(w, p, frame + ETH_SRC) != DROP_NONE)
+			edge = GUARD_STRANGER_RATE;
 		switch (edge) {
 		case GUARD_PASS:
 			burst_push(out, in->pkt[i]);
 			break;
 		case GUARD_KERNEL:
-			p->edge = EDGE_KERNEL;
+			pkt_to_kernel(w, p);
 			break;
 		case GUARD_SPOOFED:
 			pkt_drop(w, p, DROP_SPOOFED);
 			break;
 		case GUARD_STRANGER:
 			pkt_drop(w, p, DROP_STRANGER);
+			break;
+		case GUARD_STRANGER_RATE:
+			pkt_drop(w, p, DROP_STRANGER_RATE);
 			break;
 		case GUARD_REVERSE:
 			pkt_drop(w, p, DROP_REVERSE_PATH);

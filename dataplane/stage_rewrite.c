@@ -32,9 +32,10 @@ void stage_rewrite(struct worker *w, struct burst *in)
 				    .ip_bytes = p->ip_bytes,
 				    .v4 = p->flags & PKT_V4};
 
-		p->edge = EDGE_KERNEL;
-		if ((p->flags & PKT_FRAGMENT) || p->ip_bytes > mtu || r.mac == 0)
+		if ((p->flags & PKT_FRAGMENT) || p->ip_bytes > mtu || r.mac == 0) {
+			pkt_to_kernel(w, p);
 			continue;
+		}
 		if (!rewrite_frame(in->pkt[i], &r)) {
 			pkt_drop(w, p, DROP_TX_FULL);
 			continue;

@@ -24,7 +24,7 @@ void stage_route(struct worker *w, struct burst *in, struct burst *out)
 		struct pkt *p = pkt_of(in->pkt[i]);
 
 		if (p->flags & PKT_ON_LINK) {
-			p->edge = EDGE_KERNEL;
+			pkt_to_kernel(w, p);
 			continue;
 		}
 		p->nh = w->fib != NULL ? fib_lookup(w->fib, pkt_dst(p)) : NULL;
@@ -33,7 +33,7 @@ void stage_route(struct worker *w, struct burst *in, struct burst *out)
 			continue;
 		}
 		if (!by_fast_path(w, p->nh) || !is_usual(p)) {
-			p->edge = EDGE_KERNEL;
+			pkt_to_kernel(w, p);
 			continue;
 		}
 		p->out_port = p->nh->port;

@@ -20,11 +20,13 @@
 
 #define WORKERS_MAX 16
 
+struct limit_table;
 struct worker;
 
 struct state {
 	_Atomic(const struct trust_table *) trust; /* NULL: nothing is current */
 	_Atomic(const struct policy_form *) policy; /* NULL: NO_POLICY */
+	_Atomic(const struct limit_table *) limits; /* of the policy, stored before it */
 	_Atomic(const struct fib *) fib; /* NULL: no routes */
 	_Atomic uint32_t topo; /* another value: hints of flows are void, see lane.h. After fib */
 	_Atomic bool ready; /* the first sync is complete */

@@ -58,6 +58,13 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		err_set(err, ret, "no memory for %u flows", st->cfg.flows_max);
 		goto fail;
 	}
+	ret = limits_new(&w->limits, &st->cfg.limits,
+			 st->cfg.slots != 0 ? st->cfg.slots : st->cfg.bindings_max, st->n_workers,
+			 SOCKET_ID_ANY);
+	if (ret < 0) {
+		err_set(err, ret, "no memory for the limits of %u devices", st->cfg.slots);
+		goto fail;
+	}
 	ret = err_set(err, -ENOMEM, "no memory for a worker's rings");
 	w->commands = ring_new(w, "cmd", index, sizeof(void *), RING_COMMANDS);
 	w->log = ring_new(w, "log", index, sizeof(struct msg_flow_log), RING_LOG);
@@ -92,6 +99,7 @@ void worker_free(struct worker *w)
 		ring_drain(w->from[i]);
 	rte_ring_free(w->commands);
 	rte_ring_free(w->log);
+	limits_free(w->limits);
 	flow_table_free(w->flows);
 	idle_fini(&w->idle);
 	rte_free(w);
@@ -106,6 +114,11 @@ void worker_pin(struct worker *w, uint64_t now_us)
 	w->topo = atomic_load_explicit(&w->st->topo, memory_order_acquire);
 	w->trust = atomic_load_explicit(&w->st->trust, memory_order_acquire);
 	w->policy = atomic_load_explicit(&w->st->policy, memory_order_acquire);
+	w->limit_table = w->policy != NULL
+				 ? limit_table_pick(atomic_load_explicit(&w->st->limits,
+									 memory_order_acquire),
+						    w->policy->epoch)
+				 : NULL;
 	w->fib = atomic_load_explicit(&w->st->fib, memory_order_acquire);
 	w->nexthops = w->fib != NULL ? fib_nexthop_array(w->fib) : NULL;
 	w->epoch = w->policy != NULL ? (uint32_t)w->policy->epoch : 0;

@@ -14,6 +14,7 @@
 #include "config/base/msg.h"
 #include "dataplane/flow.h"
 #include "dataplane/idle.h"
+#include "dataplane/limit.h"
 #include "dataplane/pkt.h"
 #include "dataplane/state.h"
 
@@ -51,11 +52,13 @@ struct command {
 struct worker {
 	struct state *st;
 	struct flow_table *flows;
+	struct limits *limits;
 	uint16_t index;
 
 	/* pinned for one burst: loaded once, so that a burst sees one state */
 	const struct trust_table *trust;
 	const struct policy_form *policy;
+	const struct limit_table *limit_table; /* of policy */
 	const struct fib *fib;
 	const struct nexthop *nexthops; /* of fib */
 	const struct binding *bindings; /* all, by index; constant */
@@ -77,6 +80,7 @@ struct worker {
 	uint64_t aged_ms;
 	uint64_t log_second;
 	uint32_t log_refusals; /* sent in this second */
+	uint64_t log_limited_second; /* in which one was sent */
 
 	struct {
 		uint16_t n;

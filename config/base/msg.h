@@ -126,6 +126,19 @@ struct msg_listener {
 #define STRANGER_DNS 2u
 #define STRANGER_PING 4u
 
+/* Of gateway.cfg: a second, or at a time; 0: no limit. */
+struct msg_limits {
+	uint32_t device_new_flows, device_new_flows_burst; /* tries to open one */
+	uint32_t device_flows;
+	uint32_t device_kernel_packets; /* to the kernel port, but for listeners */
+	uint32_t device_tls_packets; /* to listeners */
+	uint32_t network_new_flows, network_flows_pct; /* all networks; pct of flows_max */
+	uint32_t stranger_packets, stranger_each_packets;
+	uint32_t stranger_new_flows, stranger_each_new_flows; /* to listeners */
+};
+
+#define MSG_PICKUP_ALWAYS UINT32_MAX /* of pickup_ms */
+
 struct msg_dp_config {
 	struct msg_hdr h;
 	char lcores[64]; /* EAL core list of the workers, e.g. "1" or "2-3" */
@@ -138,10 +151,14 @@ struct msg_dp_config {
 	uint16_t stranger_services; /* STRANGER_* */
 	uint32_t flows_max; /* per lcore */
 	uint32_t bindings_max;
-	uint32_t tcp_established_s, tcp_opening_s, udp_s, icmp_s; /* flow idle limits */
+	uint32_t slots; /* of the trust table; 0: as many as bindings_max */
+	struct msg_limits limits;
+	uint32_t tcp_established_s, tcp_opening_s, tcp_closing_s; /* flow idle limits */
+	uint32_t udp_s, udp_unanswered_s, icmp_s; /* flow idle limits */
 	uint32_t refused_ms; /* how long a refusal is cached */
 	uint32_t
-		pickup_ms; /* after a dataplane restart: how long a TCP packet mid-stream may open its flow */
+		pickup_ms; /* after a dataplane restart: how long a TCP packet mid-stream may open its flow;
+			   MSG_PICKUP_ALWAYS: for ever */
 	char file_prefix[32]; /* EAL --file-prefix */
 	struct msg_port ports[MSG_PORTS_MAX]; /* index = port number everywhere */
 	struct msg_listener listeners[MSG_LISTENERS_MAX];

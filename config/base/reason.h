@@ -25,7 +25,15 @@
 	  "source address is not routed back to the port it came from")                            \
 	X(TX_FULL, "tx_full", "the output port takes no more")                                     \
 	X(KERNEL_FULL, "kernel_full", "the kernel port takes no more")                             \
-	X(NOT_READY, "not_ready", "no full state from the agent yet")
+	X(NOT_READY, "not_ready", "no full state from the agent yet")                              \
+	X(RATE_RULE, "rate_rule", "the rule's rate in the policy is used up")                      \
+	X(RATE_DEVICE, "rate_device", "the device sends more than its segment's rate")             \
+	X(FLOW_CAP, "flow_cap", "the device (or the networks) has as many open flows as it may")   \
+	X(NEW_FLOW_RATE, "new_flow_rate", "the device tries to open flows faster than it may")     \
+	X(STRANGER_RATE, "stranger_rate",                                                          \
+	  "more from sources without a binding than limits.strangers lets pass")                   \
+	X(KERNEL_RATE, "kernel_rate",                                                              \
+	  "the device sends more to the box itself than limits.device lets pass")
 
 enum drop_reason {
 	DROP_NONE,

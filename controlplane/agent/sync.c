@@ -27,10 +27,16 @@ static void config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
 	m->bindings_max = cfg->devices_max * 2;
 	m->tcp_established_s = cfg->tcp_established_s;
 	m->tcp_opening_s = cfg->tcp_opening_s;
+	m->tcp_closing_s = cfg->tcp_closing_s;
 	m->udp_s = cfg->udp_s;
+	m->udp_unanswered_s = cfg->udp_unanswered_s;
 	m->icmp_s = cfg->icmp_s;
 	m->refused_ms = cfg->refused_ms;
-	m->pickup_ms = cfg->pickup_ms;
+	m->pickup_ms = cfg->pickup == PICKUP_RESTART  ? cfg->pickup_ms
+		       : cfg->pickup == PICKUP_ALWAYS ? MSG_PICKUP_ALWAYS
+						      : 0;
+	m->slots = cfg->devices_max;
+	m->limits = cfg->limits;
 	snprintf(m->file_prefix, sizeof(m->file_prefix), "sp-%.28s", cfg->name);
 	for (uint32_t i = 0; i < cfg->n_ports; i++) {
 		const struct gw_port *p = &cfg->ports[i];

@@ -73,6 +73,20 @@ static void errors_say_what_is_wrong(void **state)
 		{"metrics for all the world",
 		 GW "ports = ( " PORT " );\nmetrics = { address = \"0.0.0.0\"; };",
 		 "metrics.address: must be a loopback address"},
+		{"a limit that is none",
+		 GW "ports = ( " PORT " );\nlimits = { device = { new_flows = 2000000; }; };",
+		 "limits.device.new_flows: 2000000 is outside 0..1000000 a second"},
+		{"a burst of nothing",
+		 GW "ports = ( " PORT " );\nlimits = { device = { new_flows_burst = 0; }; };",
+		 "limits.device.new_flows_burst: 0 is outside 1..1000000"},
+		{"more than all flows",
+		 GW "ports = ( " PORT " );\nlimits = { networks = { flows_pct = 101; }; };",
+		 "limits.networks.flows_pct: 101 is outside 0..100 % of flows_max"},
+		{"unknown limit",
+		 GW "ports = ( " PORT " );\nlimits = { strangers = { pps = 1; }; };",
+		 "limits.strangers.pps: unknown key"},
+		{"pickup", GW "ports = ( " PORT " );\ndataplane = { pickup = \"sometimes\"; };",
+		 "\"sometimes\" is none of \"restart\", \"never\", \"always\""},
 	};
 
 	(void)state;
@@ -107,6 +121,13 @@ static void the_shipped_file_is_good(void **state)
 	assert_int_equal(c->strangers, STRANGER_DHCP | STRANGER_PING);
 	assert_string_equal(c->segments, "config/segments.cfg");
 	assert_int_equal(c->refused_ms, 1000);
+	assert_int_equal(c->pickup, PICKUP_RESTART);
+	assert_int_equal(c->tcp_closing_s, 20);
+	assert_int_equal(c->udp_unanswered_s, 30);
+	assert_int_equal(c->limits.device_new_flows, 200);
+	assert_int_equal(c->limits.device_flows, 4096);
+	assert_int_equal(c->limits.network_flows_pct, 50);
+	assert_int_equal(c->limits.stranger_each_packets, 200);
 	gw_config_free(c);
 }
 

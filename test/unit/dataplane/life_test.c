@@ -16,6 +16,7 @@
 #define SYNACK 18
 #define ACK 16
 #define RST 4
+#define FIN 17
 
 static const struct frame_spec udp_out = {"10.1.0.10", "10.2.0.10", .smac = 0x10, .dmac = 1,
 					  .proto = 17, .sport = 9,  .dport = 5000};
@@ -266,30 +267,50 @@ static void idle_flows_age_by_their_state(void **state)
 		const char *name;
 		uint8_t proto;
 		bool established;
+		uint8_t flags[2]; /* after that: of the opener, of the replier; 0: none */
 		unsigned limit_s;
 	} rows[] = {
-		{"tcp opening", 6, false, 30},
-		{"tcp established", 6, true, 600},
-		{"udp", 17, false, 60},
+		{"tcp opening", 6, false, {0, 0}, 30},
+		{"tcp established", 6, true, {0, 0}, 600},
+		{"tcp half-closed", 6, true, {FIN, 0}, 600},
+		{"tcp closed by both", 6, true, {FIN, FIN}, 12},
+		{"tcp reset", 6, true, {0, RST}, 12},
+		{"udp unanswered", 17, false, {0, 0}, 25},
+		{"udp answered", 17, true, {0, 0}, 60},
+		{"ping", 1, false, {0, 0}, 10},
 	};
+	static const struct frame_spec ping = {"10.1.0.10", "10.2.0.10", .smac = 0x10,
+					       .dmac = 1,   .proto = 1,	 .sport = 0x0800,
+					       .dport = 77};
+	struct msg_dp_config cfg;
 
 	(void)state;
+	world_config(&cfg);
+	cfg.tcp_closing_s = 12;
+	cfg.udp_unanswered_s = 25;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct world x;
 
-		assert_int_equal(world_new(&x, NULL), 0);
-		if (rows[i].proto == 17)
-			world_one(&x, DEV, &udp_out);
-		else
+		assert_int_equal(world_new(&x, &cfg), 0);
+		if (rows[i].proto == 6)
 			tcp(&x, true, SYN);
-		if (rows[i].established) {
+		else
+			world_one(&x, DEV, rows[i].proto == 17 ? &udp_out : &ping);
+		if (rows[i].established && rows[i].proto == 17) {
+			world_one(&x, UP, &udp_in);
+		} else if (rows[i].established) {
 			tcp(&x, false, SYNACK);
 			tcp(&x, true, ACK);
 		}
+		if (rows[i].flags[0] != 0)
+			tcp(&x, true, rows[i].flags[0]);
+		if (rows[i].flags[1] != 0)
+			tcp(&x, false, rows[i].flags[1]);
 		for (unsigned s = 0; s <= rows[i].limit_s; s++) {
 			worker_pin(x.w, x.now_us + s * 1000000ull);
 			worker_age(x.w);
-			assert_int_equal(flow_count(x.w->flows), 1);
+			if (flow_count(x.w->flows) != 1)
+				fail_msg("%s: gone after %u s", rows[i].name, s);
 		}
 		worker_pin(x.w, x.now_us + (rows[i].limit_s + 2) * 1000000ull);
 		worker_age(x.w);
@@ -321,6 +342,15 @@ static void a_restart_picks_up_what_is_allowed_either_way(void **state)
 	world_free(&x);
 	assert_int_equal(world_new(&x, &cfg), 0);
 	x.now_us += 4000000;
+	assert_verdict(tcp(&x, true, ACK), DROP_BAD_STATE);
+	world_free(&x);
+	cfg.pickup_ms = MSG_PICKUP_ALWAYS;
+	assert_int_equal(world_new(&x, &cfg), 0);
+	x.now_us += 1000000000000;
+	assert_verdict(tcp(&x, true, ACK), DROP_NONE);
+	world_free(&x);
+	cfg.pickup_ms = 0; /* never */
+	assert_int_equal(world_new(&x, &cfg), 0);
 	assert_verdict(tcp(&x, true, ACK), DROP_BAD_STATE);
 	world_free(&x);
 }

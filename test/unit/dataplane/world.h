@@ -193,7 +193,9 @@ static inline void world_config(struct msg_dp_config *cfg)
 	cfg->bindings_max = 64;
 	cfg->tcp_established_s = 600;
 	cfg->tcp_opening_s = 30;
+	cfg->tcp_closing_s = 30;
 	cfg->udp_s = 60;
+	cfg->udp_unanswered_s = 60;
 	cfg->icmp_s = 10;
 	cfg->refused_ms = 500;
 	strcpy(cfg->ports[0].name, "dev");
