@@ -43,16 +43,13 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		return err_set(err, ret, "no memory for a worker");
 	w->st = st;
 	w->index = index;
-<<<<<<< HEAD
 	w->bindings = bindings_array(st->bindings);
 	w->neighs = neighs_array(st->neighs);
-=======
 	ret = idle_init(&w->idle);
 	if (ret < 0) {
 		err_set(err, ret, "eventfd: %s", strerror(-ret));
 		goto fail;
 	}
->>>>>>> 9f9a224 (dataplane: sleep on descriptors when idle)
 	ret = flow_table_new(&w->flows, st->cfg.flows_max, st->seed, SOCKET_ID_ANY);
 	if (ret < 0) {
 		err_set(err, ret, "no memory for %u flows", st->cfg.flows_max);
