@@ -206,6 +206,7 @@ static const struct schema_key controller_keys[] = {
 static const struct schema_key metrics_keys[] = {
 	{"address", KEY_ADDR, G(metrics_addr), .def = "127.0.0.1", .doc = "loopback address of the Prometheus endpoint"},
 	UINT("port", G(metrics_port), 0, 65535, "9464", NULL, "0 = off"),
+	FLAG("devices", G(metrics_devices), "false", "counters of each device too: one time series a device and counter"),
 	{0}
 };
 

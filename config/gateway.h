@@ -96,6 +96,7 @@ struct gw_config {
 	/* metrics */
 	struct ip_addr metrics_addr;
 	uint16_t metrics_port; /* 0 = off */
+	bool metrics_devices; /* counters of each device too */
 
 	uint32_t n_ports, n_routes, n_listeners;
 	struct gw_port ports[MSG_PORTS_MAX];

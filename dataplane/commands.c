@@ -38,6 +38,7 @@ static uint64_t last_pass_us(const struct worker *w, const struct flow *f)
 static void forget(struct worker *w, struct flow *f)
 {
 	limit_flow_ended(w, f);
+	account_close(w, f);
 	flow_remove(w->flows, f);
 }
 
@@ -56,6 +57,7 @@ static void sweep_flow(struct worker *w, struct flow *f, struct command *c)
 {
 	const struct binding *bind[2];
 	struct admission a;
+	bool moves;
 
 	if (f->state == FLOW_DIVERTED || !is_of_slot(f, c->slot))
 		return;
@@ -71,10 +73,15 @@ static void sweep_flow(struct worker *w, struct flow *f, struct command *c)
 		close_flow(w, f, c);
 		return;
 	}
+	moves = account_moves(w, f, &a);
+	if (moves)
+		account_leave(w, f);
 	limit_flow_ended(w, f);
 	admission_note(f, &a);
 	f->epoch = w->epoch;
 	limit_flow_started(w, f);
+	if (moves)
+		account_open(w, f);
 }
 
 /* Where the opener's frames come from, or would come from now. */
@@ -110,13 +117,25 @@ static uint64_t epoch_of(const struct worker *w, const struct flow *f)
 	return now - (uint32_t)((uint32_t)now - f->epoch);
 }
 
-static void list_flow(struct worker *w, const struct flow *f, struct command *c)
+static bool is_listed(const struct worker *w, const struct flow *f, const struct command *c)
 {
-	struct msg_flow_info *i = &c->list[c->count];
-	const struct binding *bind[2];
+	const struct flow_filter *want = &c->filter;
 
 	if (!is_of_slot(f, c->slot))
-		return;
+		return false;
+	if (want->segment != 0 && f->end[0].segment != want->segment &&
+	    f->end[1].segment != want->segment)
+		return false;
+	if (want->rule != MSG_ANY &&
+	    (f->state == FLOW_DIVERTED || f->rule != want->rule || f->epoch != w->epoch))
+		return false;
+	return want->state == UINT8_MAX || f->state == want->state;
+}
+
+static void describe_flow(const struct worker *w, const struct flow *f, struct msg_flow_info *i)
+{
+	const struct binding *bind[2];
+
 	bindings_of(w, f, bind);
 	memset(i, 0, sizeof(*i));
 	MSG_INIT(i, MSG_FLOW_INFO, 0);
@@ -134,7 +153,63 @@ static void list_flow(struct worker *w, const struct flow *f, struct command *c)
 	i->packets = f->packets;
 	i->bytes = f->bytes;
 	i->idle_ms = flow_ticks_ms(w->tick, f->seen);
-	c->count++;
+}
+
+static uint64_t weight(const struct msg_flow_info *i, uint8_t order)
+{
+	return order == FLOWS_BY_BYTES ? i->bytes : i->packets;
+}
+
+/* Put list[at] where it belongs in the heap below: the smallest at the top, where the next larger one replaces it. */
+static void heap_down(struct msg_flow_info *list, uint32_t n, uint32_t at, uint8_t order)
+{
+	for (;;) {
+		uint32_t least = at;
+		struct msg_flow_info swap;
+
+		for (uint32_t child = 2 * at + 1; child <= 2 * at + 2 && child < n; child++) {
+			if (weight(&list[child], order) < weight(&list[least], order))
+				least = child;
+		}
+		if (least == at)
+			return;
+		swap = list[at];
+		list[at] = list[least];
+		list[least] = swap;
+		at = least;
+	}
+}
+
+static void keep_largest(const struct worker *w, const struct flow *f, struct command *c)
+{
+	uint8_t order = c->filter.order;
+
+	if (c->count < c->room) {
+		describe_flow(w, f, &c->list[c->count++]);
+		for (uint32_t i = c->count / 2; c->count == c->room && i-- > 0;)
+			heap_down(c->list, c->count, i, order);
+	} else if (c->room > 0 &&
+		   (order == FLOWS_BY_BYTES ? f->bytes : f->packets) > weight(&c->list[0], order)) {
+		describe_flow(w, f, &c->list[0]);
+		heap_down(c->list, c->count, 0, order);
+	}
+}
+
+/* All flows have to be seen before one is known to be among the largest. */
+static bool top_step(struct worker *w, struct command *c)
+{
+	uint32_t end = RTE_MIN(c->cursor + STEP_FLOWS, w->flows->high + 1);
+
+	for (; c->cursor < end; c->cursor++) {
+		const struct flow *f = &w->flows->flows[c->cursor];
+
+		if (f->used && is_listed(w, f, c))
+			keep_largest(w, f, c);
+	}
+	if (end <= w->flows->high)
+		return false;
+	c->cursor = 0;
+	return true;
 }
 
 static bool find_origin(const struct worker *w, struct command *c)
@@ -157,8 +232,8 @@ static bool list_step(struct worker *w, struct command *c)
 	uint32_t i;
 
 	for (i = RTE_MAX(c->cursor, 1u); i < end && c->count < c->room; i++) {
-		if (w->flows->flows[i].used)
-			list_flow(w, &w->flows->flows[i], c);
+		if (w->flows->flows[i].used && is_listed(w, &w->flows->flows[i], c))
+			describe_flow(w, &w->flows->flows[i], &c->list[c->count++]);
 	}
 	c->cursor = i <= w->flows->high ? i : 0;
 	return c->cursor == 0 || c->count == c->room;
@@ -171,7 +246,9 @@ bool worker_command_step(struct worker *w, struct command *c)
 	if (c->kind == COMMAND_ORIGIN)
 		return find_origin(w, c);
 	if (c->kind == COMMAND_LIST)
-		return list_step(w, c);
+		return c->filter.order != FLOWS_AS_THEY_LIE ? top_step(w, c) : list_step(w, c);
+	if (c->kind == COMMAND_TALLY)
+		return account_query_step(w, &c->tally, &c->tally_at);
 	end = RTE_MIN(w->command_at + STEP_FLOWS, w->flows->high + 1);
 	for (uint32_t i = RTE_MAX(w->command_at, 1u); i < end; i++) {
 		struct flow *f = &w->flows->flows[i];

@@ -197,6 +197,19 @@ static int send_info(void *arg, struct msg_flow_info *info)
 	return say(l->c, info);
 }
 
+static int send_tallies(void *arg, struct msg_tallies *part)
+{
+	struct lister *l = arg;
+
+	part->h.seq = l->seq;
+	return say(l->c, part);
+}
+
+static bool flows_get_ok(const struct msg_flows_get *m)
+{
+	return m->order <= FLOWS_BY_BYTES && m->segment <= POLICY_ID_MAX;
+}
+
 /* @return 0, or -errno: the connection is of no use any more */
 static int answer(struct server *s, union msg_any *m, int fd)
 {
@@ -222,7 +235,17 @@ static int answer(struct server *s, union msg_any *m, int fd)
 		const struct msg_flows_get *get = (const void *)m;
 		struct lister l = {.c = s->c, .seq = m->h.seq};
 
-		ret = query_flows(s->st, get->slot, get->max, send_info, &l);
+		if (!flows_get_ok(get))
+			return -EPROTO;
+		ret = query_flows(s->st, get, send_info, &l);
+		if (ret < 0 && ret != -ENOMEM)
+			return ret;
+		return reply_result(s->c, l.seq, ret, &err);
+	}
+	case MSG_TALLIES_GET: {
+		struct lister l = {.c = s->c, .seq = m->h.seq};
+
+		ret = query_tallies(s->st, (const void *)m, send_tallies, &l);
 		if (ret < 0 && ret != -ENOMEM)
 			return ret;
 		return reply_result(s->c, l.seq, ret, &err);

@@ -49,6 +49,8 @@ static void send_away(struct worker *w, uint16_t to)
 	uint16_t n = w->away[to].n;
 	unsigned sent = rte_ring_sp_enqueue_burst(ring, (void *const *)w->away[to].pkt, n, NULL);
 
+	w->stats.handed += n;
+	w->stats.ring_dropped += n - sent;
 	for (uint16_t i = sent; i < n; i++)
 		free_dropped(w, w->away[to].pkt[i], DROP_TX_FULL);
 	w->away[to].n = 0;

@@ -15,8 +15,19 @@ void query_sweep(struct state *st, struct msg_sweep *m);
 void query_stats(struct state *st, struct msg_stats *m);
 
 /**
- * Hand at most `max` flows of `slot` (0: any) to `each`, which returns 0 or -errno to stop.
+ * Hand the flows that `get` asks for to `each`, which returns 0 or -errno to stop. With an order, each worker's largest
+ * ones, not sorted.
  * @return 0 or what `each` returned, or -ENOMEM
  */
-int query_flows(struct state *st, uint32_t slot, uint32_t max,
+int query_flows(struct state *st, const struct msg_flows_get *get,
 		int (*each)(void *arg, struct msg_flow_info *info), void *arg);
+
+/**
+ * Hand the lists that `get` asks for to `each`, part by part; entries without a count are left out.
+ * @return 0 or what `each` returned, or -ENOMEM
+ */
+int query_tallies(struct state *st, const struct msg_tallies_get *get,
+		  int (*each)(void *arg, struct msg_tallies *part), void *arg);
+
+/** Of the worker with this index. Any thread. */
+void query_lcore(const struct state *st, unsigned worker, struct msg_tally_lcore *out);

@@ -82,6 +82,7 @@ static enum drop_reason note(struct worker *w, struct pkt *p, const uint8_t *mac
 	}
 	if (f->state != FLOW_DIVERTED) {
 		limit_flow_ended(w, f);
+		account_leave(w, f);
 		flow_set_state(w->flows, f, FLOW_DIVERTED);
 		f->origin_port = p->in_port;
 		f->origin_vlan = p->vlan;

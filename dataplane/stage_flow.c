@@ -68,15 +68,21 @@ static void flow_grant(struct worker *w, struct flow *f, const struct admission 
 }
 
 /* Remember a refusal of this opener. `f` may be NULL (not worth a place in a crowded table). */
-static void flow_refuse(struct worker *w, struct flow *f, int opener, const struct admission *a,
-			enum drop_reason why)
+static void flow_refuse(struct worker *w, const struct pkt *p, struct flow *f, int opener,
+			const struct admission *a, enum drop_reason why)
 {
+	bool passed;
+
 	w->stats.refusals++;
-	if (f == NULL)
+	if (f == NULL) {
+		account_refused(w, a, why, p->ip_bytes);
 		return;
+	}
 	limit_flow_ended(w, f);
+	passed = f->packets > 0;
+	account_leave(w, f);
 	if (f->state != FLOW_REFUSED) {
-		f->died = f->packets > 0 && f->state != FLOW_DIVERTED;
+		f->died = passed && f->state != FLOW_DIVERTED;
 		f->refused = 0;
 		flow_set_state(w->flows, f, FLOW_REFUSED);
 	}
@@ -87,12 +93,17 @@ static void flow_refuse(struct worker *w, struct flow *f, int opener, const stru
 			f->end[side].slot = a->slot[end];
 		if (f->end[side].slot == a->slot[end])
 			f->end[side].generation = a->generation[end];
+		f->end[side].segment = a->segment[end];
 	}
 	f->epoch = w->epoch;
 	f->refused |= 1u << opener;
 	f->end[0].hint = why; /* flow_reason() */
 	f->rule = a->rule;
 	f->refused_at = w->tick;
+	f->opener = opener;
+	account_open(w, f);
+	f->packets = 1; /* of a refusal: that were refused */
+	f->bytes = p->ip_bytes;
 }
 
 static void ends_of(const struct pkt *p, const struct binding *bind[2])
@@ -160,6 +171,7 @@ static bool over_rate(struct worker *w, const struct pkt *p, int opener)
 		key = flow_opener_key(&as_opened);
 		log_limited(w, &key, &a, DROP_NEW_FLOW_RATE);
 	}
+	account_refused(w, &a, DROP_NEW_FLOW_RATE, p->ip_bytes);
 	return true;
 }
 
@@ -193,12 +205,13 @@ static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct 
 	if (why == DROP_NONE && limit_room(w, a.slot[0], f) != DROP_NONE) {
 		w->stats.refusals++;
 		log_limited(w, &key, &a, DROP_FLOW_CAP);
+		account_refused(w, &a, DROP_FLOW_CAP, p->ip_bytes);
 		return DROP_FLOW_CAP;
 	}
 	if (f == NULL && (why == DROP_NONE || w->flows->n_refused < w->flows->max / REFUSED_SHARE))
 		f = flow_insert(w->flows, &p->id, p->hash);
 	if (why != DROP_NONE) {
-		flow_refuse(w, f, opener, &a, why);
+		flow_refuse(w, p, f, opener, &a, why);
 		log_flow(w, &key, &a, why);
 		return why;
 	}
@@ -207,14 +220,15 @@ static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct 
 		return DROP_FLOW_TABLE_FULL;
 	}
 	limit_flow_ended(w, f);
+	account_leave(w, f);
 	f->opener = opener;
-	f->packets = f->bytes = 0;
 	f->refused = 0;
 	f->died = 0;
 	f->topo = 0;
 	f->end[0].hint = f->end[1].hint = 0;
 	flow_grant(w, f, &a);
 	start_state(w, f, p, mid || reversed_pickup);
+	account_open(w, f);
 	log_flow(w, &key, &a, DROP_NONE);
 	return DROP_NONE;
 }
@@ -225,12 +239,17 @@ static enum drop_reason flow_readmit(struct worker *w, const struct pkt *p, stru
 	struct flow_key key;
 	struct admission a;
 	enum drop_reason why = judge(w, p, f->opener, &a, &key);
+	bool moves = why == DROP_NONE && account_moves(w, f, &a);
 
+	if (moves)
+		account_leave(w, f);
 	if (why == DROP_NONE) {
 		flow_grant(w, f, &a);
+		if (moves)
+			account_open(w, f);
 		return DROP_NONE;
 	}
-	flow_refuse(w, f, f->opener, &a, why);
+	flow_refuse(w, p, f, f->opener, &a, why);
 	log_flow(w, &key, &a, why);
 	return why;
 }
@@ -302,8 +321,11 @@ static enum drop_reason flow_judge(struct worker *w, const struct pkt *p)
 	if (f == NULL || f->state == FLOW_DIVERTED)
 		return f == NULL ? flow_open(w, p, NULL) : DROP_BAD_STATE;
 	if (f->state == FLOW_REFUSED) {
-		if (refusal_holds(w, f, p))
+		if (refusal_holds(w, f, p)) {
+			f->packets++;
+			f->bytes += p->ip_bytes;
 			return DROP_REFUSED_CACHED;
+		}
 		return flow_open(w, p, f);
 	}
 	ends_of(p, bind);

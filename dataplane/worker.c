@@ -62,6 +62,12 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		err_set(err, ret, "no memory for the limits of %u devices", st->cfg.slots);
 		goto fail;
 	}
+	ret = accounts_new(&w->accounts,
+			   (st->cfg.slots != 0 ? st->cfg.slots : st->cfg.bindings_max) + 1);
+	if (ret < 0) {
+		err_set(err, ret, "no memory for a worker's accounts");
+		goto fail;
+	}
 	ret = err_set(err, -ENOMEM, "no memory for a worker's rings");
 	w->commands = ring_new(w, "cmd", index, sizeof(void *), RING_COMMANDS);
 	w->log = ring_new(w, "log", index, sizeof(struct msg_flow_log), RING_LOG);
@@ -99,6 +105,7 @@ void worker_free(struct worker *w)
 	limits_free(w->limits);
 	flow_table_free(w->flows);
 	idle_fini(&w->idle);
+	accounts_free(w->accounts);
 	rte_free(w);
 }
 
@@ -157,6 +164,8 @@ static unsigned from_port(struct worker *w, uint16_t port)
 	if (in.n == 0)
 		return 0;
 	w->stats.port[port].rx_packets += in.n;
+	w->stats.packets += in.n;
+	w->stats.bursts++;
 	for (uint16_t i = 0; i < in.n; i++)
 		w->stats.port[port].rx_bytes += rte_pktmbuf_pkt_len(in.pkt[i]);
 	path_run(w, &in, port);
@@ -182,6 +191,8 @@ static unsigned from_worker(struct worker *w, uint16_t other)
 		}
 	}
 	if (judge.n > 0) {
+		w->stats.packets += judge.n;
+		w->stats.bursts++;
 		path_run_here(w, &judge);
 		emit_burst(w, &judge);
 	}

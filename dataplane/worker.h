@@ -12,6 +12,7 @@
 
 #include "config/base/err.h"
 #include "config/base/msg.h"
+#include "dataplane/account.h"
 #include "dataplane/flow.h"
 #include "dataplane/idle.h"
 #include "dataplane/limit.h"
@@ -28,18 +29,32 @@ struct worker_stats {
 	uint64_t lane; /* packets that the fast lane judged */
 	uint64_t flows; /* now */
 	uint64_t busy_cycles, total_cycles;
+	uint64_t packets, bursts; /* of ports and other workers; bursts that were not empty */
+	uint64_t handed,
+		ring_dropped; /* packets to other workers; of those, that found the ring full */
 	struct {
 		uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, to_kernel, from_kernel;
 	} port[MSG_PORTS_MAX];
 };
 
-enum command_kind { COMMAND_SWEEP, COMMAND_LIST, COMMAND_ORIGIN, COMMAND_FORGET };
+enum command_kind { COMMAND_SWEEP, COMMAND_LIST, COMMAND_ORIGIN, COMMAND_FORGET, COMMAND_TALLY };
+
+/* COMMAND_LIST: which flows, and in what order. */
+struct flow_filter {
+	uint16_t segment; /* at either end; 0: any */
+	uint16_t rule; /* of the policy in force; MSG_ANY: any */
+	uint8_t state; /* enum flow_state; 0xff: any */
+	uint8_t order; /* enum msg_flows_order; with one, `list` keeps the largest `room` of all flows */
+};
 
 /* A question of the control thread to one worker. Lives with the control thread until `done` is posted. */
 struct command {
 	enum command_kind kind;
 	uint32_t slot; /* SWEEP, LIST: only flows of this slot; 0: all */
 	struct flow_key id; /* ORIGIN: canonical */
+	struct flow_filter filter; /* LIST */
+	struct account_query tally; /* TALLY: reply, added to */
+	uint64_t tally_at; /* TALLY: 0 */
 	uint32_t cursor; /* LIST: first index to look at; reply: where to go on, 0 = end */
 	uint32_t room; /* LIST: entries in `list` */
 	struct msg_flow_info *list; /* LIST: reply */
@@ -53,6 +68,7 @@ struct worker {
 	struct state *st;
 	struct flow_table *flows;
 	struct limits *limits;
+	struct accounts *accounts;
 	uint16_t index;
 
 	/* pinned for one burst: loaded once, so that a burst sees one state */

@@ -36,6 +36,8 @@ static const struct {
 	[MSG_STATS_GET] = {"STATS_GET", sizeof(struct msg_hdr)},
 	[MSG_STATS] = {"STATS", sizeof(struct msg_stats)},
 	[MSG_FLOW_LOG] = {"FLOW_LOG", sizeof(struct msg_flow_log)},
+	[MSG_TALLIES_GET] = {"TALLIES_GET", sizeof(struct msg_tallies_get)},
+	[MSG_TALLIES] = {"TALLIES", sizeof(struct msg_tallies)},
 	[MSG_ADMIT] = {"ADMIT", sizeof(struct msg_admit)},
 	[MSG_ADMITTED] = {"ADMITTED", sizeof(struct msg_admitted)},
 	[MSG_SESSION_CLOSED] = {"SESSION_CLOSED", sizeof(struct msg_session_closed)},
@@ -68,6 +70,34 @@ const char *flow_state_name(unsigned state)
 	};
 
 	return state < sizeof(names) / sizeof(names[0]) ? names[state] : "invalid";
+}
+
+static bool text_ends(const char *text, size_t bytes)
+{
+	return memchr(text, '\0', bytes) != NULL;
+}
+
+bool msg_tallies_check(const struct msg_tallies *m)
+{
+	switch (m->kind) {
+	case TALLY_ACCOUNTS:
+		if (m->n > MSG_TALLY_ACCOUNTS)
+			return false;
+		for (unsigned i = 0; i < m->n; i++) {
+			const struct msg_tally_account *a = &m->account[i];
+
+			if (!text_ends(a->rule, sizeof(a->rule)) ||
+			    !text_ends(a->from, sizeof(a->from)) ||
+			    !text_ends(a->to, sizeof(a->to)) || a->reason >= DROP_REASON_COUNT)
+				return false;
+		}
+		return true;
+	case TALLY_DEVICES:
+		return m->n <= MSG_TALLY_DEVICES;
+	case TALLY_LCORES:
+		return m->n <= MSG_TALLY_LCORES;
+	}
+	return false;
 }
 
 int msg_send(int sock, const void *msg, int fd)

@@ -15,6 +15,7 @@
  * A request carries a seq that its reply repeats; seq 0 asks for no reply. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -56,6 +57,8 @@ enum msg_type {
 	MSG_STATS_GET, /* struct msg_hdr alone; reply STATS */
 	MSG_STATS,
 	MSG_FLOW_LOG, /* dataplane > agent: a flow started under a rule with log = true, or was refused (sampled) */
+	MSG_TALLIES_GET, /* struct msg_tallies_get; replies: TALLIES*, then OK */
+	MSG_TALLIES,
 
 	MSG_ADMIT = 64, /* TLS worker > agent */
 	MSG_ADMITTED, /* agent > TLS worker, the reply */
@@ -232,10 +235,21 @@ struct msg_sweep {
 		last_forward_us; /* reply: boot clock, when a packet of these flows last passed, rounded up to 64 us; 0 = never */
 };
 
+#define MSG_FLOWS_TOP_MAX 1024
+#define MSG_ANY 0xffff
+
+enum msg_flows_order { FLOWS_AS_THEY_LIE, FLOWS_BY_PACKETS, FLOWS_BY_BYTES };
+
 struct msg_flows_get {
 	struct msg_hdr h;
 	uint32_t slot; /* 0: any */
-	uint32_t max; /* at most so many FLOW_INFO */
+	uint32_t
+		max; /* at most so many FLOW_INFO; with an order, at most MSG_FLOWS_TOP_MAX of each worker */
+	uint16_t segment; /* endpoint id at either end; 0: any */
+	uint16_t rule; /* index of the policy in force; MSG_ANY: any */
+	uint8_t state; /* enum flow_state; 0xff: any */
+	uint8_t order; /* enum msg_flows_order; the largest first */
+	uint8_t reserved[2];
 };
 
 enum flow_state {
@@ -266,6 +280,8 @@ struct msg_flow_info {
 struct msg_stats_port {
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
 	uint64_t to_kernel, from_kernel;
+	/* the NIC's own word: no descriptor was free, bad frames, no buffer was free, not sent */
+	uint64_t nic_missed, nic_rx_errors, nic_no_buffer, nic_tx_errors;
 	uint8_t link_up;
 	uint8_t present; /* 0: configured, and not there */
 	uint8_t reserved[6];
@@ -287,6 +303,66 @@ struct msg_stats {
 };
 
 _Static_assert(DROP_REASON_COUNT <= 64, "msg_stats has room for every reason");
+
+/* What counts in lists. A request names the lists, each reply carries a part of one; a worker sends its own, so that
+ * the receiver adds up entries of one name. */
+enum tally_kind { TALLY_ACCOUNTS = 1, TALLY_DEVICES, TALLY_LCORES };
+
+#define TALLY_BIT(kind) (1u << (kind))
+
+struct msg_tallies_get {
+	struct msg_hdr h;
+	uint32_t kinds; /* TALLY_BIT()s */
+	uint32_t slot; /* TALLY_DEVICES: of this one alone; 0: of all */
+};
+
+#define MSG_TALLY_ACCOUNTS 24
+#define MSG_TALLY_DEVICES 48
+#define MSG_TALLY_LCORES 16
+
+/* Packets under one rule from one endpoint to another: that passed, or were refused for this reason. */
+struct msg_tally_account {
+	char rule[POLICY_NAME_BYTES], from[POLICY_NAME_BYTES],
+		to[POLICY_NAME_BYTES]; /* "": none, or not known */
+	uint8_t reason; /* enum drop_reason; 0: passed */
+	uint8_t reserved[7];
+	uint64_t packets, bytes;
+	uint64_t flows; /* started; of a refusal: judgements */
+	uint64_t open; /* flows now */
+};
+
+struct msg_tally_device {
+	uint32_t slot;
+	uint32_t reserved;
+	uint64_t packets, bytes; /* that passed by the fast path, both directions */
+	uint64_t flows, open; /* started; now */
+	uint64_t refused; /* packets */
+	uint64_t diverted; /* packets to a listener */
+};
+
+struct msg_tally_lcore {
+	uint32_t worker, cpu;
+	uint64_t busy_cycles, total_cycles; /* busy: rounds with work */
+	uint64_t packets, bursts; /* of ports and of other workers; bursts that were not empty */
+	uint64_t handed; /* packets given to other workers */
+	uint64_t ring_dropped; /* of those, that found the ring full */
+	uint64_t flows, flows_max;
+};
+
+struct msg_tallies {
+	struct msg_hdr h;
+	uint16_t kind; /* enum tally_kind */
+	uint16_t n; /* entries */
+	uint32_t reserved;
+	union {
+		struct msg_tally_account account[MSG_TALLY_ACCOUNTS];
+		struct msg_tally_device device[MSG_TALLY_DEVICES];
+		struct msg_tally_lcore lcore[MSG_TALLY_LCORES];
+	};
+};
+
+/** Are kind, number and texts of a TALLIES possible? */
+bool msg_tallies_check(const struct msg_tallies *m);
 
 struct msg_flow_log {
 	struct msg_hdr h;
@@ -365,6 +441,7 @@ union msg_any { /* room for the largest */
 	struct msg_hdr h;
 	struct msg_dp_config dp_config;
 	struct msg_stats stats;
+	struct msg_tallies tallies;
 	struct msg_result result;
 	struct msg_admit admit;
 	struct msg_handshake_refused refused;

@@ -19,6 +19,7 @@
 #include "controlplane/agent/peers.h"
 #include "controlplane/agent/registry.h"
 #include "controlplane/agent/store.h"
+#include "controlplane/agent/tallies.h"
 #include "controlplane/agent/trust_writer.h"
 #include "controlplane/api_server.h"
 
@@ -100,6 +101,9 @@ struct agent {
 	struct msg_stats stats; /* the dataplane's last; h.type 0 = none */
 	uint64_t stats_ms;
 	bool stats_asked;
+	struct tallies tallies; /* the dataplane's last, for the metrics; empty = none */
+	uint64_t tallies_ms;
+	bool tallies_asked;
 
 	uint64_t lease_until_ms; /* boot clock: controller was alive up to here */
 	uint64_t lease_before_boot_ms; /* that is 0: it ended so long before the box started */

@@ -6,6 +6,7 @@
 
 #include "config/base/clock.h"
 #include "controlplane/agent/agent.h"
+#include "controlplane/agent/api_stats.h"
 #include "controlplane/agent/api_why.h"
 
 #define LIMIT_DEFAULT 1000
@@ -20,29 +21,6 @@ static json_t *seconds_left(uint64_t at_ms, uint64_t now_ms)
 
 /* ---- status ---- */
 
-static json_t *status_ports(const struct agent *a)
-{
-	json_t *ports = json_array();
-
-	for (uint32_t i = 0; i < a->cfg->n_ports; i++) {
-		const struct msg_stats_port *p = &a->stats.ports[i];
-		const char *link = a->cfg->ports[i].kernel[0] != '\0' ? "kernel"
-				   : !p->present		      ? "absent"
-				   : p->link_up			      ? "up"
-								      : "down";
-
-		json_array_append_new(
-			ports, json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I}", "name",
-					 a->cfg->ports[i].name, "side",
-					 a->cfg->ports[i].side == PORT_DEVICE ? "device" : "uplink",
-					 "link", link, "rx_packets", (json_int_t)p->rx_packets,
-					 "tx_packets", (json_int_t)p->tx_packets, "to_kernel",
-					 (json_int_t)p->to_kernel, "from_kernel",
-					 (json_int_t)p->from_kernel));
-	}
-	return ports;
-}
-
 static json_t *status_dataplane(const struct agent *a)
 {
 	const struct msg_stats *s = &a->stats;
@@ -55,7 +33,7 @@ static json_t *status_dataplane(const struct agent *a)
 			 (json_int_t)s->refusals, "flows", (json_int_t)s->flows, "flows_max",
 			 (json_int_t)s->flows_max, "bindings", (json_int_t)s->bindings, "busy_pct",
 			 s->total_cycles > 0 ? 100.0 * s->busy_cycles / s->total_cycles : 0.0,
-			 "ports", status_ports(a));
+			 "ports", stats_ports(a->cfg, s));
 }
 
 static json_t *status_drops(const struct agent *a)
@@ -290,60 +268,6 @@ static uint32_t limit_of(const json_t *limit)
 	return n < 0 ? 0 : n > LIMIT_MAX ? LIMIT_MAX : (uint32_t)n;
 }
 
-/* ---- flows ---- */
-
-struct flows_call {
-	struct agent *a;
-	struct api_call *call;
-	json_t *list;
-};
-
-static const char *endpoint_name(const struct agent *a, uint16_t id)
-{
-	const struct policy_endpoint *ep =
-		a->form != NULL ? policy_endpoint_by_id(a->form, id) : NULL;
-
-	return ep != NULL ? ep->name : "";
-}
-
-static void flows_one(void *arg, const union msg_any *m)
-{
-	const struct msg_flow_info *f = (const struct msg_flow_info *)m;
-	struct flows_call *x = arg;
-	const struct device *ds = registry_by_slot(x->a->registry, f->slot_src);
-	const struct device *dd = registry_by_slot(x->a->registry, f->slot_dst);
-	char src[ADDR_TEXT_BYTES], dst[ADDR_TEXT_BYTES];
-	const char *rule = "";
-
-	if (x->a->form != NULL && f->epoch == x->a->form->epoch && f->rule < x->a->form->n_rules)
-		rule = policy_rules(x->a->form)[f->rule].name;
-	json_array_append_new(
-		x->list,
-		json_pack("{s:i,s:s,s:i,s:s,s:i,s:s,s:s,s:s,s:s?,s:s?,s:s,s:b,s:I,s:I,s:I}",
-			  "proto", f->key.proto, "src", ip_addr_text(&f->key.src, src), "sport",
-			  f->key.sport, "dst", ip_addr_text(&f->key.dst, dst), "dport",
-			  f->key.dport, "state", flow_state_name(f->state), "segment_src",
-			  endpoint_name(x->a, f->segment_src), "segment_dst",
-			  endpoint_name(x->a, f->segment_dst), "device_src",
-			  ds != NULL ? ds->identity : NULL, "device_dst",
-			  dd != NULL ? dd->identity : NULL, "rule", rule, "current", f->current,
-			  "packets", (json_int_t)f->packets, "bytes", (json_int_t)f->bytes,
-			  "idle_ms", (json_int_t)f->idle_ms));
-}
-
-static void flows_done(void *arg, const union msg_any *reply)
-{
-	struct flows_call *x = arg;
-
-	if (reply != NULL && reply->h.type == MSG_OK) {
-		api_reply(x->call, json_pack("{s:o}", "flows", x->list));
-	} else {
-		json_decref(x->list);
-		api_fail(x->call, "unavailable", "the dataplane did not answer");
-	}
-	free(x);
-}
-
 struct device *api_device(struct agent *a, const char *name)
 {
 	struct device *d = NULL;
@@ -351,39 +275,6 @@ struct device *api_device(struct agent *a, const char *name)
 	for (uint8_t kind = IDENTITY_URI; d == NULL && kind <= IDENTITY_CN; kind++)
 		d = registry_find(a->registry, kind, name);
 	return d;
-}
-
-static void flows(struct agent *a, struct api_call *call, json_t *request)
-{
-	const char *name = json_string_value(json_object_get(request, "device"));
-	json_t *limit = json_object_get(request, "limit");
-	struct peer *dp = a->dp_ready ? peers_dataplane(a->peers) : NULL;
-	struct msg_flows_get m = {.max = limit_of(limit)};
-	struct flows_call *x;
-
-	if (name != NULL) {
-		const struct device *d = api_device(a, name);
-
-		if (d == NULL) {
-			api_fail(call, "not_found", "no device \"%s\"", name);
-			return;
-		}
-		m.slot = d->slot;
-	}
-	if (dp == NULL) {
-		api_fail(call, "unavailable", "the dataplane is not connected");
-		return;
-	}
-	x = calloc(1, sizeof(*x));
-	if (x == NULL) {
-		api_fail(call, "internal", "out of memory");
-		return;
-	}
-	x->a = a;
-	x->call = call;
-	x->list = json_array();
-	MSG_INIT(&m, MSG_FLOWS_GET, 0);
-	peer_request_many(dp, &m, 10000, MSG_FLOW_INFO, flows_one, flows_done, x);
 }
 
 /* ---- log, policy ---- */
@@ -480,10 +371,9 @@ void api_handle(void *arg, struct api_call *call, const char *cmd, json_t *reque
 		const char *cmd;
 		void (*run)(struct agent *a, struct api_call *call, json_t *request);
 	} commands[] = {
-		{"status", status},	{"devices", devices},
-		{"bindings", bindings}, {"segments", segments},
-		{"flows", flows},	{"why", api_why},
-		{"log", log_list},	{"policy_check", policy_check},
+		{"status", status},	{"devices", devices}, {"bindings", bindings},
+		{"segments", segments}, {"flows", api_flows}, {"stats", api_stats},
+		{"why", api_why},	{"log", log_list},    {"policy_check", policy_check},
 	};
 
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {

@@ -161,6 +161,7 @@ static void tick(struct agent *a, uint64_t now)
 	metrics_tick(a);
 	if (now - a->stats_ms >= 1000)
 		sync_stats(a);
+	tallies_tick(a, now);
 	/* The kernel path stays open for kernel_lease_s after our last sign of life, if it holds what it should. */
 	if (a->nft_retry_ms == 0 &&
 	    (a->heartbeat_ms == 0 ||
@@ -352,6 +353,7 @@ static void agent_stop(struct agent *a)
 		free(s);
 	}
 	bindings_free(a);
+	tallies_forget(a);
 	mirror_free(a->mirror);
 	ports_free(a->ports);
 	nft_free(a->nft); /* the table stays, under its timeouts */

@@ -182,6 +182,7 @@ static void left(void *arg, struct peer *p)
 		a->dp_ready = false;
 		a->stats.h.type = 0;
 		a->stats_asked = false;
+		tallies_forget(a);
 	}
 }
 

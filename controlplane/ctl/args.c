@@ -33,6 +33,14 @@ static const struct {
 	[OPT_LIMIT] = {"limit", true},
 	[OPT_AFTER] = {"after", true},
 	[OPT_AT] = {"at", true},
+	[OPT_SEGMENT] = {"segment", true},
+	[OPT_RULE] = {"rule", true},
+	[OPT_STATE] = {"state", true},
+	[OPT_TOP] = {"top", true},
+	[OPT_BY] = {"by", true},
+	[OPT_RATE] = {"rate", false},
+	[OPT_ONCE] = {"once", false},
+	[OPT_NUMBER] = {"number", true},
 };
 
 const char *args_option_name(enum args_option opt)
@@ -52,7 +60,9 @@ static int find_option(const char *text, size_t len)
 /* @return arguments used, or -EINVAL */
 static int take_option(struct args *a, int left, char **argv, struct err *err)
 {
-	const char *text = argv[0] + 2, *eq = strchr(text, '=');
+	bool is_short = strcmp(argv[0], "-n") == 0;
+	const char *text = is_short ? options[OPT_NUMBER].name : argv[0] + 2;
+	const char *eq = strchr(text, '=');
 	size_t len = eq != NULL ? (size_t)(eq - text) : strlen(text);
 	int opt = find_option(text, len);
 	bool takes_value;
@@ -87,7 +97,8 @@ int args_parse(struct args *out, int argc, char **argv, struct err *err)
 		} else if (!only_words && strcmp(argv[i], "-h") == 0) {
 			out->given |= OPT_BIT(OPT_HELP);
 			i++;
-		} else if (!only_words && strncmp(argv[i], "--", 2) == 0) {
+		} else if (!only_words &&
+			   (strncmp(argv[i], "--", 2) == 0 || strcmp(argv[i], "-n") == 0)) {
 			int n = take_option(out, argc - i, argv + i, err);
 
 			if (n < 0)

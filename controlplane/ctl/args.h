@@ -35,10 +35,18 @@ enum args_option {
 	OPT_LIMIT,
 	OPT_AFTER,
 	OPT_AT,
+	OPT_SEGMENT,
+	OPT_RULE,
+	OPT_STATE,
+	OPT_TOP,
+	OPT_BY,
+	OPT_RATE,
+	OPT_ONCE,
+	OPT_NUMBER,
 	OPT_COUNT
 };
 
-#define OPT_BIT(opt) (1u << (opt))
+#define OPT_BIT(opt) (1ull << (opt))
 #define OPTS_GLOBAL                                                                                \
 	(OPT_BIT(OPT_JSON) | OPT_BIT(OPT_AGENT) | OPT_BIT(OPT_CONTROLLER) | OPT_BIT(OPT_TIMEOUT) | \
 	 OPT_BIT(OPT_HELP))
@@ -46,11 +54,11 @@ enum args_option {
 struct args {
 	const char *word[ARGS_WORDS_MAX]; /* into argv */
 	unsigned n_words;
-	uint32_t given; /* OPT_BIT()s */
+	uint64_t given; /* OPT_BIT()s */
 	const char *value[OPT_COUNT]; /* into argv; NULL for options without one */
 };
 
-/** Split argv[1..]. "--x=v" and "--x v" are the same; "--" ends options. @return 0 or -EINVAL with text in err */
+/** Split argv[1..]. "--x=v" and "--x v" are the same, "-n v" is "--number v"; "--" ends options. @return 0 or -EINVAL with text in err */
 int args_parse(struct args *out, int argc, char **argv, struct err *err);
 const char *args_option_name(enum args_option opt); /* "json" */
 

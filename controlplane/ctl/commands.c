@@ -6,6 +6,7 @@
 
 #include "controlplane/ctl/policy_file.h"
 #include "controlplane/ctl/show.h"
+#include "controlplane/ctl/stats.h"
 
 #define DEVICE_OPTIONS (OPT_BIT(OPT_URI) | OPT_BIT(OPT_DNS) | OPT_BIT(OPT_CN))
 
@@ -89,8 +90,22 @@ static int build_attest(json_t *req, const struct args *a, const char *const *wo
 
 static int build_flows(json_t *req, const struct args *a, const char *const *word, struct err *err)
 {
+	const char *by = a->value[OPT_BY];
+
 	(void)word;
-	if (put_text(req, "device", a->value[OPT_DEVICE], err) < 0)
+	if (put_text(req, "device", a->value[OPT_DEVICE], err) < 0 ||
+	    put_text(req, "segment", a->value[OPT_SEGMENT], err) < 0 ||
+	    put_text(req, "rule", a->value[OPT_RULE], err) < 0 ||
+	    put_text(req, "state", a->value[OPT_STATE], err) < 0)
+		return -EINVAL;
+	if (by != NULL && strcmp(by, "packets") != 0 && strcmp(by, "bytes") != 0)
+		return err_set(err, -EINVAL, "--by is packets or bytes");
+	if (by != NULL && a->value[OPT_TOP] == NULL)
+		return err_set(err, -EINVAL, "--by is for --top N");
+	if (put_text(req, "by", by, err) < 0)
+		return -EINVAL;
+	if (a->value[OPT_TOP] != NULL &&
+	    args_number(req, "top", a->value[OPT_TOP], 1, 1024, err) < 0)
 		return -EINVAL;
 	return a->value[OPT_LIMIT] == NULL
 		       ? 0
@@ -131,6 +146,9 @@ static int build_log(json_t *req, const struct args *a, const char *const *word,
 }
 
 #define CERT_SELECTORS (OPT_BIT(OPT_CERT) | OPT_BIT(OPT_ISSUER) | OPT_BIT(OPT_SERIAL))
+#define FLOWS_OPTIONS                                                                              \
+	(OPT_BIT(OPT_DEVICE) | OPT_BIT(OPT_LIMIT) | OPT_BIT(OPT_SEGMENT) | OPT_BIT(OPT_RULE) |     \
+	 OPT_BIT(OPT_STATE) | OPT_BIT(OPT_TOP) | OPT_BIT(OPT_BY))
 #define CERTIFY_OPTIONS                                                                            \
 	(OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_NAME) | OPT_BIT(OPT_VERSION) | OPT_BIT(OPT_FOR))
 
@@ -143,10 +161,16 @@ const struct ctl_command ctl_commands[] = {
 	 "sallyctl bindings", PEER_AGENT, 0, 0, 0, "bindings", NULL, show_bindings, NULL},
 	{"segments", "", "segments, networks and rules in force", "sallyctl segments", PEER_AGENT,
 	 0, 0, 0, "segments", NULL, show_segments, NULL},
-	{"flows", "[--device DEVICE] [--limit N]",
-	 "flows in the dataplane, and whether each is still allowed",
-	 "sallyctl flows --device spiffe://plant-7/camera/12", PEER_AGENT, 0, 0,
-	 OPT_BIT(OPT_DEVICE) | OPT_BIT(OPT_LIMIT), "flows", build_flows, show_flows, NULL},
+	{"flows",
+	 "[--device DEVICE] [--segment NAME] [--rule NAME] [--state STATE] [--limit N | --top N "
+	 "[--by packets|bytes]]",
+	 "flows in the dataplane, and whether each is still allowed; --top: the largest",
+	 "sallyctl flows --segment cameras --top 10 --by bytes", PEER_AGENT, 0, 0, FLOWS_OPTIONS,
+	 "flows", build_flows, show_flows, NULL},
+	{"stats", "[ports|lcores|rules|pairs|devices|reasons] [--device DEVICE] [--rate]",
+	 "what passed and what was dropped: a port, core, rule, pair of segments, device, reason",
+	 "sallyctl stats pairs --rate", PEER_NONE, 0, 1, OPT_BIT(OPT_DEVICE) | OPT_BIT(OPT_RATE),
+	 NULL, NULL, NULL, stats_run},
 	{"why", "DEVICE | SRC DST SERVICE [--sport N]",
 	 "why a device stands as it does, or why a flow passes or not, down to the rule",
 	 "sallyctl why 10.1.0.5 10.20.0.10 tcp/554", PEER_AGENT, 1, 3, OPT_BIT(OPT_SPORT), "why",

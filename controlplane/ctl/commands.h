@@ -17,7 +17,7 @@ struct ctl_command {
 	const char *example;
 	enum ctl_peer peer;
 	unsigned min_words, max_words; /* behind the name */
-	uint32_t options; /* OPT_BIT()s, beside the global ones */
+	uint64_t options; /* OPT_BIT()s, beside the global ones */
 	const char *cmd; /* of the request; NULL: run() does it all */
 	/** Add members to the request. word: those behind the name. @return 0 or -EINVAL with text in err: usage */
 	int (*build)(json_t *req, const struct args *a, const char *const *word, struct err *err);

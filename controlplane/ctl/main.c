@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* sallyctl: asks the gateway's agent, and has the controller decide. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "controlplane/ctl/client.h"
+#include "controlplane/ctl/ask.h"
 #include "controlplane/ctl/commands.h"
 #include "controlplane/ctl/show.h"
 #include "controlplane/ctl/table.h"
-
-#define AGENT_SOCKET "/run/sallyport/api.sock"
-#define CONTROLLER_SOCKET "/run/sallyport/controller.sock"
-#define TIMEOUT_S 20
 
 static int usage(const char *what, const char *command)
 {
@@ -21,35 +16,6 @@ static int usage(const char *what, const char *command)
 	return CTL_USAGE;
 }
 
-static const char *socket_of(const struct args *a, enum args_option opt, const char *env,
-			     const char *fallback)
-{
-	const char *from_env = getenv(env);
-
-	if (a->value[opt] != NULL)
-		return a->value[opt];
-	return from_env != NULL && from_env[0] != '\0' ? from_env : fallback;
-}
-
-static int print_refusal(const json_t *response, const struct ctl_command *c)
-{
-	const json_t *errors = json_object_get(response, "errors");
-	const char *text = json_string_value(json_object_get(response, "error"));
-	size_t i;
-	json_t *v;
-
-	json_array_foreach(errors, i, v) {
-		if (json_is_string(v)) {
-			print_clean(stderr, json_string_value(v));
-			fputc('\n', stderr);
-		}
-	}
-	fprintf(stderr, "sallyctl %s: ", c->name);
-	print_clean(stderr, text != NULL ? text : "refused without a reason");
-	fputc('\n', stderr);
-	return json_array_size(errors) > 0 ? CTL_POLICY : CTL_REFUSED;
-}
-
 static int answer(const struct ctl_command *c, const struct args *a, const json_t *response)
 {
 	bool ok = json_is_true(json_object_get(response, "ok"));
@@ -57,7 +23,7 @@ static int answer(const struct ctl_command *c, const struct args *a, const json_
 	int ret;
 
 	if ((a->given & OPT_BIT(OPT_JSON)) == 0)
-		return ok ? c->show(response, stdout) : print_refusal(response, c);
+		return ok ? c->show(response, stdout) : ctl_refusal(response, c->name);
 	json_dumpf(response, stdout, JSON_COMPACT);
 	fputc('\n', stdout);
 	if (!ok)
@@ -72,23 +38,14 @@ static int answer(const struct ctl_command *c, const struct args *a, const json_
 
 static int ask(const struct ctl_command *c, const struct args *a, const json_t *req)
 {
-	const char *at = a->value[OPT_AT], *path;
+	const char *at = a->value[OPT_AT];
 	enum ctl_peer peer =
 		at != NULL && strcmp(at, "controller") == 0 ? PEER_CONTROLLER : c->peer;
-	unsigned timeout_s =
-		a->value[OPT_TIMEOUT] != NULL ? (unsigned)atoi(a->value[OPT_TIMEOUT]) : TIMEOUT_S;
-	struct err err = {0};
-	json_t *response = NULL;
-	int ret;
+	json_t *response;
+	int ret = ctl_ask(a, peer, req, &response);
 
-	path = peer == PEER_AGENT
-		       ? socket_of(a, OPT_AGENT, "SALLYCTL_AGENT", AGENT_SOCKET)
-		       : socket_of(a, OPT_CONTROLLER, "SALLYCTL_CONTROLLER", CONTROLLER_SOCKET);
-	if (client_call(path, req, timeout_s * 1000, &response, &err) < 0) {
-		fprintf(stderr, "sallyctl: cannot reach the %s: %s\n",
-			peer == PEER_AGENT ? "gateway" : "controller", err.msg);
-		return CTL_UNREACHABLE;
-	}
+	if (ret != CTL_OK)
+		return ret;
 	ret = answer(c, a, response);
 	json_decref(response);
 	return ret;

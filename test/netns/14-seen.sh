@@ -1,0 +1,84 @@
+#!/bin/bash
+# 14. What is seen from outside: counters of rules, segment pairs and devices equal what tcpdump counted, to the packet
+#     and the byte, while flows live, after they have ended and after another policy.
+. "$(dirname "$0")/lib.sh"
+world_up s14
+certify "$DIGEST_A"
+camera_make cam1 11 "$DIGEST_A"
+sensor_make s1 12
+CAM4=10.7.0.11 S4=10.7.0.12
+echo_both udp core "$NVR4" "$NVR6" 5000
+echo_both udp cam1 "$CAM4" fd07::11 7000
+for port in 554 1883; do echo_both tcp core "$NVR4" "$NVR6" "$port"; done
+device_in cam1 cam1 camera/cam1
+device_in s1 s1 sensor/s1
+
+# packets and bytes (of IP, as counted) of a capture: "PACKETS BYTES"
+witness() { # NAME FILTER...
+	local name=$1
+	shift
+	tcpdump -n -v -r "$D/$name.pcap" "$@" 2>/dev/null |
+		sed -n 's/^.* IP (.*, length \([0-9]*\))$/\1/p' | awk '{ n++; b += $1 } END { print n + 0, b + 0 }'
+}
+rule() { # NAME JQ-EXPRESSION: of what the rule let pass
+	ctl_json stats rules "[.rules[] | select(.rule == \"$1\" and .verdict == \"allowed\")][0] // {packets: 0, bytes: 0, flows: 0, open: 0} | $2"
+}
+pair() { # FROM TO JQ-EXPRESSION
+	ctl_json stats pairs "[.pairs[] | select(.from == \"$1\" and .to == \"$2\")][0] // {packets: 0, bytes: 0, refused: 0} | $3"
+}
+device() { # PATH JQ-EXPRESSION
+	ctl_json stats devices --device "$(id_of "$1")" ".devices[0] | $2"
+}
+
+# ---- counters are what an outside witness counted ------------------------------------------------
+capture core eth0 core "host $CAM4 and (udp port 5000 or tcp port 554)"
+core=$LAST
+capture cam1 eth0 cam1 "host $S4 and udp port 7000"
+cam=$LAST
+for _ in 1 2 3 4 5 6 7; do must "an answer from the recorder" 5 udp_try cam1 "$NVR4" 5000; done
+for _ in 1 2 3; do must "a TCP answer from the recorder" 5 tcp_try cam1 "$NVR4" 554; done
+for _ in 1 2 3 4 5; do must "an answer from the camera" 5 udp_try s1 "$CAM4" 7000; done
+video_seen() { [ "$(rule video '"\(.packets) \(.bytes)"')" = "$(witness core)" ]; }
+check "rule video: packets and bytes are tcpdump's, of live flows" wait_for 5 video_seen
+trigger_seen() { [ "$(rule trigger '"\(.packets) \(.bytes)"')" = "$(witness cam1)" ]; }
+check "rule trigger too" wait_for 5 trigger_seen
+read -r packets bytes <<<"$(witness core)"
+check_match "the witness saw the packets" '^[1-9][0-9]*$' "$packets"
+check_eq "rule video counts its flows" 10 "$(rule video .flows)"
+check_eq "the pair cameras > nvr has the same" "$packets $bytes" "$(pair cameras nvr '"\(.packets) \(.bytes)"')"
+read -r more more_bytes <<<"$(witness cam1)"
+check_eq "the camera has the sum of both" "$((packets + more)) $((bytes + more_bytes))" \
+	"$(device camera/cam1 '"\(.packets) \(.bytes)"')"
+check_eq "the sensor has its own" "$more $more_bytes" "$(device sensor/s1 '"\(.packets) \(.bytes)"')"
+
+# ---- refusals -----------------------------------------------------------------------------------
+capture cam1 eth0 refused "src host $CAM4 and udp dst port 6000"
+refused=$LAST
+for _ in 1 2 3 4 5 6; do check_not "another port is refused" udp_try cam1 "$NVR4" 6000 0.1; done
+refused_seen() { [ "$(pair cameras nvr .reasons.denied)" = "$(witness refused | cut -d' ' -f1)" ]; }
+check "cameras > nvr denied: as many as the camera sent" wait_for 5 refused_seen
+check_eq "and the camera's refused packets" 6 "$(device camera/cam1 .refused)"
+check_match "people can read it" 'cameras +nvr .* denied 6' "$(ctl stats pairs)"
+
+# ---- flows --------------------------------------------------------------------------------------
+check_eq "the largest flow is found, by rule" video \
+	"$(ctl_json flows --rule video --top 1 --by bytes '.flows | map(.rule) | join(" ")')"
+check_eq "flows of a segment" "trigger" \
+	"$(ctl_json flows --segment sensors '[.flows[] | select(.state != "diverted") | .rule] | unique | join(" ")')"
+check_eq "an unknown rule is an error" 1 "$(ctl flows --rule nosuch >/dev/null 2>&1; echo $?)"
+
+# ---- another policy -----------------------------------------------------------------------------
+{ sed -e '/name = "mqtt"; from/i\  { name = "first"; from = "meters"; to = "nvr"; service = "tcp/1"; },' "$D/segments.cfg"; } \
+	>"$D/moved.cfg"
+must "the rules move" 5 ctl policy apply "$D/moved.cfg"
+check "counters go on under the rule's name" video_seen
+must "an answer from the recorder" 5 udp_try cam1 "$NVR4" 5000
+check "and count on" wait_for 5 video_seen
+
+# ---- ports and lcores ---------------------------------------------------------------------------
+check_match "a core's load" '^[0-9.]+ [0-9.]+ [0-9.]+$' \
+	"$(ctl_json stats lcores '.lcores[0] | select(.packets > 0) | "\(.busy_pct) \(.cycles_per_packet) \(.burst_fill)"')"
+check_eq "ports" "dev up wifi" "$(ctl_json stats ports '[.ports[].name] | join(" ")')"
+check_match "rates" 'PACKETS' "$(ctl stats --rate)"
+check_eq "no such part" 2 "$(ctl stats nosuch >/dev/null 2>&1; echo $?)"
+end "$core" "$cam" "$refused"
