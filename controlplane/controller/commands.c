@@ -319,12 +319,11 @@ static int make_policy_apply(struct command *cmd, struct err *err)
 	return ret;
 }
 
-static void run_change(struct controller *c, struct api_call *call, struct command *cmd)
+static void decide_and_wait(struct controller *c, struct api_call *call, struct decision_entry *e)
 {
-	struct decision_entry e = {.n_ops = 1, .ops = &cmd->d};
 	char text[DECISION_SUMMARY_BYTES], clean[DECISION_SUMMARY_BYTES];
 	struct err err = {0};
-	int ret = journal_append(c->journal, &e, c->now_wall_ms, &err);
+	int ret = journal_append(c->journal, e, c->now_wall_ms, &err);
 
 	if (ret == -EPROTO || ret == -E2BIG) {
 		api_fail(call, "invalid", "%s", err.msg);
@@ -335,16 +334,23 @@ static void run_change(struct controller *c, struct api_call *call, struct comma
 		api_fail(call, "unavailable", "nothing was decided: %s", err.msg);
 		return;
 	}
-	log_info("revision %llu: %s", (unsigned long long)e.revision,
-		 log_clean(clean, sizeof(clean), decision_summary(text, &cmd->d)));
-	if (state_fold(c->state, &e) < 0) {
+	log_info("revision %llu: %s", (unsigned long long)e->revision,
+		 log_clean(clean, sizeof(clean), decision_entry_summary(text, e)));
+	if (state_fold(c->state, e) < 0) {
 		/* The log has it, the state has not: go on from the log. */
 		log_error("out of memory while folding the log");
 		abort();
 	}
 	feed_push(c->feed);
-	pending_add(&c->pending, call, c->feed, e.revision, e.hash,
+	pending_add(&c->pending, call, c->feed, e->revision, e->hash,
 		    c->now_boot_ms + CONTROLLER_RECEIPT_MS);
+}
+
+static void run_change(struct controller *c, struct api_call *call, struct command *cmd)
+{
+	struct decision_entry e = {.n_ops = 1, .ops = &cmd->d};
+
+	decide_and_wait(c, call, &e);
 }
 
 /* ---- commands that only look ---- */
@@ -488,17 +494,80 @@ static int check_members(struct command *cmd, const char *members, struct err *e
 	return 0;
 }
 
+/* The table's index of a command. @return -ENOENT */
+static int command_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(commands[i].name, name) == 0)
+			return (int)i;
+	}
+	return -ENOENT;
+}
+
+/* ---- several decisions as one entry: all of them or none ---- */
+
+/* One of a batch. Policies are too long to come in numbers. @return 0, or -errno with text in err */
+static int batch_make(struct command *cmd, struct err *err)
+{
+	const char *name = json_string_value(json_object_get(cmd->req, "cmd"));
+	int i = name != NULL ? command_find(name) : -ENOENT;
+
+	if (i < 0 || commands[i].make == NULL || commands[i].op == DECISION_POLICY)
+		return bad(cmd, "invalid", err, "not a decision that a batch can hold",
+			   name != NULL ? name : "(no cmd)");
+	cmd->d.op = commands[i].op;
+	if (check_members(cmd, commands[i].members, err) < 0)
+		return -EINVAL;
+	return commands[i].make(cmd, err);
+}
+
+/* Each is checked against the state before the batch, as if it came alone. */
+static void batch_handle(struct controller *c, struct api_call *call, json_t *request)
+{
+	json_t *list = json_object_get(request, "decisions");
+	struct decision_entry e = {.n_ops = json_array_size(list)};
+	struct command cmd = {0};
+	struct err err = {0};
+	uint32_t i = 0;
+	int ret = 0;
+
+	if (e.n_ops == 0 || e.n_ops > DECISION_OPS_MAX || json_object_size(request) != 2) {
+		api_fail(call, "invalid",
+			 "a batch is {\"cmd\": \"batch\", \"decisions\": [...]} "
+			 "with 1 to %u decisions and nothing else",
+			 DECISION_OPS_MAX);
+		return;
+	}
+	e.ops = calloc(e.n_ops, sizeof(*e.ops));
+	if (e.ops == NULL) {
+		api_fail(call, "internal", "out of memory");
+		return;
+	}
+	for (; ret == 0 && i < e.n_ops; i++) {
+		cmd = (struct command){.c = c, .req = json_array_get(list, i)};
+		ret = batch_make(&cmd, &err);
+		e.ops[i] = cmd.d;
+	}
+	if (ret < 0)
+		api_fail(call, cmd.code != NULL ? cmd.code : "internal", "decision %u: %s", i,
+			 err.msg);
+	else
+		decide_and_wait(c, call, &e);
+	free(e.ops); /* none has a text to own */
+}
+
 void command_handle(void *arg, struct api_call *call, const char *name, json_t *request)
 {
 	struct command cmd = {.c = arg, .req = request};
 	struct err err = {0};
 	json_t *out = NULL;
-	size_t i = 0;
-	int ret;
+	int ret, i = command_find(name);
 
-	while (i < sizeof(commands) / sizeof(commands[0]) && strcmp(commands[i].name, name) != 0)
-		i++;
-	if (i == sizeof(commands) / sizeof(commands[0])) {
+	if (strcmp(name, "batch") == 0) {
+		batch_handle(arg, call, request);
+		return;
+	}
+	if (i < 0) {
 		api_fail(call, "invalid", "unknown command: %s", name);
 		return;
 	}

@@ -245,6 +245,39 @@ static const struct {
 	 "{\"cmd\":\"policy_apply\",\"file\":\"s.cfg\",\"text\":\"segments = "
 	 "({name=\\\"a\\\";});\\n\"}",
 	 ""},
+	{"batch of nothing", "{\"cmd\":\"batch\",\"decisions\":[]}", "invalid"},
+	{"batch that is no list", "{\"cmd\":\"batch\",\"decisions\":{}}", "invalid"},
+	{"batch with a strange member",
+	 "{\"cmd\":\"batch\",\"force\":true,\"decisions\":[{\"cmd\":\"enrol\"," CAM "}]}",
+	 "invalid"},
+	{"batch with something that is no decision",
+	 "{\"cmd\":\"batch\",\"decisions\":[{\"cmd\":\"enrol\"," CAM "},{\"cmd\":\"log\"}]}",
+	 "invalid"},
+	{"batch with a number", "{\"cmd\":\"batch\",\"decisions\":[5]}", "invalid"},
+	{"batch in a batch",
+	 "{\"cmd\":\"batch\",\"decisions\":[{\"cmd\":\"batch\",\"decisions\":[]}]}", "invalid"},
+	{"batch with a policy",
+	 "{\"cmd\":\"batch\",\"decisions\":[{\"cmd\":\"policy_apply\",\"file\":\"s.cfg\","
+	 "\"text\":\"segments = ({name=\\\"a\\\";});\\n\"}]}",
+	 "invalid"},
+	{"batch of which one cannot be: none is",
+	 "{\"cmd\":\"batch\",\"decisions\":[{\"cmd\":\"enrol\"," CAM
+	 "},{\"cmd\":\"quarantine\",\"device\":\"nobody\",\"kind\":\"cn\"}]}",
+	 "not_found"},
+	{"batch is checked against what was before it",
+	 "{\"cmd\":\"batch\",\"decisions\":[{\"cmd\":\"enrol\",\"device\":\"b\",\"kind\":\"cn\"},"
+	 "{\"cmd\":\"quarantine\",\"device\":\"b\",\"kind\":\"cn\"}]}",
+	 "not_found"},
+	{"batch",
+	 "{\"cmd\":\"batch\",\"decisions\":[{\"cmd\":\"enrol\",\"device\":\"b\",\"kind\":\"cn\"},"
+	 "{\"cmd\":\"revoke\"," CAM ",\"reason\":\"stolen\"}]}",
+	 ""},
+	{"what the batch enrolled", "{\"cmd\":\"quarantine\",\"device\":\"b\",\"kind\":\"cn\"}",
+	 ""},
+	{"batch that undoes it",
+	 "{\"cmd\":\"batch\",\"decisions\":[{\"cmd\":\"restore\",\"device\":\"b\",\"kind\":\"cn\"},"
+	 "{\"cmd\":\"unenrol\",\"device\":\"b\",\"kind\":\"cn\"}]}",
+	 ""},
 	{"log with a strange limit", "{\"cmd\":\"log\",\"limit\":-1}", "invalid"},
 };
 
