@@ -132,7 +132,7 @@ $(TOOLS:%=$(B)/tools/%): $(B)/tools/%: $(B)/o/test/tools/%.o $(DECISION) $(CONFI
 tools: $(TOOLS:%=$(B)/tools/%)
 
 test: ## build, then unit tests and every scenario; needs root and no lab
-	@$(MAKE) --no-print-directory -j$(NPROC) all units tools
+	@$(MAKE) --no-print-directory -j$(NPROC) all units tools bench
 	@B=$(B) test/run
 
 unit: ## unit tests alone
@@ -168,6 +168,7 @@ fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 $(B)/bench/%: PARTS = $(BASE)
 $(B)/bench/path: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
 $(B)/bench/path: LIBS = $(call pkg,--libs,libdpdk libconfig)
+$(B)/bench/gen: LIBS = $(call pkg,--libs,libdpdk)
 $(BENCHES:%=$(B)/bench/%): $(B)/bench/%: $(B)/o/bench/%.o $$(PARTS)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  link  $@")
