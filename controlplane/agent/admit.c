@@ -106,6 +106,7 @@ static int session_add(struct admission *ad, uint32_t generation, bool relay)
 	s->listener = ad->m.listener;
 	s->relay = relay;
 	LIST_INSERT_HEAD(&ad->a->sessions, s, next);
+	LIST_INSERT_HEAD(&ad->dev->held, s, of_device);
 	ad->dev->sessions++;
 	binding_session(ad->a, &s->ip, s->dev, 1);
 	return 0;
@@ -114,6 +115,7 @@ static int session_add(struct admission *ad, uint32_t generation, bool relay)
 static void session_end(struct agent *a, struct session *s)
 {
 	LIST_REMOVE(s, next);
+	LIST_REMOVE(s, of_device);
 	s->dev->sessions--;
 	binding_session(a, &s->ip, s->dev, -1);
 	free(s);
@@ -300,15 +302,31 @@ static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 	return 0;
 }
 
+/* The slot that the worker names finds it at once; what it names wrongly, or not, is looked for everywhere. */
+static struct session *session_find(struct agent *a, const struct peer *p,
+				    const struct msg_session_closed *m)
+{
+	struct device *dev = registry_by_slot(a->registry, m->slot);
+	struct session *s;
+
+	if (dev != NULL) {
+		LIST_FOREACH(s, &dev->held, of_device) {
+			if (s->worker == p && s->id == m->session)
+				return s;
+		}
+	}
+	LIST_FOREACH(s, &a->sessions, next) {
+		if (s->worker == p && s->id == m->session)
+			return s;
+	}
+	return NULL;
+}
+
 static int session_closed(struct agent *a, struct peer *p, const struct msg_session_closed *m)
 {
 	char reason[sizeof(m->reason) + 1];
-	struct session *s;
+	struct session *s = session_find(a, p, m);
 
-	LIST_FOREACH(s, &a->sessions, next) {
-		if (s->worker == p && s->id == m->session)
-			break;
-	}
 	if (s == NULL)
 		return 0; /* ended before it was answered */
 	snprintf(reason, sizeof(reason), "%.*s", (int)sizeof(m->reason), m->reason);

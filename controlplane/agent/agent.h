@@ -42,7 +42,7 @@ struct binding {
 
 /* A live TLS session, as its worker announced it. */
 struct session {
-	LIST_ENTRY(session) next;
+	LIST_ENTRY(session) next, of_device;
 	struct peer *worker;
 	uint64_t id;
 	struct device *dev;
@@ -111,7 +111,7 @@ struct agent {
 	int64_t wall_minus_boot_ms; /* when everybody was last judged by it; another one re-judges everybody */
 	uint64_t
 		nft_retry_ms; /* 0: the kernel plane is as it should be; else its lease is not renewed */
-	bool review; /* sessions may have lost their ground though their devices did not change */
+	bool review; /* any device's sessions may have lost their ground though their devices did not change */
 };
 
 /* alarm.c: log it as an error, and keep it in the store for `sallyctl status` */

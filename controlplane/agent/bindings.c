@@ -143,14 +143,13 @@ static uint32_t bindings_of(const struct agent *a, const struct device *dev)
 }
 
 /* The address was another's for a while, or its lease had run out: sessions from it may be open all the same. */
-static uint32_t sessions_of(const struct agent *a, const struct device *dev,
-			    const struct ip_addr *ip)
+static uint32_t sessions_of(const struct device *dev, const struct ip_addr *ip)
 {
 	const struct session *s;
 	uint32_t n = 0;
 
-	LIST_FOREACH(s, &a->sessions, next)
-		n += s->dev == dev && ip_addr_eq(&s->ip, ip);
+	LIST_FOREACH(s, &dev->held, of_device)
+		n += ip_addr_eq(&s->ip, ip);
 	return n;
 }
 
@@ -168,7 +167,7 @@ static struct binding *binding_link(struct agent *a, struct device *dev, const s
 		return NULL;
 	b->dev = dev;
 	b->ip = *ip;
-	b->sessions = sessions_of(a, dev, ip);
+	b->sessions = sessions_of(dev, ip);
 	if (tsearch(b, &a->bindings, binding_cmp) == NULL) {
 		free(b);
 		return NULL;

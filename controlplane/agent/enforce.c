@@ -153,20 +153,56 @@ static bool holds_upstream(const struct agent *a, const struct device *dev)
 	return false;
 }
 
+/* A session whose own certificate gives less by now (revoked, not the pinned one, run out) ends even if the device has a
+ * better one; so does a session whose upstream the policy now grants or denies. */
+static void session_review(struct agent *a, struct session *s)
+{
+	const struct trust_record *r = &a->trust.rec[s->dev->slot];
+	struct judgement j;
+
+	/* Ended by its record before, and its worker has not told yet: what came after it must not end with it. */
+	if (!standing_passes(s->dev->judged.standing) ||
+	    atomic_load_explicit(&r->generation, memory_order_relaxed) != s->generation)
+		return;
+	j = enforce_judge_with(a, s->dev, &s->cert);
+	if (j.standing != s->dev->judged.standing ||
+	    enforce_relay(a, s->dev, s->listener) != s->relay) {
+		s->dev->bump = true;
+		registry_touch(a->registry, s->dev);
+	}
+}
+
+/* One that ends its device's flows and sessions makes it dirty again. */
+static void device_review(struct agent *a, struct device *dev)
+{
+	struct session *s;
+
+	if (!dev->review)
+		return;
+	dev->review = false;
+	LIST_FOREACH(s, &dev->held, of_device)
+		session_review(a, s);
+}
+
 int enforce_dirty(struct agent *a, uint32_t *changed, uint32_t *slot)
 {
 	struct device *dev;
 	struct err err = {""};
 	uint32_t n = 0, one = 0;
+	bool passed;
 	int ret;
 
 	ret = nft_begin(a->nft);
 	/* All records first: they stop the fast path and TLS with one store each. */
 	while ((dev = registry_next_dirty(a->registry)) != NULL) {
+		passed = standing_passes(dev->judged.standing);
 		if (enforce_judge(a, dev)) {
-			one = n++ == 0 ? dev->slot : 0;
+			/* What could not pass has no session and no flow that could be left over. */
+			if (passed)
+				one = n++ == 0 ? dev->slot : 0;
 			a->review |= holds_upstream(a, dev);
 		}
+		device_review(a, dev);
 		if (ret == 0)
 			ret = kernel_follow(a, dev);
 	}
@@ -275,8 +311,6 @@ static void confirm(struct enforcement *e, uint32_t slot)
 	}
 }
 
-/* Sessions whose own certificate gives less by now (revoked, not the pinned one, run out) end even if the device has a
- * better one; so do sessions whose upstream the policy now grants or denies. */
 static void sessions_review(struct agent *a)
 {
 	struct session *s;
@@ -284,21 +318,8 @@ static void sessions_review(struct agent *a)
 	if (!a->review)
 		return;
 	a->review = false;
-	LIST_FOREACH(s, &a->sessions, next) {
-		const struct trust_record *r = &a->trust.rec[s->dev->slot];
-		struct judgement j;
-
-		/* Ended by its record before, and its worker has not told yet: what came after it must not end with it. */
-		if (!standing_passes(s->dev->judged.standing) ||
-		    atomic_load_explicit(&r->generation, memory_order_relaxed) != s->generation)
-			continue;
-		j = enforce_judge_with(a, s->dev, &s->cert);
-		if (j.standing != s->dev->judged.standing ||
-		    enforce_relay(a, s->dev, s->listener) != s->relay) {
-			s->dev->bump = true;
-			registry_touch(a->registry, s->dev);
-		}
-	}
+	LIST_FOREACH(s, &a->sessions, next)
+		session_review(a, s);
 }
 
 void enforce_run(struct enforcement *e)

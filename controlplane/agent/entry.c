@@ -82,7 +82,7 @@ static void entry_policy_done(void *arg, int result, const char *text,
 /* Everything but policy. What one operation cannot do does not keep the others from being done. */
 static void entry_registry(struct agent *a, const struct decision_entry *entry, struct entry_job *j)
 {
-	a->review = true;
+	a->review |= entry->snapshot;
 	if (entry->snapshot)
 		registry_reset(a->registry);
 	for (uint32_t i = 0; i < entry->n_ops; i++) {
@@ -92,6 +92,9 @@ static void entry_registry(struct agent *a, const struct decision_entry *entry, 
 
 		if (d->op == DECISION_POLICY)
 			continue;
+		/* A session may rest on another certificate than its device's standing does. */
+		a->review |= d->op == DECISION_REVOKE_CERT &&
+			     (d->has & (DECISION_HAS_CERT | DECISION_HAS_ISSUER)) != 0;
 		ret = registry_apply(a->registry, d, entry->revision, &err);
 		if (ret == 0)
 			continue;

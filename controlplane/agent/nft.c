@@ -9,6 +9,8 @@
 #include "config/base/clock.h"
 #include "controlplane/agent/nft_internal.h"
 
+#define ROUNDING_MS 10
+
 static uint32_t hash_of(const struct ip_addr *ip)
 {
 	uint64_t h = 0x9e3779b97f4a7c15u, w[2];
@@ -101,6 +103,21 @@ int nft_put_policy(struct nft *n, const struct policy_form *form)
 	return 0;
 }
 
+/* A judgement is repeated at every heartbeat. An element that ends earlier than it could is put again when half of the
+ * time is over; one that ends later than it may is put at once, but for the rounding between two clocks. */
+static bool in_force_already(const struct nft_binding *cur, const struct nft_binding *want)
+{
+	uint64_t now_ms = clock_boot_ms();
+
+	return cur->segment == want->segment &&
+	       memcmp(&cur->mac, &want->mac, sizeof(cur->mac)) == 0 &&
+	       strcmp(cur->ifname, want->ifname) == 0 && cur->expires_ms > now_ms &&
+	       cur->expires_ms <= (want->expires_ms > CLOCK_NEVER_MS - ROUNDING_MS
+					   ? CLOCK_NEVER_MS
+					   : want->expires_ms + ROUNDING_MS) &&
+	       cur->expires_ms - now_ms >= (want->expires_ms - now_ms) / 2;
+}
+
 int nft_put_binding(struct nft *n, const struct nft_binding *b)
 {
 	struct nft_bind *bind;
@@ -121,6 +138,8 @@ int nft_put_binding(struct nft *n, const struct nft_binding *b)
 		*at = bind;
 		n->n_binds++;
 	}
+	if (bind->in_force && bind->staged == STAGED_NO && in_force_already(&bind->cur, b))
+		return 0;
 	bind->want = *b;
 	stage(n, bind, STAGED_PUT);
 	return 0;

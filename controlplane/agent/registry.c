@@ -224,6 +224,7 @@ static void touch_by_digest(struct registry *r, const uint8_t digest[32], uint64
 
 		if (d->attested && memcmp(d->digest, digest, 32) == 0) {
 			d->revision = revision;
+			d->review = true;
 			registry_touch(r, d);
 		}
 	}
@@ -324,9 +325,11 @@ int registry_apply(struct registry *r, const struct decision *d, uint64_t revisi
 			return ret;
 	}
 	if (d->op == DECISION_REVOKE_CERT) {
+		/* By certificate: whoever's standing rests on it. A device's name says whose it is. */
+		bool by_cert = (d->has & (DECISION_HAS_CERT | DECISION_HAS_ISSUER)) != 0;
+
 		ret = revoke_cert(r, d, dev);
-		/* By certificate alone: whoever's standing or session rests on it. */
-		for (uint32_t i = 0; ret == 0 && i < r->n_devices; i++) {
+		for (uint32_t i = 0; ret == 0 && by_cert && i < r->n_devices; i++) {
 			struct device *x = r->list[i];
 
 			if (x != dev && x->cert.known && registry_cert_revoked(r, x, &x->cert)) {
@@ -340,6 +343,7 @@ int registry_apply(struct registry *r, const struct decision *d, uint64_t revisi
 	}
 	if (ret == 0 && dev != NULL) {
 		dev->revision = revision;
+		dev->review = true;
 		registry_touch(r, dev);
 	}
 	return ret;

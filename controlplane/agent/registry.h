@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "config/base/msg.h"
 #include "controlplane/agent/decide.h"
@@ -20,6 +21,8 @@ struct device_cert {
 	uint64_t not_before_s, not_after_s;
 	uint64_t crl_next_update_s; /* 0 = no CRL was used */
 };
+
+struct session;
 
 struct device {
 	uint32_t slot; /* of the trust table, never 0; kept as long as the registry lives */
@@ -40,7 +43,9 @@ struct device {
 	struct judgement judged;
 	const char *home; /* name of its own segment in the policy in force; NULL = none */
 	uint32_t sessions; /* open now */
+	LIST_HEAD(device_sessions, session) held; /* these */
 	bool dirty; /* in the registry's list of devices to judge */
+	bool review; /* a decision was about it: its sessions may have lost their ground though its standing stays */
 	bool bump; /* end its sessions and re-admit its flows even if the standing stays */
 };
 
