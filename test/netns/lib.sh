@@ -245,6 +245,7 @@ crl_revoke() { # NAME: into the list; the workers read it after `daemon_hup tls-
 VLANS=${VLANS:-}
 LISTENER_EXTRA=${LISTENER_EXTRA:-proxy_protocol = false;}
 GATEWAY_EXTRA=${GATEWAY_EXTRA:-}
+LIMITS=${LIMITS:-}
 DATAPLANE_EXTRA=${DATAPLANE_EXTRA:-}
 POLICY_FILE=${POLICY_FILE:-$LIB/segments.cfg}
 
@@ -253,6 +254,7 @@ config_write() {
 		gateway = { name = "gw1"; run_dir = "$D/run"; state_dir = "$D/state"; segments = "$D/segments.cfg";
 		  user = "nobody"; devices_max = 1000; strangers = [ "ping" ]; kernel_lease_s = 4; $GATEWAY_EXTRA };
 		dataplane = { lcores = "1"; memory_mb = 128; hugepages = false; flows_max = 16384; pickup_ms = 5000; $DATAPLANE_EXTRA };
+		limits = { $LIMITS };
 		ports = (
 		  { name = "dev"; side = "device"; devargs = "net_af_xdp0,iface=dev0"; isolated = true;
 		    addresses = [ "$GW4/24", "$GW6/64" ]; $VLANS },

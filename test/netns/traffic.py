@@ -9,6 +9,10 @@ udp-large ADDR PORT SECONDS BYTES | udp-answer ADDR PORT SECONDS BYTES   fragmen
 udp-sized ADDR PORT                                         answers with as many bytes as the text asks for
 udp-error ADDR PORT SECONDS HOPS                            prints "TYPE CODE FROM" of the ICMP error that came back
 frame IF KIND KEY=VALUE...                                  one raw frame: KIND udp, arp or na (raw_frame)
+flood IF KIND PER_S SECONDS KEY=VALUE...                    raw frames: KIND syn, udp or arp (flood); prints how many
+udp-count ADDR PORT FILE | udp-blast ADDR PORT SECONDS PER_S BYTES   counts "PACKETS IP_BYTES MS" | sends at a pace
+udp-ports ADDR FROM TO                                      opens a flow to each port, one every 25 ms; prints how many
+                                                            were answered
 tls-bulk ADDR PORT FOLDER NAME BYTES                        there and back; first with Finished, then a half-close
 proxy-dump ADDR PORT FILE                                   accepts PROXY v2, writes what it says, then echoes
 """
@@ -181,6 +185,110 @@ def raw_frame(ifname, kind, *pairs):
     return 0
 
 
+def paced(per_s, seconds, send):
+    """Call send(i) per_s times a second, evenly, as far as the machine keeps up."""
+    start = time.monotonic()
+    i = 0
+    while True:
+        now = time.monotonic() - start
+        if now >= seconds:
+            return i
+        if i >= now * per_s:
+            time.sleep(0.001)
+            continue
+        for _ in range(min(100, int(now * per_s) - i + 1)):
+            send(i)
+            i += 1
+
+
+def flood_frames(kind, k):
+    """Different source ports and destination ports: each frame another flow. smac, dmac; src, dst; dport if fixed"""
+    smac, dmac = (bytes.fromhex(k[m].replace(":", "")) for m in ("smac", "dmac"))
+    frames = []
+    for i in range(4000):
+        sport, dport = 1024 + i * 13 % 60000, int(k.get("dport", 1 + i * 7 % 65000))
+        if kind == "arp":
+            ip, want = socket.inet_aton(k["src"]), socket.inet_aton(k["dst"])
+            ethertype = 0x0806
+            packet = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + smac + ip + b"\0" * 6 + want
+        elif kind == "syn":
+            body = struct.pack(">HHIIBBHHH", sport, dport, i, 0, 0x50, 2, 65535, 0, 0)
+            ethertype, packet = over_ip(k["src"], k["dst"], 6, 64, body, 16)
+        else:
+            body = struct.pack(">HHHH", sport, dport, 8 + 18, 0) + b"x" * 18
+            ethertype, packet = over_ip(k["src"], k["dst"], 17, 64, body, 6)
+        frames.append((dmac + smac + struct.pack(">H", ethertype) + packet).ljust(60, b"\0"))
+    return frames
+
+
+def flood(ifname, kind, per_s, seconds, *pairs):
+    frames = flood_frames(kind, dict(p.split("=", 1) for p in pairs))
+    sent = 0
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+        s.bind((ifname, 0))
+
+        def one(i):
+            nonlocal sent
+            try:
+                s.send(frames[i % len(frames)])
+                sent += 1
+            except OSError:  # the interface's queue is full
+                pass
+
+        paced(int(per_s), float(seconds), one)
+    print(sent)
+    return 0
+
+
+def udp_count(addr, port, path):
+    s = listener(addr, port, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    packets = size = last = 0
+    header = 48 if family(addr) == socket.AF_INET6 else 28
+    while True:
+        packets += 1
+        size += len(s.recv(65536)) + header
+        now = time.monotonic()
+        if now - last >= 0.02:
+            last = now
+            report(path, packets, size, int(time.time() * 1000))
+
+
+def udp_blast(addr, port, seconds, per_s, size):
+    s = socket.socket(family(addr), socket.SOCK_DGRAM)
+    s.connect((addr, int(port)))
+    payload = b"x" * int(size)
+
+    def one(_):
+        try:
+            s.send(payload)
+        except OSError:
+            pass
+
+    print(paced(int(per_s), float(seconds), one))
+    return 0
+
+
+def udp_ports(addr, first, last):
+    answered = 0
+    socks = []
+    for port in range(int(first), int(last) + 1):
+        s = socket.socket(family(addr), socket.SOCK_DGRAM)
+        s.settimeout(0.025)
+        s.connect((addr, port))
+        socks.append(s)
+        start = time.monotonic()
+        try:
+            s.send(b"hello")
+            s.recv(100)
+            answered += 1
+        except OSError:
+            pass
+        time.sleep(max(0, 0.025 - (time.monotonic() - start)))
+    print(answered)
+    return 0
+
+
 def tls_bulk(addr, port, folder, name, size):
     """Reads nothing until it can send no more, so every buffer on the way fills."""
     sent, answer = os.urandom(int(size)), b""
@@ -342,7 +450,8 @@ def main():
         return flow(*args, socket.SOCK_DGRAM)
     if what == "tcp-flow":
         return flow(*args, socket.SOCK_STREAM)
-    commands = {"frame": raw_frame, "tls-bulk": tls_bulk, "udp-large": udp_large, "udp-answer": udp_answer,
+    commands = {"flood": flood, "udp-count": udp_count, "udp-blast": udp_blast, "udp-ports": udp_ports,
+                "frame": raw_frame, "tls-bulk": tls_bulk, "udp-large": udp_large, "udp-answer": udp_answer,
                 "udp-sized": udp_sized, "udp-error": udp_error, "tcp-echo": tcp_echo, "udp-echo": udp_echo,
                 "listening": listening, "tcp-try": tcp_try, "udp-try": udp_try, "proxy-dump": proxy_dump}
     return commands[what](*args)
