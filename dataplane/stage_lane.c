@@ -130,7 +130,7 @@ static inline bool usual(const struct port *port, const uint8_t *frame, uint32_t
 {
 	uint16_t type;
 
-	if (bytes < REWRITE_ETH_BYTES + REWRITE_TAG_BYTES + IPV4_BYTES + UDP_BYTES)
+	if (bytes < REWRITE_ETH_BYTES + IPV4_BYTES + UDP_BYTES)
 		return false;
 	if (memcmp(frame, port->mac.b, 6) != 0 || (frame[6] & 1))
 		return false;
@@ -147,7 +147,7 @@ static inline bool usual(const struct port *port, const uint8_t *frame, uint32_t
 	frame += out->l3_off;
 	bytes -= out->l3_off;
 	if (type == RTE_BE16(0x0800))
-		return ipv4_usual(frame, bytes, out);
+		return bytes >= IPV4_BYTES + UDP_BYTES && ipv4_usual(frame, bytes, out);
 	return type == RTE_BE16(0x86dd) && bytes >= IPV6_BYTES + UDP_BYTES &&
 	       ipv6_usual(frame, bytes, out);
 }
@@ -336,12 +336,13 @@ static inline struct flow *find(const struct worker *w, const struct lane_pkt *l
 }
 
 /* In:  frames as they came; pkt_of()->in_port is set.
- * Out: those for the other stages; the rest is rewritten and on EDGE_FORWARD, or belongs to another worker. */
+ * Out: those for the other stages, in their order; the rest is rewritten and on EDGE_FORWARD, or another worker's. */
 void stage_lane(struct worker *w, struct burst *in, struct burst *out)
 {
 	struct lane_pkt lane[BURST_MAX];
-	struct rte_mbuf *own[BURST_MAX];
 	uint32_t candidate[BURST_MAX];
+	uint32_t left = 0; /* bit i: in->pkt[i] is for the stages */
+	uint8_t at[BURST_MAX]; /* of lane[i] in the burst */
 	uint16_t n = 0;
 
 	for (uint16_t i = 0; i < in->n && i < AHEAD; i++)
@@ -349,12 +350,12 @@ void stage_lane(struct worker *w, struct burst *in, struct burst *out)
 	for (uint16_t i = 0; i < in->n; i++) {
 		if (i + AHEAD < in->n)
 			rte_prefetch0(rte_pktmbuf_mtod(in->pkt[i + AHEAD], void *));
-		if (!enter(w, in->pkt[i], &lane[n]))
-			burst_push(out, in->pkt[i]);
-		else if (flow_worker(lane[n].hash, w->st->n_workers) != w->index)
+		if (unlikely(!enter(w, in->pkt[i], &lane[n])))
+			left |= 1u << i;
+		else if (unlikely(flow_worker(lane[n].hash, w->st->n_workers) != w->index))
 			path_away(in->pkt[i], lane[n].hash);
 		else
-			own[n++] = in->pkt[i];
+			at[n++] = i;
 	}
 	for (uint16_t i = 0; i < n; i++) {
 		candidate[i] = flow_candidate(w->flows, lane[i].hash);
@@ -368,7 +369,13 @@ void stage_lane(struct worker *w, struct burst *in, struct burst *out)
 		prefetch_end(w, &lane[i].flow->end[1]);
 	}
 	for (uint16_t i = 0; i < n; i++) {
-		if (lane[i].flow == NULL || !pass(w, own[i], pkt_of(own[i]), &lane[i]))
-			burst_push(out, own[i]);
+		struct rte_mbuf *m = in->pkt[at[i]];
+
+		if (lane[i].flow == NULL || !pass(w, m, pkt_of(m), &lane[i]))
+			left |= 1u << at[i];
 	}
+	for (; left != 0; left &= left - 1)
+		burst_push(out, in->pkt[__builtin_ctz(left)]);
 }
+
+_Static_assert(BURST_MAX <= 32, "a burst's packets are bits of a word");

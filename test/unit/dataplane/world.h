@@ -235,6 +235,7 @@ static inline int world_new(struct world *x, const struct msg_dp_config *change)
 	struct msg_hdr end = {.type = MSG_SYNC_END, .bytes = sizeof(end)};
 	struct msg_dp_config cfg;
 	struct err err = {0};
+	char pool[RTE_MEMPOOL_NAMESIZE];
 
 	memset(x, 0, sizeof(*x));
 	world_config(&cfg);
@@ -259,7 +260,8 @@ static inline int world_new(struct world *x, const struct msg_dp_config *change)
 	    world_bind(x, "10.3.0.10", 0x10, 0, 30, 5) < 0 ||
 	    world_bind(x, "10.1.0.11", 0x11, 0, 0, 6) < 0)
 		return -1;
-	x->pool = rte_pktmbuf_pool_create("test", 255, 0, sizeof(struct pkt),
+	snprintf(pool, sizeof(pool), "test-%p", (void *)x); /* a test may have two worlds */
+	x->pool = rte_pktmbuf_pool_create(pool, 255, 0, sizeof(struct pkt),
 					  RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (x->pool == NULL || world_say(x, &end, sizeof(end), -1) < 0)
 		return -1;
