@@ -23,6 +23,7 @@
 	"]; } );\n"
 
 static uint64_t random_state;
+static uint32_t coin; /* by both worlds */
 
 static uint32_t draw(uint32_t below)
 {
@@ -90,6 +91,12 @@ static struct frame_spec spec_draw(uint16_t *port)
 		s.smac = draw(0x30);
 	if (draw(60) == 0)
 		s.ttl = 1;
+	if (draw(60) == 0)
+		s.vlan = s.vlan != 0 ? 0 : 30;
+	if (draw(60) == 0) { /* the right frame by the wrong port */
+		*port = *port == DEV ? UP : DEV;
+		s.dmac = *port + 1;
+	}
 	if (!udp && draw(6) == 0)
 		s.tcp_flags = (const uint8_t[]){2, 18, 17, 4, 24, 1}[draw(6)];
 	s.payload = draw(8) ? draw(40) : draw(1460);
@@ -145,6 +152,8 @@ static void links_change(struct world *x, uint32_t what)
 		ip_addr_parse(&m.ip, "10.2.0.10");
 		MSG_INIT(&m, MSG_NEIGH_DEL, 1);
 		assert_int_equal(world_say(x, &m, sizeof(m), -1), 0);
+		if (coin) /* another host takes its place */
+			assert_int_equal(world_neigh(x, "10.2.0.200", 0x20, UP, 0), 0);
 		break;
 	case 3:
 		x->st->ports[UP].mtu_bytes = 600;
@@ -223,6 +232,7 @@ static void event(struct pair *x)
 	bool heal = draw(2); /* else too little is established for the lane to be asked */
 	struct world *both[2] = {&x->lane, &x->plain};
 
+	coin = draw(2);
 	x->epoch += kind == 4 && !heal;
 	for (int i = 0; i < 2; i++) {
 		for (uint32_t s = 5; heal && s < 7; s++)
