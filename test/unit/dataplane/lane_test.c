@@ -146,6 +146,9 @@ static void links_change(struct world *x, uint32_t what)
 		assert_int_equal(world_neigh(x, "10.2.0.10", 0x21, UP, 0), 0);
 		break;
 	case 1:
+		ip_addr_parse(&m.ip, "10.2.0.200");
+		MSG_INIT(&m, MSG_NEIGH_DEL, 1);
+		assert_int_equal(world_say(x, &m, sizeof(m), -1), 0);
 		assert_int_equal(world_neigh(x, "10.2.0.10", 0x20, UP, 0), 0);
 		break;
 	case 2:
@@ -153,7 +156,7 @@ static void links_change(struct world *x, uint32_t what)
 		MSG_INIT(&m, MSG_NEIGH_DEL, 1);
 		assert_int_equal(world_say(x, &m, sizeof(m), -1), 0);
 		if (coin) /* another host takes its place */
-			assert_int_equal(world_neigh(x, "10.2.0.200", 0x20, UP, 0), 0);
+			assert_int_equal(world_neigh(x, "10.2.0.200", 0x44, UP, 0), 0);
 		break;
 	case 3:
 		x->st->ports[UP].mtu_bytes = 600;
@@ -209,6 +212,8 @@ static void bindings_change(struct world *x, uint32_t what)
 		break;
 	case 2:
 		ret = world_bind(x, "10.1.0.10", 0, DEV, 0, 0);
+		if (coin) /* another address of the device takes its place */
+			ret |= world_bind(x, "10.1.0.50", 0x10, DEV, 0, 5);
 		break;
 	case 3: /* its address is another's */
 		ret = world_bind(x, "10.1.0.10", 0x10, DEV, 0, 6);
@@ -221,7 +226,8 @@ static void bindings_change(struct world *x, uint32_t what)
 		break;
 	default:
 		ret = world_bind(x, "10.1.0.10", 0x10, DEV, 0, 5) |
-		      world_bind(x, "10.2.0.10", 0, DEV, 0, 0);
+		      world_bind(x, "10.2.0.10", 0, DEV, 0, 0) |
+		      world_bind(x, "10.1.0.50", 0, DEV, 0, 0);
 	}
 	assert_int_equal(ret, 0);
 }
