@@ -77,6 +77,10 @@ $(B)/sallyctl: LIBS = $(call pkg,--libs,jansson libconfig)
 $(B)/sallyctl: $(call main,controlplane/ctl) $(CTL) $(CONFIG) $(BASE)
 
 $(B)/o/dataplane/%.o $(B)/o/test/unit/dataplane/%.o $(B)/o/test/unit/property/%.o $(B)/o/test/fuzz/dataplane%.o $(B)/o/bench/%.o: CPPFLAGS += $(DPDK_CFLAGS)
+# The packet path, where the compiler's work is worth its time: 7 % of a packet's cycles.
+ifeq ($(SAN),)
+$(B)/o/dataplane/%.o: CFLAGS += -O3
+endif
 $(B)/o/%.o: %.c | $(D)/.packages $(WOLFSSL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  cc    $<")

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* path: what the packet path costs without a port: `path [RUNS]` prints one line a measure (see bench/run).
+/* path: what the packet path costs without a port: `path [RUNS [1k|100k|1m]]` prints one line a measure (see bench/run).
  *
  * Real are: the trust table file, the policy (compiled from text, through a sealed memfd), bindings, routes and flow
  * table, all built through the agent's messages. A ring of 1,024 mbufs stands for a port's: before each timed round of
@@ -365,11 +365,18 @@ int main(int argc, char **argv)
 	static char *eal[] = {"path", "--in-memory", "--no-pci",	 "--no-telemetry",
 			      "-l",   "1",	     "--log-level=error"};
 	static struct bench b;
+	static const struct {
+		const char *label, *goal;
+		uint32_t flows, devices;
+	} cases[] = {{"1k", "<= 90", 1000, 1000},
+		     {"100k", "", 100000, 100000},
+		     {"1m", "<= 180", FLOWS_MAX, 100000}};
 	int runs = argc > 1 ? atoi(argv[1]) : 5;
+	const char *only = argc > 2 ? argv[2] : "";
 	struct rte_mempool *pool;
 
 	if (runs < 1 || runs > RUNS_MAX)
-		die("usage: path [RUNS]");
+		die("usage: path [RUNS [1k|100k|1m]]");
 	log_init("path", LOG_LEVEL_ERROR);
 	if (rte_eal_init(sizeof(eal) / sizeof(eal[0]), eal) < 0)
 		die("no EAL: 2 MB huge pages (256) and core 1 are needed");
@@ -377,17 +384,16 @@ int main(int argc, char **argv)
 				       RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (pool == NULL)
 		die("no mbufs");
-	memory_measure();
-	bench_new(&b, 1000, pool);
-	flows_measure(&b, 1000, "1k", true, runs, "<= 90");
-	flows_measure(&b, 1000, "1k", false, runs, "");
-	bench_free(&b);
-	bench_new(&b, 100000, pool);
-	flows_measure(&b, 100000, "100k", true, runs, "");
-	flows_measure(&b, 100000, "100k", false, runs, "");
-	flows_measure(&b, FLOWS_MAX, "1m", true, runs, "<= 180");
-	flows_measure(&b, FLOWS_MAX, "1m", false, runs, "");
-	bench_free(&b);
+	if (only[0] == '\0')
+		memory_measure();
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (only[0] != '\0' && strcmp(only, cases[i].label) != 0)
+			continue;
+		bench_new(&b, cases[i].devices, pool);
+		flows_measure(&b, cases[i].flows, cases[i].label, true, runs, cases[i].goal);
+		flows_measure(&b, cases[i].flows, cases[i].label, false, runs, "");
+		bench_free(&b);
+	}
 	rte_mempool_free(pool);
 	rte_eal_cleanup();
 	return 0;

@@ -8,14 +8,16 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
+#include <rte_byteorder.h>
 #include <rte_rcu_qsbr.h>
 
 #include "config/base/err.h"
 #include "config/base/msg.h"
 
 struct binding { /* control thread writes, workers read */
-	struct ip_addr ip;
+	struct ip_addr ip __attribute__((aligned(8)));
 	struct mac_addr mac;
 	uint16_t port;
 	uint16_t vlan;
@@ -49,7 +51,7 @@ const struct binding *bindings_array(const struct bindings *b);
 
 /* A host on a link of ours, as the kernel's neighbour table has it. */
 struct neigh { /* control thread writes, workers read */
-	struct ip_addr ip;
+	struct ip_addr ip __attribute__((aligned(8)));
 	_Atomic uint64_t mac; /* neigh_pack(); 0: this entry is none (now) */
 	uint16_t port, vlan;
 	uint16_t mark; /* control thread's own */
@@ -74,17 +76,24 @@ const struct neigh *neighs_array(const struct neighs *n);
 
 #define NEIGH_KNOWN (1ull << 48)
 
+_Static_assert(RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN, "a MAC is the low end of a word");
+
 static inline uint64_t neigh_pack(const struct mac_addr *mac)
 {
-	uint64_t v = NEIGH_KNOWN;
+	uint32_t low;
+	uint16_t high;
 
-	for (unsigned i = 0; i < 6; i++)
-		v |= (uint64_t)mac->b[i] << (8 * i);
-	return v;
+	/* In two parts: eight bytes read after six were written would wait for the store. */
+	memcpy(&low, mac->b, sizeof(low));
+	memcpy(&high, mac->b + sizeof(low), sizeof(high));
+	return NEIGH_KNOWN | (uint64_t)high << 32 | low;
 }
 
 static inline void neigh_unpack(uint64_t v, uint8_t *six)
 {
-	for (unsigned i = 0; i < 6; i++)
-		six[i] = (uint8_t)(v >> (8 * i));
+	uint32_t low = (uint32_t)v;
+	uint16_t high = (uint16_t)(v >> 32);
+
+	memcpy(six, &low, sizeof(low));
+	memcpy(six + sizeof(low), &high, sizeof(high));
 }

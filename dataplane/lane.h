@@ -21,6 +21,7 @@ struct lane_pkt {
 	uint64_t key[5]; /* struct flow_key as words, canonical */
 	uint64_t hash;
 	struct flow *flow;
+	uint16_t port; /* ingress */
 	uint16_t l3_off, vlan, ip_bytes;
 	bool reversed; /* as PKT_REVERSED */
 	bool v4;

@@ -15,24 +15,19 @@ static void stages(struct worker *w, struct burst *in)
 	stage_rewrite(w, &admitted);
 }
 
-void path_run_here(struct worker *w, struct burst *in)
+void path_run(struct worker *w, struct burst *in, uint16_t port)
 {
 	struct burst rest;
 
-	if (!w->lane) {
-		stages(w, in);
+	rest.n = 0;
+	if (w->lane) {
+		stage_lane(w, in, port, &rest);
+		w->stats.lane += in->n - rest.n;
+		if (rest.n > 0)
+			stages(w, &rest);
 		return;
 	}
-	rest.n = 0;
-	stage_lane(w, in, &rest);
-	w->stats.lane += in->n - rest.n;
-	if (rest.n > 0)
-		stages(w, &rest);
-}
-
-void path_run(struct worker *w, struct burst *in, uint16_t port)
-{
-	for (uint16_t i = 0; i < in->n; i++)
+	for (uint16_t i = 0; port != PORT_ANY && i < in->n; i++)
 		pkt_of(in->pkt[i])->in_port = port;
-	path_run_here(w, in);
+	stages(w, in);
 }

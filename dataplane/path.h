@@ -15,7 +15,7 @@
  *   EDGE_DROP     with ->reason (counted in w->stats.drops)
  *   EDGE_FORWARD  out of ->out_port; the frame is rewritten (MACs, VLAN tag, TTL)
  *   EDGE_KERNEL   to the shadow of ->in_port; the frame is untouched
- *   EDGE_AWAY     (only with several workers) to flow_worker(hash): path_run_here() there
+ *   EDGE_AWAY     (only with several workers) to flow_worker(hash): path_run(PORT_ANY) there
  * Call worker_pin() before. mbufs need a private area of sizeof(struct pkt); the caller keeps them.
  * Rules beyond the policy's entries that a reference evaluator must know:
  *   - a network end is never behind a device port: such a destination is NO_SEGMENT, such a source REVERSE_PATH;
@@ -26,14 +26,13 @@
  *     answer of the other end;
  *   - an unknown neighbour or a packet above the MTU is judged, then the kernel's;
  *   - limits (limit.h) come on top: a packet that would pass may die of a rate, a flow of a cap.
- * @param port  index of the ingress port
+ * @param port  index of the ingress port, or PORT_ANY
  */
 void path_run(struct worker *w, struct burst *in, uint16_t port);
-/** The same for packets whose pkt_of(m)->in_port is set: from another worker, any ports. */
-void path_run_here(struct worker *w, struct burst *in);
+#define PORT_ANY 0xffff /* pkt_of(m)->in_port is set: from another worker */
 
 /* The stages, in order. */
-void stage_lane(struct worker *w, struct burst *in, struct burst *out);
+void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst *out);
 void stage_parse(struct worker *w, struct burst *in, struct burst *out);
 void stage_spread(struct worker *w, struct burst *in, struct burst *out);
 void stage_guard(struct worker *w, struct burst *in, struct burst *out);
@@ -57,8 +56,9 @@ void emit_put(struct worker *w, struct rte_mbuf *m);
 unsigned emit_flush(struct worker *w);
 
 /** Hand a packet to the worker of its flow. */
-static inline void path_away(struct rte_mbuf *m, uint64_t hash)
+static inline void path_away(struct rte_mbuf *m, uint16_t in_port, uint64_t hash)
 {
+	pkt_of(m)->in_port = in_port;
 	pkt_of(m)->hash = hash;
 	pkt_of(m)->edge = EDGE_AWAY;
 }

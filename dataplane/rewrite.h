@@ -23,8 +23,8 @@ struct rewrite {
 
 static inline void rewrite_put16(uint8_t *b, uint16_t v)
 {
-	b[0] = (uint8_t)(v >> 8);
-	b[1] = (uint8_t)v;
+	v = rte_cpu_to_be_16(v);
+	memcpy(b, &v, sizeof(v));
 }
 
 /* RFC 1812 section 5.3.1; the sum by RFC 1624: HC' = ~(~HC + ~m + m'). The TTL is above 1, so ~m + m' is ~0x0100. */

@@ -11,7 +11,6 @@
 #include "dataplane/rewrite.h"
 #include "dataplane/tcp.h"
 
-#define AHEAD 4
 #define IPV4_BYTES 20
 #define IPV6_BYTES 40
 #define TCP_BYTES 20
@@ -44,6 +43,12 @@ static inline uint64_t load64(const uint8_t *b)
 
 	memcpy(&v, b, sizeof(v));
 	return v;
+}
+
+/* Six bytes; memcmp() would be a call. */
+static inline bool mac_is(const struct mac_addr *mac, const uint8_t *b)
+{
+	return load32(mac->b) == load32(b) && load16(mac->b + 4) == load16(b + 4);
 }
 
 /* A usual TCP or UDP header: no event but data and acknowledgements. */
@@ -132,7 +137,7 @@ static inline bool usual(const struct port *port, const uint8_t *frame, uint32_t
 
 	if (bytes < REWRITE_ETH_BYTES + IPV4_BYTES + UDP_BYTES)
 		return false;
-	if (memcmp(frame, port->mac.b, 6) != 0 || (frame[6] & 1))
+	if (!mac_is(&port->mac, frame) || (frame[6] & 1))
 		return false;
 	type = load16(frame + 12);
 	out->vlan = 0;
@@ -215,28 +220,26 @@ static inline const struct binding *device_end(const struct worker *w, const str
 					       const uint64_t *ip)
 {
 	const struct binding *b = &w->bindings[e->hint & FLOW_HINT_MAX];
-	uint64_t is[2];
+	const flow_word *is = (const flow_word *)&b->ip;
 
 	if (atomic_load_explicit(&b->slot, memory_order_acquire) != e->slot ||
 	    e->slot >= w->trust->slots)
 		return NULL;
-	memcpy(is, &b->ip, sizeof(is));
 	if (((is[0] ^ ip[0]) | (is[1] ^ ip[1])) != 0)
 		return NULL;
 	return trust_current(&w->trust->rec[e->slot], e->generation, w->now_ms) ? b : NULL;
 }
 
-static inline bool source_holds(const struct worker *w, const struct lane_pkt *l, uint16_t port,
+static inline bool source_holds(const struct worker *w, const struct lane_pkt *l,
 				const uint8_t *frame)
 {
 	const struct flow_end *e = &l->flow->end[l->reversed];
 	const struct binding *b;
 
 	if (e->slot == TRUST_SLOT_NONE)
-		return e->hint != 0 && w->st->ports[port].side == PORT_UPLINK;
+		return e->hint != 0 && w->st->ports[l->port].side == PORT_UPLINK;
 	b = device_end(w, e, l->key + (l->reversed ? 2 : 0));
-	return b != NULL && b->port == port && b->vlan == l->vlan &&
-	       memcmp(b->mac.b, frame + 6, sizeof(b->mac.b)) == 0;
+	return b != NULL && b->port == l->port && b->vlan == l->vlan && mac_is(&b->mac, frame + 6);
 }
 
 /* The way out. @return the port's index, or MSG_PORT_KERNEL */
@@ -246,7 +249,6 @@ static inline uint16_t destination(const struct worker *w, const struct lane_pkt
 	const struct flow_end *e = &l->flow->end[!l->reversed];
 	const uint64_t *ip = l->key + (l->reversed ? 0 : 2);
 	uint32_t at = e->hint & FLOW_HINT_MAX;
-	uint64_t is[2];
 
 	*mtu = 0;
 	if (e->slot != TRUST_SLOT_NONE) {
@@ -262,9 +264,9 @@ static inline uint16_t destination(const struct worker *w, const struct lane_pkt
 		return MSG_PORT_KERNEL;
 	if (e->hint & HINT_NEIGH) {
 		const struct neigh *n = &w->neighs[at];
+		const flow_word *is = (const flow_word *)&n->ip;
 
 		r->mac = atomic_load_explicit(&n->mac, memory_order_acquire);
-		memcpy(is, &n->ip, sizeof(is));
 		r->vlan = n->vlan;
 		return ((is[0] ^ ip[0]) | (is[1] ^ ip[1])) == 0 ? n->port : MSG_PORT_KERNEL;
 	}
@@ -293,7 +295,7 @@ static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
 
 	if (!in_state(f, l) || f->epoch != w->epoch || f->topo != w->topo || f->metered)
 		return false;
-	if (!source_holds(w, l, p->in_port, frame))
+	if (!source_holds(w, l, frame))
 		return false;
 	port = destination(w, l, &r, &mtu);
 	if (port >= w->st->n_ports || r.mac == 0)
@@ -311,13 +313,14 @@ static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
 }
 
 /* Parse what can be parsed here and fetch its bucket. @return false: not for the lane */
-static inline bool enter(const struct worker *w, struct rte_mbuf *m, struct lane_pkt *l)
+static inline bool enter(const struct worker *w, struct rte_mbuf *m, uint16_t port,
+			 struct lane_pkt *l)
 {
-	const struct port *port = &w->st->ports[pkt_of(m)->in_port];
-
 	if (unlikely(m->nb_segs != 1) ||
-	    !usual(port, rte_pktmbuf_mtod(m, const uint8_t *), rte_pktmbuf_data_len(m), l))
+	    !usual(&w->st->ports[port], rte_pktmbuf_mtod(m, const uint8_t *),
+		   rte_pktmbuf_data_len(m), l))
 		return false;
+	l->port = port;
 	l->hash = flow_hash_words(w->st->seed, l->key);
 	rte_prefetch0(flow_bucket_first(w->flows, l->hash));
 	return true;
@@ -335,9 +338,9 @@ static inline struct flow *find(const struct worker *w, const struct lane_pkt *l
 	return flow_find(w->flows, &id, l->hash);
 }
 
-/* In:  frames as they came; pkt_of()->in_port is set.
+/* In:  frames as they came by `port`, or, if that is PORT_ANY, by pkt_of()->in_port.
  * Out: those for the other stages, in their order; the rest is rewritten and on EDGE_FORWARD, or another worker's. */
-void stage_lane(struct worker *w, struct burst *in, struct burst *out)
+void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst *out)
 {
 	struct lane_pkt lane[BURST_MAX];
 	uint32_t candidate[BURST_MAX];
@@ -345,15 +348,15 @@ void stage_lane(struct worker *w, struct burst *in, struct burst *out)
 	uint8_t at[BURST_MAX]; /* of lane[i] in the burst */
 	uint16_t n = 0;
 
-	for (uint16_t i = 0; i < in->n && i < AHEAD; i++)
+	for (uint16_t i = 0; i < in->n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(in->pkt[i], void *));
 	for (uint16_t i = 0; i < in->n; i++) {
-		if (i + AHEAD < in->n)
-			rte_prefetch0(rte_pktmbuf_mtod(in->pkt[i + AHEAD], void *));
-		if (unlikely(!enter(w, in->pkt[i], &lane[n])))
+		if (unlikely(!enter(w, in->pkt[i],
+				    port != PORT_ANY ? port : pkt_of(in->pkt[i])->in_port,
+				    &lane[n])))
 			left |= 1u << i;
 		else if (unlikely(flow_worker(lane[n].hash, w->st->n_workers) != w->index))
-			path_away(in->pkt[i], lane[n].hash);
+			path_away(in->pkt[i], lane[n].port, lane[n].hash);
 		else
 			at[n++] = i;
 	}
@@ -374,8 +377,13 @@ void stage_lane(struct worker *w, struct burst *in, struct burst *out)
 		if (lane[i].flow == NULL || !pass(w, m, pkt_of(m), &lane[i]))
 			left |= 1u << at[i];
 	}
-	for (; left != 0; left &= left - 1)
-		burst_push(out, in->pkt[__builtin_ctz(left)]);
+	for (; left != 0; left &= left - 1) {
+		struct rte_mbuf *m = in->pkt[__builtin_ctz(left)];
+
+		if (port != PORT_ANY)
+			pkt_of(m)->in_port = port;
+		burst_push(out, m);
+	}
 }
 
 _Static_assert(BURST_MAX <= 32, "a burst's packets are bits of a word");

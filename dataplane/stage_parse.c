@@ -56,6 +56,6 @@ void stage_spread(struct worker *w, struct burst *in, struct burst *out)
 		if (flow_worker(hash, w->st->n_workers) == w->index)
 			burst_push(out, in->pkt[i]);
 		else
-			path_away(in->pkt[i], hash);
+			path_away(in->pkt[i], pkt_of(in->pkt[i])->in_port, hash);
 	}
 }

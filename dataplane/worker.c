@@ -193,7 +193,7 @@ static unsigned from_worker(struct worker *w, uint16_t other)
 	if (judge.n > 0) {
 		w->stats.packets += judge.n;
 		w->stats.bursts++;
-		path_run_here(w, &judge);
+		path_run(w, &judge, PORT_ANY);
 		emit_burst(w, &judge);
 	}
 	return n;
