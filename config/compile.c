@@ -47,7 +47,7 @@ static int reserve(void *array, uint32_t n, uint32_t *cap, size_t each)
 	return 0;
 }
 
-static void endpoint_limits(struct policy_limits *l, const struct seg_segment *g)
+void segment_limits(struct policy_limits *l, const struct seg_segment *g)
 {
 	uint64_t burst = g->new_flows_burst != 0 ? g->new_flows_burst : 2ull * g->new_flows_per_s;
 
@@ -78,7 +78,7 @@ static int endpoints_build(struct build *b, const struct policy_form *prev, stru
 		strcpy(b->eps[i].name, name);
 		b->eps[i].kind = seg ? ENDPOINT_SEGMENT : ENDPOINT_NETWORK;
 		if (seg)
-			endpoint_limits(&b->eps[i].limits, &b->s->segments[i]);
+			segment_limits(&b->eps[i].limits, &b->s->segments[i]);
 		if (old != NULL) {
 			b->eps[i].id = old->id;
 			used[old->id] = 1;

@@ -105,6 +105,9 @@ const struct seg_segment *segments_match(const struct segments *s, uint8_t ident
 					 const char *identity);
 const struct seg_segment *segments_by_name(const struct segments *s, const char *name);
 
+/** A segment's limits, as the form carries them; *l is zeroed. */
+void segment_limits(struct policy_limits *l, const struct seg_segment *g);
+
 /**
  * Compile to the form that both planes use.
  * @param prev  the form in force, whose names keep their ids; NULL if none

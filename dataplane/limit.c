@@ -8,6 +8,7 @@
 #include <rte_cycles.h>
 #include <rte_malloc.h>
 
+#include "dataplane/admission.h"
 #include "dataplane/path.h"
 
 #define DEVICE_SHARE 8 /* by default a device has at most 1/DEVICE_SHARE of the flow table */
@@ -433,6 +434,27 @@ static bool meter_passes(const struct worker *w, const struct limit_profile *p,
 						 now_cycles(w), ip_bytes) == RTE_COLOR_GREEN;
 }
 
+/* So that the statistics name who sends too much. */
+static enum drop_reason refuse(struct worker *w, uint32_t slot, enum drop_reason why,
+			       const struct pkt *p)
+{
+	struct admission a = {.slot = {slot}, .rule = FLOW_RULE_NONE};
+
+	account_refused(w, &a, why, p->ip_bytes);
+	return why;
+}
+
+static enum drop_reason refuse_of_flow(struct worker *w, const struct flow *f, const struct pkt *p,
+				       enum drop_reason why)
+{
+	struct admission a = {.slot = {f->end[f->opener].slot, f->end[!f->opener].slot},
+			      .segment = {f->end[f->opener].segment, f->end[!f->opener].segment},
+			      .rule = f->rule};
+
+	account_refused(w, &a, why, p->ip_bytes);
+	return why;
+}
+
 enum drop_reason limit_packet(struct worker *w, const struct flow *f, const struct pkt *p)
 {
 	const struct flow_end *from = &f->end[(p->flags & PKT_REVERSED) != 0];
@@ -445,13 +467,13 @@ enum drop_reason limit_packet(struct worker *w, const struct flow *f, const stru
 	if (from->slot != TRUST_SLOT_NONE &&
 	    !meter_passes(w, profile_of(t, from->slot, from->segment), &d->bytes,
 			  &d->packets_full_ns, p->ip_bytes))
-		return DROP_RATE_DEVICE;
+		return refuse(w, from->slot, DROP_RATE_DEVICE, p);
 	r = rule_of(t, f->rule);
 	if (r != NULL) {
 		struct limit_meter *m = &r->state->meter[w->index];
 
 		if (!meter_passes(w, &r->profile, &m->bytes, &m->packets_full_ns, p->ip_bytes))
-			return DROP_RATE_RULE;
+			return refuse_of_flow(w, f, p, DROP_RATE_RULE);
 	}
 	return DROP_NONE;
 }
@@ -465,16 +487,19 @@ enum drop_reason limit_kernel(struct worker *w, const struct pkt *p)
 	d = device_of(w, p->src_bind->slot);
 	return d != NULL && bucket_take(&d->kernel_full_ns, &w->limits->kernel, now_ns(w))
 		       ? DROP_NONE
-		       : DROP_KERNEL_RATE;
+		       : refuse(w, p->src_bind->slot, DROP_KERNEL_RATE, p);
 }
 
-enum drop_reason limit_tls(struct worker *w, uint32_t slot)
+enum drop_reason limit_tls(struct worker *w, const struct pkt *p)
 {
-	struct device *d = device_of(w, slot);
+	struct device *d;
 
+	if (p->src_bind == NULL)
+		return DROP_NONE;
+	d = device_of(w, p->src_bind->slot);
 	return d != NULL && bucket_take(&d->tls_full_ns, &w->limits->tls, now_ns(w))
 		       ? DROP_NONE
-		       : DROP_KERNEL_RATE;
+		       : refuse(w, p->src_bind->slot, DROP_KERNEL_RATE, p);
 }
 
 /* Keyed, so that nobody can choose to share another's bucket. */

@@ -119,8 +119,8 @@ enum drop_reason limit_packet(struct worker *w, const struct flow *f, const stru
 
 /** A packet of a device towards the kernel port; others pass. */
 enum drop_reason limit_kernel(struct worker *w, const struct pkt *p);
-/** A packet of a device towards a listener. */
-enum drop_reason limit_tls(struct worker *w, uint32_t slot);
+/** A packet of a device towards a listener; others pass. */
+enum drop_reason limit_tls(struct worker *w, const struct pkt *p);
 /** A stranger's packet, wherever it goes. @param mac  the frame's source */
 enum drop_reason limit_stranger(struct worker *w, const struct pkt *p, const uint8_t *mac);
 /** A stranger's flow towards a listener, of which the table will keep a record. */

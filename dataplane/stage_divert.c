@@ -107,7 +107,7 @@ void stage_divert(struct worker *w, struct burst *in, struct burst *out)
 			burst_push(out, in->pkt[i]);
 			continue;
 		}
-		why = p->src_bind != NULL ? limit_tls(w, p->src_bind->slot) : DROP_NONE;
+		why = limit_tls(w, p);
 		if (why == DROP_NONE)
 			why = note(w, p, rte_pktmbuf_mtod(in->pkt[i], const uint8_t *) + ETH_SRC);
 		if (why != DROP_NONE) {

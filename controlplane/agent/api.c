@@ -205,8 +205,22 @@ static const char *service_text(const struct seg_service *s, char *out, size_t b
 	return out;
 }
 
+/* What holds for a member: its segment's limits, and gateway.cfg's where the segment has none. */
+static const char *endpoint_limits(const struct agent *a, const struct policy_endpoint *ep,
+				   char *out)
+{
+	struct policy_limits l = ep->limits;
+
+	if (ep->kind == ENDPOINT_SEGMENT && l.new_flows_per_s == 0)
+		l.new_flows_per_s = a->cfg->limits.device_new_flows;
+	if (ep->kind == ENDPOINT_SEGMENT && l.flows == 0)
+		l.flows = a->cfg->limits.device_flows;
+	return limits_text(&l, out);
+}
+
 static json_t *segments_endpoints(const struct agent *a)
 {
+	char limits[RATE_TEXT_BYTES];
 	const struct policy_endpoint *ep = policy_endpoints(a->form);
 	json_t *list = json_array();
 	char text[ADDR_TEXT_BYTES];
@@ -228,9 +242,10 @@ static json_t *segments_endpoints(const struct agent *a)
 					  ep[i].name) == 0;
 		json_array_append_new(
 			list,
-			json_pack("{s:i,s:s,s:s,s:I,s:o}", "id", ep[i].id, "name", ep[i].name,
+			json_pack("{s:i,s:s,s:s,s:I,s:s,s:o}", "id", ep[i].id, "name", ep[i].name,
 				  "kind", ep[i].kind == ENDPOINT_SEGMENT ? "segment" : "network",
-				  "devices", (json_int_t)members, "prefixes", prefixes));
+				  "devices", (json_int_t)members, "limits",
+				  endpoint_limits(a, &ep[i], limits), "prefixes", prefixes));
 	}
 	return list;
 }
@@ -238,23 +253,25 @@ static json_t *segments_endpoints(const struct agent *a)
 static void segments(struct agent *a, struct api_call *call, json_t *request)
 {
 	json_t *rules = json_array();
-	char text[32];
+	char text[32], limits[RATE_TEXT_BYTES];
 
 	(void)request;
 	for (uint32_t i = 0; i < a->segments->n_rules; i++) {
 		const struct seg_rule *r = &a->segments->rules[i];
+		struct policy_limits l = {0};
 		json_t *services = json_array();
 
 		for (uint32_t k = 0; k < r->n_services; k++)
 			json_array_append_new(
 				services,
 				json_string(service_text(&r->services[k], text, sizeof(text))));
-		json_array_append_new(rules,
-				      json_pack("{s:s,s:I,s:s,s:s,s:o,s:s,s:b}", "name", r->name,
-						"line", (json_int_t)r->line, "from", r->from, "to",
-						r->to, "services", services, "action",
-						r->action == POLICY_ALLOW ? "allow" : "deny", "log",
-						r->log));
+		rate_limits(&l, &r->rate, r->burst_ms);
+		json_array_append_new(
+			rules,
+			json_pack("{s:s,s:I,s:s,s:s,s:o,s:s,s:b,s:s}", "name", r->name, "line",
+				  (json_int_t)r->line, "from", r->from, "to", r->to, "services",
+				  services, "action", r->action == POLICY_ALLOW ? "allow" : "deny",
+				  "log", r->log, "limits", limits_text(&l, limits)));
 	}
 	api_reply(call, json_pack("{s:s,s:o,s:o}", "file", a->form->file, "segments",
 				  segments_endpoints(a), "rules", rules));

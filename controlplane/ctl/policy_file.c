@@ -113,15 +113,51 @@ static int load_checked(const struct args *a, const char *path, const char *name
 	return ret;
 }
 
+static void limit_print(const char *what, const char *name, const struct policy_limits *l, FILE *to)
+{
+	char text[RATE_TEXT_BYTES];
+
+	if (limits_text(l, text)[0] != '\0')
+		fprintf(to, "  %s %s: %s\n", what, name, text);
+}
+
+/* What the text limits, in the words of `sallyctl segments`. It has passed its check. */
+static void limits_print(const char *text, const char *name, FILE *to)
+{
+	struct config_errors *errs = calloc(1, sizeof(*errs));
+	struct segments *s = NULL;
+
+	if (errs == NULL || segments_parse(&s, text, name, errs) < 0)
+		goto out;
+	for (uint32_t i = 0; i < s->n_segments; i++) {
+		struct policy_limits l = {0};
+
+		segment_limits(&l, &s->segments[i]);
+		limit_print("each member of", s->segments[i].name, &l, to);
+	}
+	for (uint32_t i = 0; i < s->n_rules; i++) {
+		struct policy_limits l = {0};
+
+		rate_limits(&l, &s->rules[i].rate, s->rules[i].burst_ms);
+		limit_print("rule", s->rules[i].name, &l, to);
+	}
+out:
+	segments_free(s);
+	free(errs);
+}
+
 int policy_check_run(json_t *req, const struct args *a, const char *const *word, FILE *to)
 {
 	char *text;
 	int ret = load_checked(a, word[0], word[0], true, &text, to);
 
 	(void)req;
-	if (ret == CTL_OK)
-		free(text);
-	return ret;
+	if (ret != CTL_OK)
+		return ret;
+	if ((a->given & OPT_BIT(OPT_JSON)) == 0)
+		limits_print(text, word[0], to);
+	free(text);
+	return CTL_OK;
 }
 
 int policy_apply_run(json_t *req, const struct args *a, const char *const *word, FILE *to)

@@ -256,8 +256,8 @@ int show_bindings(const json_t *r, FILE *to)
 
 int show_segments(const json_t *r, FILE *to)
 {
-	struct table *s = table_new(">ID|NAME|KIND|>DEVICES|PREFIXES");
-	struct table *u = table_new(">LINE|RULE|FROM|TO|ACTION|LOG|SERVICES");
+	struct table *s = table_new(">ID|NAME|KIND|>DEVICES|LIMITS|PREFIXES");
+	struct table *u = table_new(">LINE|RULE|FROM|TO|ACTION|LOG|LIMITS|SERVICES");
 	char list[1024];
 	size_t i;
 	json_t *o;
@@ -272,6 +272,7 @@ int show_segments(const json_t *r, FILE *to)
 		table_cell(s, text_of(o, "name"));
 		table_cell(s, text_of(o, "kind"));
 		cell_number(s, o, "devices");
+		table_cell(s, text_of(o, "limits"));
 		table_cell(s, join(list, sizeof(list), json_object_get(o, "prefixes")));
 	}
 	json_array_foreach(json_object_get(r, "rules"), i, o) {
@@ -281,6 +282,7 @@ int show_segments(const json_t *r, FILE *to)
 		table_cell(u, text_of(o, "to"));
 		table_cell(u, text_of(o, "action"));
 		table_cell(u, true_of(o, "log") ? "yes" : "no");
+		table_cell(u, text_of(o, "limits"));
 		table_cell(u, join(list, sizeof(list), json_object_get(o, "services")));
 	}
 	print_table(s, to);

@@ -35,6 +35,22 @@ static const struct frame_spec templates[2][4] = {
 	 {"10.2.0.10", "10.1.0.10", .smac = 0x20, .dmac = 2, .proto = 1, .sport = 3 << 8,
 	  .payload = 28}},
 };
+#define FLOWS_OF_A_DEVICE 24
+
+/* As world_policy, with rates; and caps that a sequence of frames can reach. */
+static const char policy[] =
+	"segments = ( { name = \"cams\"; members = ( { san = \"spiffe://x/cam/*\"; } );\n"
+	"               limits = { rate = \"400 packet/s\"; new_flows = 20; }; },\n"
+	"             { name = \"plcs\"; members = ( { san = \"spiffe://x/plc/*\"; } ); } );\n"
+	"networks = ( { name = \"core\"; prefixes = [ \"10.2.0.0/24\", \"10.9.0.0/16\", "
+	"\"fd02::/64\" ]; } );\n"
+	"rules = ( { from = \"cams\"; to = \"core\"; service = [ \"tcp/554\", \"ping\" ]; },\n"
+	"          { from = \"cams\"; to = \"core\"; service = \"udp/5000-5100\"; rate = \"1 "
+	"Mbit/s\"; "
+	"},\n"
+	"          { from = \"core\"; to = \"plcs\"; service = [ \"tcp/502\" ]; },\n"
+	"          { from = \"cams\"; to = \"plcs\"; service = [ \"tcp/7000\" ]; } );\n";
+
 static struct world world;
 static bool revoked;
 
@@ -45,9 +61,21 @@ static void end(void)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	struct msg_dp_config cfg;
+
 	(void)argc;
 	(void)argv;
-	if (world_eal() < 0 || world_new(&world, NULL) < 0)
+	world_config(&cfg);
+	cfg.limits = (struct msg_limits){.device_flows = FLOWS_OF_A_DEVICE,
+					 .device_kernel_packets = 100,
+					 .device_tls_packets = 100,
+					 .network_flows_pct = 5,
+					 .stranger_packets = 300,
+					 .stranger_each_packets = 100,
+					 .stranger_new_flows = 100,
+					 .stranger_each_new_flows = 20};
+	if (world_eal() < 0 || world_new(&world, &cfg) < 0 ||
+	    world_policy_set(&world, policy, 2) < 0)
 		abort();
 	atexit(end);
 	return 0;
@@ -126,11 +154,16 @@ static void forget(void)
 		;
 	if (flow_count(world.w->flows) != 0)
 		abort();
+	for (uint32_t slot = 0; slot < WORLD_SLOTS; slot++) {
+		if (limit_flows_now(world.w, slot) != 0)
+			abort(); /* a flow that ended still counts, or counted twice */
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	revoked = false;
+	world.now_us += 2000000; /* buckets are full again */
 	world_trust(&world, 5, WORLD_CAMS, STANDING_FULL, CLOCK_NEVER_MS);
 	while (size >= 2) {
 		static uint8_t frame[1][FRAME_MAX], before[FRAME_MAX];
@@ -161,6 +194,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		world_burst(&world, port, frame, &n, 1, &v);
 		worker_age(world.w);
 		check(&v, port, before);
+		if (limit_flows_now(world.w, 5) > FLOWS_OF_A_DEVICE)
+			abort();
 	}
 	forget();
 	return 0;

@@ -126,4 +126,12 @@ wait "$flooder"
 
 # ---- the words for it ----------------------------------------------------------------------------
 check_match "sallyctl status counts by reason" 'new_flow_rate' "$(ctl status)"
+check_eq "sallyctl segments shows a rule's rate" "1 Mbit/s" \
+	"$(ctl_json segments '.rules[] | select(.name == "capped") | .limits')"
+check_eq "and what a member may" "2 Mbit/s, 50 new flows/s, 30 flows" \
+	"$(ctl_json segments '.segments[] | select(.name == "sensors") | .limits')"
+check_match "sallyctl policy check too" 'rule capped: 1 Mbit/s' "$(ctl policy check "$D/segments.cfg")"
+refused_of() { ctl_json stats devices ".devices[] | select(.device == \"$(id_of "$1")\") | .refused"; }
+check "sallyctl stats says whose packets were dropped" test "$(refused_of sensor/s1)" -gt 30000
+check "and whose were not: the camera's are those above its own rate" test "$(refused_of camera/cam1)" -lt 5000
 check "the log says who tried too much" log_has agent 'new_flow_rate'

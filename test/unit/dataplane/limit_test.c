@@ -578,6 +578,23 @@ static void a_record_changes_hands(void **state)
 	world_free(&x);
 }
 
+static uint64_t refused_of(struct world *x, uint32_t slot)
+{
+	struct account_query q = {.account = calloc(ACCOUNTS_MAX, sizeof(*q.account)),
+				  .device = calloc(accounts_devices(x->w->accounts),
+						   sizeof(*q.device))};
+	uint64_t at = 0, n;
+
+	assert_non_null(q.account);
+	assert_non_null(q.device);
+	while (!account_query_step(x->w, &q, &at))
+		;
+	n = q.device[slot].refused;
+	free(q.account);
+	free(q.device);
+	return n;
+}
+
 static void the_kernel_port_is_shared_fairly(void **state)
 {
 	static const struct msg_limits limits = {.device_kernel_packets = 100,
@@ -601,6 +618,8 @@ static void the_kernel_port_is_shared_fairly(void **state)
 	}
 	assert_int_equal(passed, 100);
 	assert_int_equal(x.w->stats.drops[DROP_KERNEL_RATE], 900);
+	assert_int_equal(refused_of(&x, 5), 900); /* the statistics say whose they were */
+	assert_int_equal(refused_of(&x, 7), 0);
 	assert_int_equal(world_one(&x, DEV, &other).edge, EDGE_KERNEL);
 	for (unsigned i = passed = 0; i < 500; i++)
 		passed += world_one(&x, DEV, &tls).edge == EDGE_KERNEL;
