@@ -155,7 +155,8 @@ static void start_state(struct worker *w, struct flow *f, const struct pkt *p, b
 		       p->id.proto == IPPROTO_TCP ? tcp_flow_state(f->tcp) : FLOW_OPENING);
 }
 
-/* What picks up an old flow is no new one: the cap alone holds then, or a restart would cut who has many. */
+/* Right after a restart, what picks up an old flow is no new one: the cap alone holds then, or a restart would cut who
+ * has many. */
 static bool over_rate(struct worker *w, const struct pkt *p, int opener)
 {
 	struct admission a = {.slot = {p->src_bind != NULL ? p->src_bind->slot : TRUST_SLOT_NONE,
@@ -164,7 +165,8 @@ static bool over_rate(struct worker *w, const struct pkt *p, int opener)
 	struct flow as_opened = {.id = p->id, .opener = opener};
 	struct flow_key key;
 
-	if (may_pick_up(w, p) || limit_open(w, a.slot[0]) == DROP_NONE)
+	if ((w->st->cfg.pickup_ms != MSG_PICKUP_ALWAYS && may_pick_up(w, p)) ||
+	    limit_open(w, a.slot[0]) == DROP_NONE)
 		return false;
 	w->stats.refusals++;
 	if (w->log_limited_second != w->now_ms / 1000) {

@@ -385,6 +385,33 @@ static void new_flows_of_a_segment(void **state)
 	world_free(&x);
 }
 
+/* After a restart many flows of one device come back at once; that is no scan. For ever it would be one. */
+static void a_restart_is_no_scan(void **state)
+{
+	static const struct {
+		uint32_t pickup_ms;
+		unsigned passed;
+	} rows[] = {{3000, 50}, {MSG_PICKUP_ALWAYS, 10}, {0, 10}};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct msg_dp_config cfg;
+		unsigned passed = 0;
+		struct world x;
+
+		world_config(&cfg);
+		cfg.pickup_ms = rows[i].pickup_ms;
+		cfg.limits = (struct msg_limits){
+			.device_new_flows = 10, .device_new_flows_burst = 10, .device_flows = 50};
+		cfg.flows_max = 4096;
+		assert_int_equal(world_new(&x, &cfg), 0);
+		for (unsigned k = 0; k < 60; k++)
+			passed += udp(&x, 5, 1000 + k, 5000, 10).edge == EDGE_FORWARD;
+		assert_int_equal(passed, rows[i].passed);
+		world_free(&x);
+	}
+}
+
 static void age(struct world *x, unsigned s)
 {
 	for (unsigned i = 0; i < s * 20; i++) {
@@ -580,9 +607,9 @@ static void a_record_changes_hands(void **state)
 
 static uint64_t refused_of(struct world *x, uint32_t slot)
 {
-	struct account_query q = {.account = calloc(ACCOUNTS_MAX, sizeof(*q.account)),
-				  .device = calloc(accounts_devices(x->w->accounts),
-						   sizeof(*q.device))};
+	struct account_query q = {
+		.account = calloc(ACCOUNTS_MAX, sizeof(*q.account)),
+		.device = calloc(accounts_devices(x->w->accounts), sizeof(*q.device))};
 	uint64_t at = 0, n;
 
 	assert_non_null(q.account);
@@ -773,6 +800,7 @@ int main(void)
 		cmocka_unit_test(while_policies_change_over_each_has_its_limits),
 		cmocka_unit_test(a_scan_costs_the_others_nothing),
 		cmocka_unit_test(new_flows_of_a_segment),
+		cmocka_unit_test(a_restart_is_no_scan),
 		cmocka_unit_test(a_cap_holds_and_is_given_back),
 		cmocka_unit_test(a_default_cap_leaves_the_table_to_others),
 		cmocka_unit_test(networks_have_limits_too),
