@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Sequences of frames through the whole path, with standings that come and go. Whatever the bytes: what leaves by the
- * fast path is between a bound device that may pass now and somebody, from the right MAC, and unbound never. */
+ * fast path is between a bound device that may pass now and somebody, from the right MAC, and unbound never. A second
+ * world without the fast lane gets the same, and must judge the same. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,8 +41,9 @@ static const struct frame_spec templates[2][4] = {
 /* As world_policy, with rates; and caps that a sequence of frames can reach. */
 static const char policy[] =
 	"segments = ( { name = \"cams\"; members = ( { san = \"spiffe://x/cam/*\"; } );\n"
-	"               limits = { rate = \"400 packet/s\"; new_flows = 20; }; },\n"
-	"             { name = \"plcs\"; members = ( { san = \"spiffe://x/plc/*\"; } ); } );\n"
+	"               limits = { new_flows = 20; }; },\n"
+	"             { name = \"plcs\"; members = ( { san = \"spiffe://x/plc/*\"; } );\n"
+	"               limits = { rate = \"400 packet/s\"; }; } );\n"
 	"networks = ( { name = \"core\"; prefixes = [ \"10.2.0.0/24\", \"10.9.0.0/16\", "
 	"\"fd02::/64\" ]; } );\n"
 	"rules = ( { from = \"cams\"; to = \"core\"; service = [ \"tcp/554\", \"ping\" ]; },\n"
@@ -51,12 +53,13 @@ static const char policy[] =
 	"          { from = \"core\"; to = \"plcs\"; service = [ \"tcp/502\" ]; },\n"
 	"          { from = \"cams\"; to = \"plcs\"; service = [ \"tcp/7000\" ]; } );\n";
 
-static struct world world;
+static struct world world, plain;
 static bool revoked;
 
 static void end(void)
 {
 	world_free(&world);
+	world_free(&plain);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -74,9 +77,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 					 .stranger_each_packets = 100,
 					 .stranger_new_flows = 100,
 					 .stranger_each_new_flows = 20};
-	if (world_eal() < 0 || world_new(&world, &cfg) < 0 ||
-	    world_policy_set(&world, policy, 2) < 0)
+	if (world_eal() < 0 || world_new(&world, &cfg) < 0 || world_new(&plain, &cfg) < 0 ||
+	    world_policy_set(&world, policy, 2) < 0 || world_policy_set(&plain, policy, 2) < 0)
 		abort();
+	atomic_store(&plain.st->lane_off, true);
+	world.now_us = plain.now_us;
 	atexit(end);
 	return 0;
 }
@@ -145,32 +150,48 @@ static void check(const struct verdict *v, uint16_t port, const uint8_t *before)
 		abort();
 }
 
-static void forget(void)
+static void forget(struct world *x)
 {
 	struct command c = {.kind = COMMAND_FORGET};
 
-	world.w->command_at = 0;
-	while (!worker_command_step(world.w, &c))
+	x->w->command_at = 0;
+	while (!worker_command_step(x->w, &c))
 		;
-	if (flow_count(world.w->flows) != 0)
+	if (flow_count(x->w->flows) != 0)
 		abort();
 	for (uint32_t slot = 0; slot < WORLD_SLOTS; slot++) {
-		if (limit_flows_now(world.w, slot) != 0)
+		if (limit_flows_now(x->w, slot) != 0)
 			abort(); /* a flow that ended still counts, or counted twice */
 	}
+}
+
+static void trust(bool passes)
+{
+	world_trust(&world, 5, passes ? WORLD_CAMS : 0, passes ? STANDING_FULL : STANDING_REVOKED,
+		    passes ? CLOCK_NEVER_MS : 0);
+	world_trust(&plain, 5, passes ? WORLD_CAMS : 0, passes ? STANDING_FULL : STANDING_REVOKED,
+		    passes ? CLOCK_NEVER_MS : 0);
+}
+
+static void same(const struct verdict *a, const struct verdict *b)
+{
+	if (a->edge != b->edge || a->reason != b->reason || a->bytes != b->bytes ||
+	    (a->edge == EDGE_FORWARD && a->out_port != b->out_port) ||
+	    memcmp(a->frame, b->frame, a->bytes) != 0)
+		abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	revoked = false;
-	world.now_us += 2000000; /* buckets are full again */
-	world_trust(&world, 5, WORLD_CAMS, STANDING_FULL, CLOCK_NEVER_MS);
+	plain.now_us = world.now_us += 2000000; /* buckets are full again */
+	trust(true);
 	while (size >= 2) {
-		static uint8_t frame[1][FRAME_MAX], before[FRAME_MAX];
+		static uint8_t frame[1][FRAME_MAX], before[1][FRAME_MAX];
 		uint16_t port = (data[0] & MAY_PORT) ? 1 : 0;
 		uint8_t flags = data[0];
 		size_t n = data[1], used;
-		struct verdict v;
+		struct verdict v, w;
 
 		data += 2;
 		size -= 2;
@@ -183,20 +204,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size -= used;
 		if (flags & MAY_REVOKE) {
 			revoked = !revoked;
-			world_trust(&world, 5, revoked ? 0 : WORLD_CAMS,
-				    revoked ? STANDING_REVOKED : STANDING_FULL,
-				    revoked ? 0 : CLOCK_NEVER_MS);
+			trust(!revoked);
 		}
 		if (flags & MAY_TIME)
-			world.now_us += 700000;
+			plain.now_us = world.now_us += 700000;
 		repair(frame[0], n, flags, port);
-		memcpy(before, frame[0], sizeof(before));
+		memcpy(before, frame, sizeof(before));
 		world_burst(&world, port, frame, &n, 1, &v);
+		world_burst(&plain, port, before, &n, 1, &w);
 		worker_age(world.w);
-		check(&v, port, before);
+		worker_age(plain.w);
+		same(&v, &w);
+		check(&v, port, before[0]);
 		if (limit_flows_now(world.w, 5) > FLOWS_OF_A_DEVICE)
 			abort();
 	}
-	forget();
+	forget(&world);
+	forget(&plain);
 	return 0;
 }
