@@ -11,7 +11,9 @@
 
 #include "config/base/clock.h"
 #include "config/base/log.h"
+#include "dataplane/judge.h"
 #include "dataplane/query.h"
+#include "dataplane/trace.h"
 #include "dataplane/worker.h"
 
 #define KNOCK_FIRST_MS 20
@@ -26,6 +28,7 @@ struct server { /* what control_run() passes around */
 	struct control *c;
 	struct state *st;
 	struct apply *a;
+	struct judge *judge; /* made at the first question */
 };
 
 int control_init(struct control *c, const char *path, const volatile sig_atomic_t *stop)
@@ -128,6 +131,22 @@ static int meet(struct control *c, struct msg_dp_config *cfg, struct err *err)
 	return 0;
 }
 
+static int forward_traced(struct control *c, struct state *st)
+{
+	struct msg_traced msg;
+
+	for (unsigned i = 0; i < st->n_workers; i++) {
+		while (rte_ring_sc_dequeue_elem(st->workers[i]->traced, &msg, sizeof(msg)) == 0) {
+			int ret = c->sock >= 0 ? msg_send(c->sock, &msg, -1) : 0;
+
+			if (ret < 0 && ret != -EAGAIN)
+				return ret;
+		}
+	}
+	trace_tick(st, clock_boot_us());
+	return 0;
+}
+
 static int forward_logs(struct control *c, struct state *st)
 {
 	struct msg_flow_log msg;
@@ -140,7 +159,7 @@ static int forward_logs(struct control *c, struct state *st)
 				return ret;
 		}
 	}
-	return 0;
+	return forward_traced(c, st);
 }
 
 /* Until the agent answers. Says once that it is away, not at each knock. */
@@ -205,6 +224,22 @@ static int send_tallies(void *arg, struct msg_tallies *part)
 	return say(l->c, part);
 }
 
+static int answer_judge(struct server *s, const struct msg_judge *m)
+{
+	struct err err = {0};
+	struct msg_traced out;
+	int ret = s->judge != NULL ? 0 : judge_new(&s->judge, s->st);
+
+	if (ret == 0)
+		ret = judge_flow(s->judge, m, &out);
+	if (ret < 0) {
+		err_set(&err, ret, "%s", strerror(-ret));
+		return reply_result(s->c, m->h.seq, ret, &err);
+	}
+	MSG_INIT(&out, MSG_JUDGED, m->h.seq);
+	return say(s->c, &out);
+}
+
 static bool flows_get_ok(const struct msg_flows_get *m)
 {
 	return m->order <= FLOWS_BY_BYTES && m->segment <= POLICY_ID_MAX;
@@ -250,6 +285,14 @@ static int answer(struct server *s, union msg_any *m, int fd)
 			return ret;
 		return reply_result(s->c, l.seq, ret, &err);
 	}
+	case MSG_TRACE_ARM:
+		ret = trace_arm(s->st, (const void *)m, clock_boot_us());
+		return ret == -EPROTO ? ret : reply_result(s->c, m->h.seq, ret, &err);
+	case MSG_TRACE_DISARM:
+		trace_disarm(s->st);
+		return reply_result(s->c, m->h.seq, 0, &err);
+	case MSG_JUDGE:
+		return answer_judge(s, (const void *)m);
 	case MSG_OK:
 		return 0;
 	case MSG_ERROR:
@@ -330,8 +373,10 @@ int control_run(struct control *c, struct state *st, struct apply *a)
 			ret = meet_again(&s);
 			if (ret == -EINTR)
 				break;
-			if (ret == ANOTHER_CONFIG)
+			if (ret == ANOTHER_CONFIG) {
+				judge_free(s.judge);
 				return 1;
+			}
 			if (c->sock < 0)
 				continue;
 			ret = announce(c);
@@ -341,5 +386,6 @@ int control_run(struct control *c, struct state *st, struct apply *a)
 		if (ret == 0)
 			ret = forward_logs(c, st);
 	}
+	judge_free(s.judge);
 	return 0;
 }

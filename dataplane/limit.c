@@ -469,7 +469,7 @@ enum drop_reason limit_packet(struct worker *w, const struct flow *f, const stru
 			  &d->packets_full_ns, p->ip_bytes))
 		return refuse(w, from->slot, DROP_RATE_DEVICE, p);
 	r = rule_of(t, f->rule);
-	if (r != NULL) {
+	if (r != NULL && !w->judging) {
 		struct limit_meter *m = &r->state->meter[w->index];
 
 		if (!meter_passes(w, &r->profile, &m->bytes, &m->packets_full_ns, p->ip_bytes))

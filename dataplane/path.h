@@ -31,6 +31,9 @@
 void path_run(struct worker *w, struct burst *in, uint16_t port);
 #define PORT_ANY 0xffff /* pkt_of(m)->in_port is set: from another worker */
 
+/** One packet, by every stage and never the fast lane; r says what each made of it (trace.h). */
+void path_run_noted(struct worker *w, struct rte_mbuf *m, struct msg_traced *r);
+
 /* The stages, in order. */
 void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst *out);
 void stage_parse(struct worker *w, struct burst *in, struct burst *out);

@@ -99,6 +99,7 @@ void state_free(struct state *st)
 	neighs_free(st->neighs);
 	fib_free((struct fib *)atomic_load(&st->fib));
 	rte_free(st->qsbr);
+	free((void *)atomic_load(&st->trace));
 	free(st);
 }
 

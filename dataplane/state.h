@@ -21,6 +21,7 @@
 #define WORKERS_MAX 16
 
 struct limit_table;
+struct trace;
 struct worker;
 
 struct state {
@@ -32,7 +33,8 @@ struct state {
 	_Atomic bool ready; /* the first sync is complete */
 	_Atomic uint64_t
 		pickup_until_ms; /* boot clock; until then a packet mid-stream may open its flow */
-	_Atomic bool lane_off; /* every packet takes every stage: while packets are traced */
+	_Atomic bool lane_off; /* every packet takes every stage: tests */
+	_Atomic(const struct trace *) trace; /* armed; the fast lane is off while it is */
 	_Atomic bool stop; /* workers end */
 
 	/* constant while workers run */

@@ -18,10 +18,12 @@
 
 #include "config/base/clock.h"
 #include "dataplane/path.h"
+#include "dataplane/trace.h"
 
 #define RING_PACKETS 2048
 #define RING_COMMANDS 16
 #define RING_LOG 4096
+#define RING_TRACED 128
 
 /* Names must be unique in the process, where a test may have two worlds. */
 static struct rte_ring *ring_new(const struct worker *w, const char *what, unsigned from,
@@ -71,7 +73,8 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 	ret = err_set(err, -ENOMEM, "no memory for a worker's rings");
 	w->commands = ring_new(w, "cmd", index, sizeof(void *), RING_COMMANDS);
 	w->log = ring_new(w, "log", index, sizeof(struct msg_flow_log), RING_LOG);
-	if (w->commands == NULL || w->log == NULL)
+	w->traced = ring_new(w, "trace", index, sizeof(struct msg_traced), RING_TRACED);
+	if (w->commands == NULL || w->log == NULL || w->traced == NULL)
 		goto fail;
 	for (unsigned i = 0; st->n_workers > 1 && i < st->n_workers; i++) {
 		w->from[i] = ring_new(w, "pkt", i, sizeof(void *), RING_PACKETS);
@@ -102,6 +105,7 @@ void worker_free(struct worker *w)
 		ring_drain(w->from[i]);
 	rte_ring_free(w->commands);
 	rte_ring_free(w->log);
+	rte_ring_free(w->traced);
 	limits_free(w->limits);
 	flow_table_free(w->flows);
 	idle_fini(&w->idle);
@@ -129,6 +133,8 @@ void worker_pin(struct worker *w, uint64_t now_us)
 	w->lane = w->trust != NULL && w->policy != NULL && w->fib != NULL &&
 		  atomic_load_explicit(&w->st->ready, memory_order_acquire) &&
 		  !atomic_load_explicit(&w->st->lane_off, memory_order_relaxed);
+	w->trace = trace_armed(w->st, now_us);
+	w->lane &= w->trace == NULL;
 	w->pickup = w->now_ms < atomic_load_explicit(&w->st->pickup_until_ms, memory_order_relaxed);
 }
 

@@ -85,11 +85,14 @@ struct worker {
 	uint32_t epoch; /* of policy, low half */
 	bool pickup;
 	bool lane; /* all is there that the fast lane needs */
+	bool judging; /* judge.c's: a rule's meters are not its to charge */
+	const struct trace *trace; /* packets are looked at on their way; NULL: not */
 
 	struct idle idle;
 	struct rte_ring *from[WORKERS_MAX]; /* mbufs of other workers; NULL with one worker */
 	struct rte_ring *commands; /* struct command *, from the control thread */
 	struct rte_ring *log; /* struct msg_flow_log, to the control thread */
+	struct rte_ring *traced; /* struct msg_traced, to the control thread */
 	struct command *command; /* under way */
 	uint32_t command_at; /* its cursor */
 	uint32_t age_at; /* ageing's cursor */

@@ -38,6 +38,11 @@ static const struct {
 	[MSG_FLOW_LOG] = {"FLOW_LOG", sizeof(struct msg_flow_log)},
 	[MSG_TALLIES_GET] = {"TALLIES_GET", sizeof(struct msg_tallies_get)},
 	[MSG_TALLIES] = {"TALLIES", sizeof(struct msg_tallies)},
+	[MSG_TRACE_ARM] = {"TRACE_ARM", sizeof(struct msg_trace_arm)},
+	[MSG_TRACE_DISARM] = {"TRACE_DISARM", sizeof(struct msg_trace_arm)},
+	[MSG_TRACED] = {"TRACED", sizeof(struct msg_traced)},
+	[MSG_JUDGE] = {"JUDGE", sizeof(struct msg_judge)},
+	[MSG_JUDGED] = {"JUDGED", sizeof(struct msg_traced)},
 	[MSG_ADMIT] = {"ADMIT", sizeof(struct msg_admit)},
 	[MSG_ADMITTED] = {"ADMITTED", sizeof(struct msg_admitted)},
 	[MSG_SESSION_CLOSED] = {"SESSION_CLOSED", sizeof(struct msg_session_closed)},
@@ -98,6 +103,21 @@ bool msg_tallies_check(const struct msg_tallies *m)
 		return m->n <= MSG_TALLY_LCORES;
 	}
 	return false;
+}
+
+bool msg_trace_filter_check(const struct msg_trace_filter *f, unsigned n_ports)
+{
+	return (f->fields & ~(uint32_t)TRACE_FIELDS) == 0 && f->src.len <= 128 &&
+	       f->dst.len <= 128 && f->host.len <= 128 && f->reason < DROP_REASON_COUNT &&
+	       (!(f->fields & TRACE_PORT) || f->in_port < n_ports);
+}
+
+bool msg_traced_check(const struct msg_traced *m, unsigned n_ports)
+{
+	return m->in_port < n_ports && m->stage <= TRACED_REWRITE && m->edge <= TRACED_KERNEL &&
+	       m->reason < DROP_REASON_COUNT && m->judged_reason < DROP_REASON_COUNT &&
+	       m->flow <= TRACED_DIVERTED && (!m->bound || m->bound_port < n_ports) &&
+	       (m->out_port < n_ports || m->out_port == MSG_PORT_KERNEL);
 }
 
 int msg_send(int sock, const void *msg, int fd)

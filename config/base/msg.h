@@ -59,6 +59,11 @@ enum msg_type {
 	MSG_FLOW_LOG, /* dataplane > agent: a flow started under a rule with log = true, or was refused (sampled) */
 	MSG_TALLIES_GET, /* struct msg_tallies_get; replies: TALLIES*, then OK */
 	MSG_TALLIES,
+	MSG_TRACE_ARM, /* struct msg_trace_arm: replaces the one before; OK */
+	MSG_TRACE_DISARM, /* struct msg_trace_arm, id alone; OK */
+	MSG_TRACED, /* dataplane > agent: a packet of the trace */
+	MSG_JUDGE, /* struct msg_judge; reply JUDGED */
+	MSG_JUDGED, /* struct msg_traced */
 
 	MSG_ADMIT = 64, /* TLS worker > agent */
 	MSG_ADMITTED, /* agent > TLS worker, the reply */
@@ -374,6 +379,128 @@ struct msg_flow_log {
 	uint64_t epoch;
 };
 
+/* ---- tracing ---- */
+
+#define MSG_TRACE_COUNT_MAX 1000
+#define MSG_TRACE_MS_MAX 600000
+
+enum trace_field { /* which of a filter's fields count */
+		   TRACE_SRC = 1,
+		   TRACE_DST = 2,
+		   TRACE_HOST = 4, /* src or dst */
+		   TRACE_PROTO = 8,
+		   TRACE_SPORT = 16,
+		   TRACE_DPORT = 32,
+		   TRACE_PORT = 64,
+		   TRACE_VLAN = 128,
+		   TRACE_DEVICE = 256, /* at either end */
+		   TRACE_REASON = 512,
+		   TRACE_DROP = 1024, /* packets that die */
+		   TRACE_FIELDS = 2047
+};
+
+struct msg_trace_filter { /* all that are named must fit; as the packet was sent */
+	uint32_t fields; /* enum trace_field bits */
+	uint32_t slot;
+	struct ip_prefix src, dst, host;
+	uint8_t proto;
+	uint8_t reason; /* enum drop_reason */
+	uint16_t sport, dport;
+	uint16_t in_port, vlan;
+	uint16_t reserved;
+};
+
+struct msg_trace_arm {
+	struct msg_hdr h;
+	uint64_t id;
+	uint32_t count; /* packets; 1..MSG_TRACE_COUNT_MAX */
+	uint32_t for_ms; /* 1..MSG_TRACE_MS_MAX */
+	struct msg_trace_filter filter;
+};
+
+enum traced_stage { /* the last one that saw the packet */
+		    TRACED_PARSE,
+		    TRACED_GUARD,
+		    TRACED_DIVERT,
+		    TRACED_ROUTE,
+		    TRACED_FLOW,
+		    TRACED_REWRITE,
+};
+
+enum traced_edge { TRACED_DROPPED, TRACED_FORWARDED, TRACED_KERNEL };
+
+enum traced_flow { /* what the flow table said */
+		   TRACED_NO_FLOW,
+		   TRACED_CURRENT,
+		   TRACED_STALE, /* what admitted it no longer holds */
+		   TRACED_REFUSED,
+		   TRACED_DIVERTED,
+};
+
+struct traced_end { /* of a packet: source, destination */
+	uint32_t slot; /* 0: no device */
+	uint32_t generation; /* of the trust record now */
+	uint32_t flow_generation; /* with which the flow was admitted */
+	uint16_t segment; /* endpoint id, as admission found it; 0: none */
+	uint8_t standing; /* enum standing */
+	uint8_t reserved;
+};
+
+/* One packet's way. What belongs to a stage behind `stage` is 0. */
+struct msg_traced {
+	struct msg_hdr h;
+	uint64_t id; /* of the trace; JUDGED: 0 */
+	uint64_t at_us; /* boot clock */
+	uint64_t epoch; /* of the policy then; 0: none */
+	struct flow_key key; /* as the packet was sent */
+	uint32_t frame_bytes;
+	uint16_t ip_bytes;
+	uint16_t in_port, vlan, worker;
+	struct mac_addr src_mac, dst_mac;
+	uint8_t kind; /* 0 other, 1 flow, 2 ICMP error, 3 ARP, 4 ND */
+	uint8_t flags; /* TRACED_* */
+	uint8_t l4_flags; /* TCP flags, or ICMP type */
+	uint8_t ttl;
+	uint8_t stage, edge, reason; /* where, how and why it left the path */
+	uint8_t known; /* parse got as far as addresses */
+	struct traced_end end[2];
+	/* guard: where the source address is bound */
+	struct mac_addr bound_mac;
+	uint16_t bound_port, bound_vlan;
+	uint8_t bound;
+	/* route */
+	uint8_t route_kind; /* enum route_kind; 0: none */
+	uint8_t has_gateway;
+	/* flow */
+	uint8_t flow; /* enum traced_flow */
+	uint8_t state_before, state_after; /* enum flow_state */
+	uint8_t judged; /* admission was asked */
+	uint8_t judged_reason; /* its answer: enum drop_reason */
+	uint16_t rule; /* of `epoch`, by admission or of the flow; 0xffff: none */
+	uint16_t out_port, out_vlan;
+	uint64_t flow_packets; /* before this one */
+	struct ip_addr gateway;
+	/* rewrite */
+	struct mac_addr out_src_mac, out_dst_mac;
+	uint8_t out_ttl;
+	uint8_t reserved[3];
+};
+
+#define TRACED_STRANGER 1u
+#define TRACED_FRAGMENT 2u
+#define TRACED_UNUSUAL 4u
+#define TRACED_ON_LINK 8u
+
+/* What would happen to the first packet of this flow? The dataplane sends one through all of its stages, to nowhere. */
+struct msg_judge {
+	struct msg_hdr h;
+	struct flow_key key; /* as sent; ICMP: an echo request */
+};
+
+/** Are all indices and lengths possible? @param n_ports  of the configuration */
+bool msg_trace_filter_check(const struct msg_trace_filter *f, unsigned n_ports);
+bool msg_traced_check(const struct msg_traced *m, unsigned n_ports);
+
 /* ---- TLS workers ---- */
 
 enum identity_kind { IDENTITY_URI = 1, IDENTITY_DNS, IDENTITY_CN };
@@ -442,6 +569,9 @@ union msg_any { /* room for the largest */
 	struct msg_dp_config dp_config;
 	struct msg_stats stats;
 	struct msg_tallies tallies;
+	struct msg_traced traced;
+	struct msg_trace_arm trace_arm;
+	struct msg_judge judge;
 	struct msg_result result;
 	struct msg_admit admit;
 	struct msg_handshake_refused refused;

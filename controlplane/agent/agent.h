@@ -63,6 +63,7 @@ struct refusal { /* handshakes refused, by reason */
 
 struct policy_job;
 struct admission;
+struct trace_session;
 
 struct agent {
 	const struct gw_config *cfg;
@@ -104,6 +105,7 @@ struct agent {
 	struct tallies tallies; /* the dataplane's last, for the metrics; empty = none */
 	uint64_t tallies_ms;
 	bool tallies_asked;
+	struct trace_session *trace; /* api_trace.c; NULL: none */
 
 	uint64_t lease_until_ms; /* boot clock: controller was alive up to here */
 	uint64_t lease_before_boot_ms; /* that is 0: it ended so long before the box started */

@@ -7,6 +7,7 @@
 #include "config/base/clock.h"
 #include "controlplane/agent/agent.h"
 #include "controlplane/agent/api_stats.h"
+#include "controlplane/agent/api_trace.h"
 #include "controlplane/agent/api_why.h"
 
 #define LIMIT_DEFAULT 1000
@@ -388,9 +389,18 @@ void api_handle(void *arg, struct api_call *call, const char *cmd, json_t *reque
 		const char *cmd;
 		void (*run)(struct agent *a, struct api_call *call, json_t *request);
 	} commands[] = {
-		{"status", status},	{"devices", devices}, {"bindings", bindings},
-		{"segments", segments}, {"flows", api_flows}, {"stats", api_stats},
-		{"why", api_why},	{"log", log_list},    {"policy_check", policy_check},
+		{"status", status},
+		{"devices", devices},
+		{"bindings", bindings},
+		{"segments", segments},
+		{"flows", api_flows},
+		{"stats", api_stats},
+		{"trace_start", api_trace_start},
+		{"trace_poll", api_trace_poll},
+		{"trace_stop", api_trace_stop},
+		{"why", api_why},
+		{"log", log_list},
+		{"policy_check", policy_check},
 	};
 
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {

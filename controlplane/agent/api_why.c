@@ -3,10 +3,14 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "config/base/clock.h"
+#include "controlplane/agent/traced.h"
+
+#define SPORT_DEFAULT 40000 /* rules do not look at it */
 
 static void line(json_t *lines, const char *what, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -133,7 +137,18 @@ struct end {
 	struct ip_addr ip;
 	uint16_t endpoint; /* 0: in nothing */
 	bool passes;
+	enum drop_reason why; /* if not */
 };
+
+/* As admission names it. */
+static enum drop_reason standing_reason(const struct judgement *j, uint64_t now_ms)
+{
+	if (j->standing == STANDING_REVOKED)
+		return DROP_REVOKED;
+	if (!standing_passes(j->standing))
+		return DROP_NO_TRUST;
+	return now_ms >= j->expires_ms ? DROP_EXPIRED : DROP_NO_TRUST;
+}
 
 static bool why_end(struct agent *a, json_t *request, const char *key, struct end *e, json_t *lines)
 {
@@ -152,10 +167,12 @@ static bool why_end(struct agent *a, json_t *request, const char *key, struct en
 		ep = policy_endpoint_by_name(a->form, j.segment);
 		e->endpoint = ep != NULL ? ep->id : 0;
 		e->passes = standing_passes(j.standing) && e->endpoint != 0;
+		e->why = standing_reason(&j, clock_boot_ms());
 		return true;
 	}
 	e->endpoint = policy_network_of(a->form, &e->ip);
 	e->passes = e->endpoint != 0;
+	e->why = DROP_NO_SEGMENT;
 	ep = policy_endpoint_by_id(a->form, e->endpoint);
 	if (ep != NULL)
 		line(lines, key, "%s is in network %s", text, ep->name);
@@ -179,39 +196,117 @@ static bool proto_parse(const char *text, uint8_t *proto, bool v4)
 	return true;
 }
 
+struct why_call {
+	struct api_call *call;
+	struct agent *a;
+	json_t *lines;
+	const char *verdict, *reason; /* the policy's, should the dataplane not know */
+};
+
+/* With a dataplane its word counts: it sent a packet through its own stages. */
+static void why_judged(void *arg, const union msg_any *reply)
+{
+	struct why_call *c = arg;
+	json_t *told = NULL, *stage, *r;
+	size_t i;
+
+	if (reply != NULL && reply->h.type == MSG_JUDGED &&
+	    msg_traced_check(&reply->traced, c->a->cfg->n_ports))
+		told = traced_json(c->a, &reply->traced);
+	json_array_foreach(json_object_get(told, "stages"), i, stage) {
+		json_array_append_new(c->lines, json_pack("{s:O,s:O}", "what",
+							  json_object_get(stage, "stage"), "text",
+							  json_object_get(stage, "text")));
+	}
+	if (told == NULL)
+		line(c->lines, "packet",
+		     "the dataplane cannot be asked: this is the policy's word");
+	else if (reply->traced.edge == TRACED_DROPPED) {
+		c->verdict = "deny";
+		c->reason = drop_reason_name(reply->traced.reason);
+	} else if (reply->traced.edge == TRACED_FORWARDED) {
+		c->verdict = "allow";
+		c->reason = drop_reason_name(DROP_NONE);
+	} else if (reply->traced.stage == TRACED_DIVERT) {
+		c->verdict = "listener";
+		c->reason = drop_reason_name(DROP_NONE);
+	}
+	r = json_pack("{s:s,s:s,s:o}", "verdict", c->verdict, "reason", c->reason, "lines",
+		      c->lines);
+	if (told != NULL)
+		json_object_set(r, "packet", told);
+	api_reply(c->call, r);
+	json_decref(told);
+	free(c);
+}
+
+/* What the policy says by itself; it is all there is without a dataplane, and what nftables does. */
+static void why_policy(struct why_call *c, const struct end *src, const struct end *dst,
+		       uint8_t proto, uint16_t port)
+{
+	const struct policy_form *form = c->a->form;
+	const struct policy_entry *e =
+		policy_lookup(form, src->endpoint, dst->endpoint, proto, port);
+
+	c->verdict = "deny";
+	if (!src->passes || !dst->passes) {
+		const struct end *who = !src->passes ? src : dst;
+
+		c->reason = drop_reason_name(who->why);
+		line(c->lines, "rule", "not looked at: %s passes nothing (%s)",
+		     !src->passes ? "the source" : "the destination", c->reason);
+	} else if (e == NULL) {
+		c->reason = drop_reason_name(DROP_DENIED);
+		line(c->lines, "rule", "none in %s allows it: denied", form->file);
+	} else {
+		const struct policy_rule *r = &policy_rules(form)[e->rule];
+
+		c->verdict = e->action == POLICY_ALLOW ? "allow" : "deny";
+		c->reason = drop_reason_name(e->action == POLICY_ALLOW ? DROP_NONE : DROP_DENIED);
+		line(c->lines, "rule", "%s:%u: \"%s\": %s", form->file, r->line, r->name,
+		     c->verdict);
+	}
+}
+
 static void why_flow(struct agent *a, struct api_call *call, json_t *request)
 {
-	json_t *lines = json_array(), *dport = json_object_get(request, "dport");
+	json_t *dport = json_object_get(request, "dport"),
+	       *sport = json_object_get(request, "sport");
+	struct peer *dp = a->dp_ready ? peers_dataplane(a->peers) : NULL;
+	struct why_call *c = calloc(1, sizeof(*c));
 	struct end src = {0}, dst = {0};
-	const struct policy_entry *e;
-	const char *verdict = "deny";
+	struct msg_judge m = {0};
 	uint16_t port = json_integer_value(dport);
-	uint8_t proto = 0;
 
-	if (!why_end(a, request, "src", &src, lines) || !why_end(a, request, "dst", &dst, lines) ||
-	    !proto_parse(json_string_value(json_object_get(request, "proto")), &proto,
+	if (c == NULL) {
+		api_fail(call, "internal", "out of memory");
+		return;
+	}
+	*c = (struct why_call){.call = call, .a = a, .lines = json_array()};
+	if (!why_end(a, request, "src", &src, c->lines) ||
+	    !why_end(a, request, "dst", &dst, c->lines) ||
+	    !proto_parse(json_string_value(json_object_get(request, "proto")), &m.key.proto,
 			 ip_addr_is_v4(&src.ip)) ||
-	    json_integer_value(dport) < 0 || json_integer_value(dport) > 65535) {
-		json_decref(lines);
+	    json_integer_value(dport) < 0 || json_integer_value(dport) > 65535 ||
+	    json_integer_value(sport) < 0 || json_integer_value(sport) > 65535) {
+		json_decref(c->lines);
+		free(c);
 		api_fail(call, "invalid",
 			 "a flow is src, dst (addresses), proto (tcp, udp, icmp) and dport");
 		return;
 	}
-	if (dport == NULL && proto != POLICY_PROTO_TCP && proto != POLICY_PROTO_UDP)
-		port = proto == POLICY_PROTO_ICMP ? 8 : 128;
-	e = policy_lookup(a->form, src.endpoint, dst.endpoint, proto, port);
-	if (!src.passes || !dst.passes) {
-		line(lines, "rule", "not looked at: %s passes nothing",
-		     !src.passes ? "the source" : "the destination");
-	} else if (e == NULL) {
-		line(lines, "rule", "none in %s allows it: denied", a->form->file);
-	} else {
-		const struct policy_rule *r = &policy_rules(a->form)[e->rule];
-
-		verdict = e->action == POLICY_ALLOW ? "allow" : "deny";
-		line(lines, "rule", "%s:%u: \"%s\": %s", a->form->file, r->line, r->name, verdict);
-	}
-	api_reply(call, json_pack("{s:s,s:o}", "verdict", verdict, "lines", lines));
+	if (dport == NULL && m.key.proto != POLICY_PROTO_TCP && m.key.proto != POLICY_PROTO_UDP)
+		port = m.key.proto == POLICY_PROTO_ICMP ? 8 : 128;
+	why_policy(c, &src, &dst, m.key.proto, port);
+	m.key.src = src.ip;
+	m.key.dst = dst.ip;
+	m.key.dport = port;
+	m.key.sport = sport != NULL ? json_integer_value(sport) : SPORT_DEFAULT;
+	MSG_INIT(&m, MSG_JUDGE, 0);
+	if (dp != NULL)
+		peer_request(dp, &m, -1, AGENT_ANSWER_MS, why_judged, c);
+	else
+		why_judged(c, NULL);
 }
 
 void api_why(struct agent *a, struct api_call *call, json_t *request)

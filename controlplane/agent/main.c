@@ -16,6 +16,7 @@
 #include "config/base/clock.h"
 #include "config/schema.h"
 #include "controlplane/agent/agent.h"
+#include "controlplane/agent/api_trace.h"
 #include "controlplane/confine.h"
 
 struct slot_hint { /* what the table of the last run says */
@@ -162,6 +163,7 @@ static void tick(struct agent *a, uint64_t now)
 	if (now - a->stats_ms >= 1000)
 		sync_stats(a);
 	tallies_tick(a, now);
+	trace_tick(a, now);
 	/* The kernel path stays open for kernel_lease_s after our last sign of life, if it holds what it should. */
 	if (a->nft_retry_ms == 0 &&
 	    (a->heartbeat_ms == 0 ||
@@ -354,6 +356,7 @@ static void agent_stop(struct agent *a)
 	}
 	bindings_free(a);
 	tallies_forget(a);
+	trace_free(a);
 	mirror_free(a->mirror);
 	ports_free(a->ports);
 	nft_free(a->nft); /* the table stays, under its timeouts */

@@ -259,6 +259,7 @@ static bool is_reply(uint16_t type)
 	case MSG_FLOW_INFO:
 	case MSG_STATS:
 	case MSG_TALLIES:
+	case MSG_JUDGED:
 	case MSG_RECHECKED:
 		return true;
 	default:

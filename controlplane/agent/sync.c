@@ -8,6 +8,7 @@
 
 #include "config/base/clock.h"
 #include "controlplane/agent/agent.h"
+#include "controlplane/agent/api_trace.h"
 
 #define SYNC_MS 15000
 
@@ -160,6 +161,8 @@ static int message(void *arg, struct peer *p, const union msg_any *m)
 	case MSG_DP_READY:
 		dataplane_sync(a, p);
 		return 0;
+	case MSG_TRACED:
+		return trace_came(a, &m->traced);
 	case MSG_FLOW_LOG:
 		flow_log(a, (const struct msg_flow_log *)m);
 		return 0;

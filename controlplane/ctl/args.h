@@ -8,7 +8,7 @@
 
 #include "config/base/err.h"
 
-#define ARGS_WORDS_MAX 8
+#define ARGS_WORDS_MAX 24
 
 enum args_option {
 	/* anywhere */

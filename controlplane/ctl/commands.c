@@ -7,6 +7,7 @@
 #include "controlplane/ctl/policy_file.h"
 #include "controlplane/ctl/show.h"
 #include "controlplane/ctl/stats.h"
+#include "controlplane/ctl/trace.h"
 
 #define DEVICE_OPTIONS (OPT_BIT(OPT_URI) | OPT_BIT(OPT_DNS) | OPT_BIT(OPT_CN))
 
@@ -171,6 +172,13 @@ const struct ctl_command ctl_commands[] = {
 	 "what passed and what was dropped: a port, core, rule, pair of segments, device, reason",
 	 "sallyctl stats pairs --rate", PEER_NONE, 0, 1, OPT_BIT(OPT_DEVICE) | OPT_BIT(OPT_RATE),
 	 NULL, NULL, NULL, stats_run},
+	{"trace",
+	 "[src A] [dst A] [host A] [proto P] [sport N] [dport N] [tcp/N|udp/N] [device D] "
+	 "[port NAME] [vlan N] [drop] [reason R] [-n COUNT] [--for 30s]",
+	 "the way of the next packets through the gateway, stage by stage, with the reason at the "
+	 "end",
+	 "sallyctl trace src 10.7.0.11 dst 10.20.0.10 tcp/554 -n 3", PEER_NONE, 0, ARGS_WORDS_MAX,
+	 OPT_BIT(OPT_NUMBER) | OPT_BIT(OPT_FOR), NULL, NULL, NULL, trace_run},
 	{"why", "DEVICE | SRC DST SERVICE [--sport N]",
 	 "why a device stands as it does, or why a flow passes or not, down to the rule",
 	 "sallyctl why 10.1.0.5 10.20.0.10 tcp/554", PEER_AGENT, 1, 3, OPT_BIT(OPT_SPORT), "why",

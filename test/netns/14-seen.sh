@@ -82,3 +82,70 @@ check_eq "ports" "dev up wifi" "$(ctl_json stats ports '[.ports[].name] | join("
 check_match "rates" 'PACKETS' "$(ctl stats --rate)"
 check_eq "no such part" 2 "$(ctl stats nosuch >/dev/null 2>&1; echo $?)"
 end "$core" "$cam" "$refused"
+
+# ---- trace --------------------------------------------------------------------------------------
+# trace NAME FILTER...: traces one packet in the background; its JSON in $D/trace-NAME.log
+trace() {
+	local name=$1
+	shift
+	sallyctl --agent "$D/run/api.sock" --json trace -n 1 --for 20s "$@" >"$D/trace-$name.log" 2>"$D/trace-$name.err" </dev/null &
+	TRACE=$!
+	PIDS+=("$TRACE")
+	must "the trace is armed" 5 grep -q tracing "$D/trace-$name.err"
+}
+traced() { jq -r "$2" "$D/trace-$1.log"; } # NAME JQ-EXPRESSION
+trace_done() { wait_for 5 not_running "$TRACE"; }
+why() { ctl_json why "$@"; } # SRC DST SERVICE JQ-EXPRESSION
+
+trace allowed src "$CAM4" dst "$NVR4" udp/5000
+udp_try cam1 "$NVR4" 5000
+check "a trace ends with its packet" trace_done
+check_eq "an allowed packet" "forwarded none video dev" "$(traced allowed '"\(.verdict) \(.reason) \(.rule) \(.port)"')"
+check_match "its rule by file and line" 'segments|moved.*:[0-9]+: "video"' "$(traced allowed '.stages[] | select(.stage == "rule") | .text')"
+check_eq "it went through all stages" "receive parse guard route flow admission rule rewrite end" \
+	"$(traced allowed '[.stages[].stage] | join(" ")')"
+check_eq "why agrees" "allow none" "$(why "$CAM4" "$NVR4" udp/5000 '"\(.verdict) \(.reason)"')"
+check_eq "and names the same rule" video "$(why "$CAM4" "$NVR4" udp/5000 .packet.rule)"
+
+trace other proto tcp dport 1
+check_eq "one trace at a time" 1 "$(ctl trace drop >/dev/null 2>&1; echo $?)"
+end "$TRACE"
+trace denied src "$CAM4" drop
+check_not "denied" udp_try cam1 "$NVR4" 6001 0.2
+trace_done
+check_eq "a denied packet" "dropped denied" "$(traced denied '"\(.verdict) \(.reason)"')"
+check_eq "why agrees, in the same words" "$(traced denied .text)" "$(why "$CAM4" "$NVR4" udp/6001 .packet.text)"
+check_eq "and by the same reason" "deny denied" "$(why "$CAM4" "$NVR4" udp/6001 '"\(.verdict) \(.reason)"')"
+
+mac_of() { in_ns "$1" cat "/sys/class/net/$2/address"; }
+trace spoofed reason spoofed
+in_ns s1 python3 "$LIB/traffic.py" frame eth0 udp "smac=$(mac_of s1 eth0)" "dmac=$(mac_of gw dev0)" "src=$CAM4" \
+	"dst=$NVR4" dport=5000
+trace_done
+check_eq "a spoofed packet" "dropped spoofed $CAM4" "$(traced spoofed '"\(.verdict) \(.reason) \(.src)"')"
+check_match "and where the address is bound" "bound to $(id_of camera/cam1)" "$(traced spoofed '.stages[] | select(.stage == "guard") | .text')"
+
+device_make x1 66
+trace stranger host 10.7.0.66 udp/5000
+check_not "a stranger's packet" udp_try x1 "$NVR4" 5000 0.2
+trace_done
+check_eq "a stranger" "dropped stranger" "$(traced stranger '"\(.verdict) \(.reason)"')"
+check_eq "why agrees" "deny stranger" "$(why 10.7.0.66 "$NVR4" udp/5000 '"\(.verdict) \(.reason)"')"
+
+trace noroute src "$CAM4" dst 192.0.2.1
+check_not "nobody there" udp_try cam1 192.0.2.1 5000 0.2
+trace_done
+check_eq "no route" "dropped no_route" "$(traced noroute '"\(.verdict) \(.reason)"')"
+check_eq "why agrees" "deny no_route" "$(why "$CAM4" 192.0.2.1 udp/5000 '"\(.verdict) \(.reason)"')"
+
+# revoked: the flow that runs is traced at the packet that dies
+udp_flow cam1 "$NVR4" 5001 live
+echo_both udp core "$NVR4" "$NVR6" 5001
+check "a flow runs" flow_runs live
+trace revoked src "$CAM4" reason revoked
+must "revoke" 5 ctl revoke "$(id_of camera/cam1)"
+check "its next packet is traced" trace_done
+check_eq "revoked" "dropped revoked" "$(traced revoked '"\(.verdict) \(.reason)"')"
+check_eq "why agrees" "deny revoked" "$(why "$CAM4" "$NVR4" udp/5001 '"\(.verdict) \(.reason)"')"
+check_eq "a filter that is none" 2 "$(ctl trace nosuch >/dev/null 2>&1; echo $?)"
+check_eq "a port that is none" 1 "$(ctl trace port nosuch >/dev/null 2>&1; echo $?)"

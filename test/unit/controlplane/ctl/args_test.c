@@ -15,7 +15,7 @@
 
 #define HEX "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 #define UPPER "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08"
-#define WORDS 12
+#define WORDS (ARGS_WORDS_MAX + 4)
 
 /* @return the request, NULL with text in err; or what find and check said */
 static json_t *request(const char *const *words, struct err *err)
@@ -107,6 +107,10 @@ static const struct {
 	{{"why", "a", "b", "ping"},
 	 "{\"cmd\":\"why\",\"src\":\"a\",\"dst\":\"b\",\"proto\":\"icmp\"}",
 	 NULL},
+	{{"flows", "--segment", "cams", "--state", "refused", "--top", "5", "--by", "packets"},
+	 "{\"cmd\":\"flows\",\"segment\":\"cams\",\"state\":\"refused\",\"by\":\"packets\",\"top\":"
+	 "5}",
+	 NULL},
 	{{"flows", "--device", "camera", "--limit", "5"},
 	 "{\"cmd\":\"flows\",\"device\":\"camera\",\"limit\":5}",
 	 NULL},
@@ -152,7 +156,15 @@ static const struct {
 	{{"why", "a", "b", "tcp/70000"}, NULL, "not a number"},
 	{{"why", "a", "b", "sctp/1"}, NULL, "not a service"},
 	{{"log", "--at", "moon"}, NULL, "--at is gateway or controller"},
-	{{"1", "2", "3", "4", "5", "6", "7", "8", "9"}, NULL, "too many arguments"},
+	{{"flows", "--by", "bytes"}, NULL, "--by is for --top N"},
+	{{"flows", "--top", "5", "--by", "age"}, NULL, "--by is packets or bytes"},
+	{{"flows", "--top", "5000"}, NULL, "not a number"},
+	{{"flows", "-n"}, NULL, "--number needs a value"},
+	{{"flows", "-n", "5"}, NULL, "flows has no option --number"},
+	{{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "1", "2",
+	  "3", "4", "5", "6", "7", "8", "9", "0", "1", "2", "3", "4"},
+	 NULL,
+	 "too many arguments"},
 };
 
 static void lines_become_requests_or_say_what_is_wrong(void **state)
