@@ -11,8 +11,7 @@
 #define NETWORKS 32
 #define RULES 2000
 #define FLOWS_MAX 1000000
-#define TABLE_MAX                                                                                  \
-	2100000 /* of a table with less room, some flows find both buckets full: see flows_refused */
+#define TABLE_MAX 1048576 /* flows; the traffic fills it almost */
 #define FRAME_BYTES_V4 60 /* 64 with the frame check sequence, which no mbuf holds */
 #define FRAME_BYTES_V6 62 /* the least that holds Ethernet, IPv6 and UDP */
 #define UP 1

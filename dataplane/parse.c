@@ -282,6 +282,7 @@ struct ext_walk {
 	size_t off; /* of the next header, from the IP header */
 	uint8_t next; /* its type */
 	bool later_fragment; /* the rest is payload */
+	bool unwalked; /* more headers than are walked here: the kernel's, which walks them all */
 };
 
 static enum drop_reason walk_extensions(const uint8_t *l3, size_t bytes, struct ext_walk *w,
@@ -320,7 +321,8 @@ static enum drop_reason walk_extensions(const uint8_t *l3, size_t bytes, struct 
 		if (w->later_fragment)
 			return DROP_NONE;
 	}
-	return DROP_MALFORMED;
+	w->unwalked = true;
+	return DROP_NONE;
 }
 
 static enum drop_reason parse_ipv6(const uint8_t *l3, size_t head, size_t all, struct pkt *p)
@@ -352,7 +354,9 @@ static enum drop_reason parse_ipv6(const uint8_t *l3, size_t head, size_t all, s
 		return why;
 	p->l4_off = p->l3_off + w.off;
 	p->id.proto = w.next;
-	if (!w.later_fragment)
+	if (w.unwalked)
+		p->flags |= PKT_UNUSUAL;
+	else if (!w.later_fragment)
 		why = parse_l4(l3, l3 + w.off, head - w.off, p);
 	if (why != DROP_NONE)
 		return why;
