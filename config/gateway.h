@@ -15,6 +15,7 @@
 #define GW_ROUTES_MAX 64
 #define GW_PATH_BYTES 256
 #define GW_UPSTREAM_NONE 0
+#define GW_SHUT_MAX 16
 
 /* When a packet mid-stream may open its flow. */
 enum pickup { PICKUP_RESTART, PICKUP_NEVER, PICKUP_ALWAYS };
@@ -98,10 +99,15 @@ struct gw_config {
 	uint16_t metrics_port; /* 0 = off */
 	bool metrics_devices; /* counters of each device too */
 
-	uint32_t n_ports, n_routes, n_listeners;
+	uint32_t n_ports, n_routes,
+		n_listeners; /* ports that were removed leave a slot without name */
 	struct gw_port ports[MSG_PORTS_MAX];
 	struct gw_route routes[GW_ROUTES_MAX];
 	struct gw_listener listeners[MSG_LISTENERS_MAX];
+
+	/* not of the file: interfaces that were ports of this run, and stay shut */
+	uint32_t n_shut;
+	char shut[GW_SHUT_MAX][16];
 };
 
 /**

@@ -243,6 +243,8 @@ bool worker_command_step(struct worker *w, struct command *c)
 {
 	uint32_t end;
 
+	if (c->kind == COMMAND_NOTHING)
+		return true;
 	if (c->kind == COMMAND_ORIGIN)
 		return find_origin(w, c);
 	if (c->kind == COMMAND_LIST)

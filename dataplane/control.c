@@ -11,6 +11,7 @@
 
 #include "config/base/clock.h"
 #include "config/base/log.h"
+#include "dataplane/hotplug.h"
 #include "dataplane/judge.h"
 #include "dataplane/query.h"
 #include "dataplane/trace.h"
@@ -245,6 +246,15 @@ static bool flows_get_ok(const struct msg_flows_get *m)
 	return m->order <= FLOWS_BY_BYTES && m->segment <= POLICY_ID_MAX;
 }
 
+/* Also when the agent comes back: a port that is absent is tried again then. */
+static int ports_follow(struct server *s, const struct msg_dp_config *want, struct err *err)
+{
+	int ret = hotplug_apply(s->st, want, err);
+
+	s->c->cfg = s->st->cfg;
+	return ret;
+}
+
 /* @return 0, or -errno: the connection is of no use any more */
 static int answer(struct server *s, union msg_any *m, int fd)
 {
@@ -293,6 +303,9 @@ static int answer(struct server *s, union msg_any *m, int fd)
 		return reply_result(s->c, m->h.seq, 0, &err);
 	case MSG_JUDGE:
 		return answer_judge(s, (const void *)m);
+	case MSG_DP_CONFIG:
+		ret = ports_follow(s, &m->dp_config, &err);
+		return reply_result(s->c, m->h.seq, ret, &err);
 	case MSG_OK:
 		return 0;
 	case MSG_ERROR:
@@ -340,8 +353,10 @@ static int meet_again(struct server *s)
 
 	if (ret < 0)
 		return ret;
-	if (memcmp(&cfg, &s->c->cfg, sizeof(cfg)) != 0)
+	if (!hotplug_suffices(&cfg, &s->c->cfg))
 		return ANOTHER_CONFIG;
+	(void)ports_follow(s, &cfg, &err);
+	err.msg[0] = '\0';
 	ret = apply_trust(s->a, s->c->trust_path, true, &err);
 	if (ret < 0) {
 		log_error("trust table: %s", err.msg);

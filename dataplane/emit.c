@@ -18,7 +18,7 @@ static void send_port(struct worker *w, uint16_t port)
 
 	for (uint16_t i = 0; i < n; i++)
 		bytes += rte_pktmbuf_pkt_len(pkt[i]);
-	if (w->st->ports[port].eth != PORT_ETH_NONE)
+	if (port_present(&w->st->ports[port]) && w->st->ports[port].eth != PORT_ETH_NONE)
 		sent = rte_eth_tx_burst(w->st->ports[port].eth, 0, pkt, n);
 	for (uint16_t i = sent; i < n; i++) {
 		bytes -= rte_pktmbuf_pkt_len(pkt[i]);
@@ -35,7 +35,7 @@ static void send_kernel(struct worker *w, uint16_t port)
 	struct rte_mbuf **pkt = w->kernel[port].pkt;
 	uint16_t n = w->kernel[port].n, sent = 0;
 
-	if (w->st->ports[port].tap_eth != PORT_ETH_NONE)
+	if (port_present(&w->st->ports[port]) && w->st->ports[port].tap_eth != PORT_ETH_NONE)
 		sent = rte_eth_tx_burst(w->st->ports[port].tap_eth, 0, pkt, n);
 	for (uint16_t i = sent; i < n; i++)
 		free_dropped(w, pkt[i], DROP_KERNEL_FULL);

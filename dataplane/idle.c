@@ -67,7 +67,7 @@ static unsigned descriptors(const struct worker *w, struct pollfd *fds, bool *bl
 	for (unsigned i = 0; i < w->st->n_ports; i++) {
 		const struct port *p = &w->st->ports[i];
 
-		if (p->owner != w->index || !p->present)
+		if (p->owner != w->index || !port_present(p))
 			continue;
 		*blind |= p->rx_fd < 0 || p->tap_fd < 0;
 		if (w->idle.vain >= VAIN_MAX)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <rte_ethdev.h>
 
@@ -68,4 +69,22 @@ int port_fd_find(uint16_t eth, const struct port_fds *before)
 	    strcmp(info.driver_name, "net_af_packet") == 0)
 		return new_socket(before);
 	return -1;
+}
+
+uint64_t port_fd_cookie(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie), domain_len = sizeof(int);
+	int domain = 0;
+
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_len) < 0 ||
+	    domain != AF_XDP || getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
+		return 0;
+	return cookie;
+}
+
+void port_fd_release(int fd, uint64_t cookie)
+{
+	if (cookie != 0 && port_fd_cookie(fd) == cookie)
+		close(fd);
 }

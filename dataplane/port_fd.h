@@ -22,3 +22,9 @@ void port_fds_now(struct port_fds *out);
  *         the port
  */
 int port_fd_find(uint16_t eth, const struct port_fds *before);
+
+/** What tells a socket from a later one with its number. @return 0: no AF_XDP socket */
+uint64_t port_fd_cookie(int fd);
+
+/** After the port was closed: the driver (22.11) leaves its AF_XDP socket open, and that holds the interface's queue. */
+void port_fd_release(int fd, uint64_t cookie);

@@ -25,6 +25,8 @@
 #define PORT_MBUFS 12288 /* rings of a port and its shadow, AF_XDP's fill ring, bursts under way */
 #define MBUF_BYTES (RTE_MBUF_DEFAULT_BUF_SIZE + sizeof(struct rte_mbuf) + sizeof(struct pkt) + 64)
 #define MBUF_CACHE 256
+#define POOL_NAME "mbufs"
+#define PORTS_SPARE 1 /* buffers for so many ports that are added later, memory_mb permitting */
 #define MTU_DEFAULT 1500
 #define EAL_ARGS_MAX (24 + 2 * MSG_PORTS_MAX)
 
@@ -191,13 +193,30 @@ static int start(uint16_t eth, uint16_t mtu, struct rte_mempool *pool, struct er
 	return 0;
 }
 
+/* Detached too: what is probed anew gets a new device. */
 static void stop(uint16_t *eth)
 {
+	struct rte_eth_dev_info info = {0};
+
 	if (*eth == PORT_ETH_NONE)
 		return;
+	(void)rte_eth_dev_info_get(*eth, &info);
 	rte_eth_dev_stop(*eth);
 	rte_eth_dev_close(*eth);
+	if (info.device != NULL && rte_dev_remove(info.device) < 0)
+		log_warn("port device=%s stays attached", rte_dev_name(info.device));
 	*eth = PORT_ETH_NONE;
+}
+
+void port_close(struct port *p)
+{
+	int fd = p->rx_fd;
+
+	p->rx_fd = p->tap_fd = -1;
+	stop(&p->tap_eth);
+	stop(&p->eth);
+	port_fd_release(fd, p->rx_cookie);
+	p->rx_cookie = 0;
 }
 
 static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg,
@@ -216,6 +235,7 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg,
 	if (ret < 0)
 		goto fail;
 	p->rx_fd = port_fd_find(p->eth, &before);
+	p->rx_cookie = port_fd_cookie(p->rx_fd);
 	ret = rte_eth_macaddr_get(p->eth, &addr);
 	if (ret < 0) {
 		err_set(err, ret, "MAC address: %s", strerror(-ret));
@@ -232,11 +252,9 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg,
 		goto fail;
 	}
 	p->tap_fd = port_fd_find(p->tap_eth, &before);
-	p->present = true;
 	return 0;
 fail:
-	stop(&p->tap_eth);
-	stop(&p->eth);
+	port_close(p);
 	return ret;
 }
 
@@ -260,7 +278,7 @@ static struct rte_mempool *paged_pool(unsigned n)
 	struct rte_mempool *mp;
 	void *mem;
 
-	mp = rte_mempool_create_empty("mbufs", n, elem, MBUF_CACHE, sizeof(priv), SOCKET_ID_ANY,
+	mp = rte_mempool_create_empty(POOL_NAME, n, elem, MBUF_CACHE, sizeof(priv), SOCKET_ID_ANY,
 				      flags);
 	if (mp == NULL)
 		return NULL;
@@ -283,52 +301,63 @@ fail:
 	return NULL;
 }
 
-static struct rte_mempool *pool_new(const struct msg_dp_config *cfg, unsigned wanted,
-				    uint16_t workers, struct err *err)
+/* One for all ports, those that come later too: a frame that goes out by another port is not copied. */
+static struct rte_mempool *pool_get(const struct msg_dp_config *cfg, uint16_t workers,
+				    struct err *err)
 {
+	unsigned wanted = dpdk_ports(cfg) + PORTS_SPARE;
 	size_t each = cfg->hugepages ? MBUF_BYTES : (size_t)getpagesize();
 	size_t room = (size_t)cfg->memory_mb * 1024 * 1024 / 2 / each;
 	size_t n = (size_t)wanted * PORT_MBUFS + (size_t)workers * MBUF_CACHE * 2;
-	struct rte_mempool *pool;
+	struct rte_mempool *pool = rte_mempool_lookup(POOL_NAME);
 
+	if (pool != NULL)
+		return pool;
 	if (n > room)
 		n = room;
 	if (!cfg->hugepages && !any_pci(cfg))
 		pool = paged_pool(n);
 	else
-		pool = rte_pktmbuf_pool_create("mbufs", n, MBUF_CACHE, sizeof(struct pkt),
+		pool = rte_pktmbuf_pool_create(POOL_NAME, n, MBUF_CACHE, sizeof(struct pkt),
 					       RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (pool == NULL)
 		err_set(err, -rte_errno, "%zu packet buffers: %s", n, rte_strerror(rte_errno));
 	return pool;
 }
 
+int port_open(struct port *p, unsigned index, const struct msg_dp_config *cfg, uint16_t workers,
+	      struct err *err)
+{
+	struct rte_mempool *pool = pool_get(cfg, workers, err);
+	int ret = pool != NULL ? bring_up(p, index, &cfg->ports[index], pool, err) : -ENOMEM;
+
+	if (ret == 0)
+		log_info("port up name=%s devargs=%s shadow=%s mtu=%u", p->name,
+			 cfg->ports[index].devargs, cfg->ports[index].tap, p->mtu_bytes);
+	return ret;
+}
+
 int ports_start(struct port *ports, const struct msg_dp_config *cfg, uint16_t workers,
 		struct err *err)
 {
 	unsigned wanted = dpdk_ports(cfg), up = 0;
-	struct rte_mempool *pool;
 	int ret = 0;
 
 	if (wanted == 0)
 		return 0;
-	pool = pool_new(cfg, wanted, workers, err);
-	if (pool == NULL)
-		return -ENOMEM;
 	for (unsigned i = 0; i < cfg->n_ports; i++) {
 		struct err why = {0};
 
 		if (cfg->ports[i].devargs[0] == '\0')
 			continue;
-		ret = bring_up(&ports[i], i, &cfg->ports[i], pool, &why);
+		ret = port_open(&ports[i], i, cfg, workers, &why);
 		if (ret < 0) {
 			log_error("port down name=%s devargs=%s: %s", ports[i].name,
 				  cfg->ports[i].devargs, why.msg);
 			err_set(err, ret, "port %s: %s", ports[i].name, why.msg);
 			continue;
 		}
-		log_info("port up name=%s devargs=%s shadow=%s mtu=%u", ports[i].name,
-			 cfg->ports[i].devargs, cfg->ports[i].tap, ports[i].mtu_bytes);
+		ports[i].present = true;
 		up++;
 	}
 	if (up > 0)
@@ -340,8 +369,7 @@ void ports_stop(struct port *ports, uint16_t n)
 {
 	for (uint16_t i = 0; i < n; i++) {
 		ports[i].present = false;
-		stop(&ports[i].tap_eth);
-		stop(&ports[i].eth);
+		port_close(&ports[i]);
 	}
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* ports: the DPDK ports and their TAP shadows ("kernel ports"). A port's index is gateway.cfg's, everywhere.
- * Filled by the control thread before workers start; read-only afterwards, but for the NIC's own counters. */
+/* ports: the DPDK ports and their TAP shadows ("kernel ports"). A port's index is the agent's, everywhere.
+ * The control thread fills a port while no worker sees it, and then sets `present`; see hotplug.h. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -15,14 +16,23 @@ struct port {
 	char name[16];
 	struct mac_addr mac;
 	uint8_t side; /* enum port_side */
-	bool present; /* the fast path may send here */
+	_Atomic bool
+		present; /* workers may receive and send here. Control thread writes, workers read */
 	uint16_t mtu_bytes;
 	uint16_t eth; /* DPDK port id, or PORT_ETH_NONE */
 	uint16_t tap_eth; /* of the shadow */
+	uint64_t rx_cookie; /* of rx_fd, if it is an AF_XDP socket. Control thread's */
 	int rx_fd, tap_fd; /* readable while packets wait; -1: it cannot say. The drivers' own */
 	uint16_t owner; /* index of the only worker that receives and sends here */
 	uint64_t vlans[64]; /* bitmap of accepted VLAN ids; bit 0: frames without a tag */
 };
+
+/* Ask once a round, before the port's other members are read: with `true` they are all set, and stay so until the
+ * control thread has heard of the round's end. */
+static inline bool port_present(const struct port *p)
+{
+	return atomic_load_explicit(&p->present, memory_order_acquire);
+}
 
 static inline bool port_has_vlan(const struct port *p, uint16_t vlan)
 {
@@ -49,5 +59,14 @@ int ports_start(struct port *ports, const struct msg_dp_config *cfg, uint16_t wo
 
 /** Stop and close; workers must have ended. */
 void ports_stop(struct port *ports, uint16_t n);
+
+/**
+ * Attach, configure and start one port and its shadow. No worker sees p, and the caller sets `present` afterwards.
+ * @return 0, or -errno with the cause in err and nothing left behind
+ */
+int port_open(struct port *p, unsigned index, const struct msg_dp_config *cfg, uint16_t workers,
+	      struct err *err);
+/** Stop, close and detach port and shadow. No worker uses them any more. */
+void port_close(struct port *p);
 
 bool port_link_up(const struct port *p); /* control thread */

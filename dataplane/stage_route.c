@@ -12,8 +12,7 @@ static bool is_usual(const struct pkt *p)
 
 static bool by_fast_path(const struct worker *w, const struct nexthop *nh)
 {
-	return nh->kind == ROUTE_FORWARD && nh->port < w->st->n_ports &&
-	       w->st->ports[nh->port].present;
+	return nh->kind == ROUTE_FORWARD && nh->port < w->st->n_ports;
 }
 
 /* In:  guarded packets that are not for a listener.
@@ -34,6 +33,11 @@ void stage_route(struct worker *w, struct burst *in, struct burst *out)
 		}
 		if (!by_fast_path(w, p->nh) || !is_usual(p)) {
 			pkt_to_kernel(w, p);
+			continue;
+		}
+		/* The kernel has no way out there either: its shadow went with the port. */
+		if (!port_present(&w->st->ports[p->nh->port])) {
+			pkt_drop(w, p, DROP_NO_PORT);
 			continue;
 		}
 		p->out_port = p->nh->port;

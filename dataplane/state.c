@@ -14,7 +14,7 @@
 #define NEIGHS_MAX 16384
 
 /* The agent is trusted to mean well, not to be free of errors: no index of its goes unchecked. */
-static int config_check(const struct msg_dp_config *cfg, struct err *err)
+int state_config_check(const struct msg_dp_config *cfg, struct err *err)
 {
 	if (cfg->n_ports > MSG_PORTS_MAX || cfg->n_listeners > MSG_LISTENERS_MAX)
 		return err_set(err, -EINVAL, "configuration: %u ports, %u listeners", cfg->n_ports,
@@ -30,6 +30,8 @@ static int config_check(const struct msg_dp_config *cfg, struct err *err)
 		    memchr(p->devargs, '\0', sizeof(p->devargs)) == NULL)
 			return err_set(err, -EINVAL, "configuration: port %u: unterminated text",
 				       i);
+		if (p->name[0] == '\0')
+			continue;
 		if (p->n_vlans > MSG_VLANS_MAX ||
 		    (p->side != PORT_DEVICE && p->side != PORT_UPLINK))
 			return err_set(err, -EINVAL, "configuration: port %s: side %u, %u VLANs",
@@ -42,7 +44,7 @@ int state_new(struct state **out, const struct msg_dp_config *cfg, uint16_t n_wo
 	      struct err *err)
 {
 	struct state *st;
-	int ret = config_check(cfg, err);
+	int ret = state_config_check(cfg, err);
 
 	if (ret < 0)
 		return ret;

@@ -37,10 +37,11 @@ struct state {
 	_Atomic(const struct trace *) trace; /* armed; the fast lane is off while it is */
 	_Atomic bool stop; /* workers end */
 
-	/* constant while workers run */
+	/* constant while workers run, but for ports, by hotplug.h */
 	struct msg_dp_config cfg;
 	struct port ports[MSG_PORTS_MAX];
-	uint16_t n_ports, n_workers;
+	_Atomic uint16_t n_ports; /* never shrinks; a port without name is none (any more) */
+	uint16_t n_workers;
 	uint64_t listener_ports; /* bit (port % 64) is set if some listener could match */
 	uint64_t seed[FLOW_SEEDS];
 	uint64_t started_ms; /* boot clock */
@@ -62,6 +63,9 @@ int state_new(struct state **out, const struct msg_dp_config *cfg, uint16_t n_wo
 void state_free(
 	struct
 	state *st); /* NULL is a no-op; workers have ended. Frees the published fib, not trust and policy */
+
+/** Every index, count and text of a configuration. @return 0 or -EINVAL */
+int state_config_check(const struct msg_dp_config *cfg, struct err *err);
 
 /** Wait until no worker holds anything that was unpublished before this call. */
 void state_grace(struct state *st);

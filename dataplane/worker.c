@@ -230,7 +230,8 @@ static unsigned worker_round(struct worker *w)
 
 	worker_pin(w, clock_boot_us());
 	for (uint16_t i = 0; i < w->st->n_ports; i++) {
-		if (w->st->ports[i].owner != w->index || w->st->ports[i].eth == PORT_ETH_NONE)
+		if (w->st->ports[i].owner != w->index || !port_present(&w->st->ports[i]) ||
+		    w->st->ports[i].eth == PORT_ETH_NONE)
 			continue;
 		work += from_port(w, i);
 		work += from_kernel(w, i);

@@ -37,7 +37,14 @@ struct worker_stats {
 	} port[MSG_PORTS_MAX];
 };
 
-enum command_kind { COMMAND_SWEEP, COMMAND_LIST, COMMAND_ORIGIN, COMMAND_FORGET, COMMAND_TALLY };
+enum command_kind {
+	COMMAND_SWEEP,
+	COMMAND_LIST,
+	COMMAND_ORIGIN,
+	COMMAND_FORGET,
+	COMMAND_TALLY,
+	COMMAND_NOTHING
+};
 
 /* COMMAND_LIST: which flows, and in what order. */
 struct flow_filter {

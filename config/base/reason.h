@@ -21,6 +21,7 @@
 	X(REFUSED_CACHED, "refused_cached", "same flow was refused a moment ago")                  \
 	X(FLOW_TABLE_FULL, "flow_table_full", "no room for a new flow")                            \
 	X(NO_ROUTE, "no_route", "no route to the destination")                                     \
+	X(NO_PORT, "no_port", "the output port is absent or has been removed")                     \
 	X(REVERSE_PATH, "reverse_path",                                                            \
 	  "source address is not routed back to the port it came from")                            \
 	X(TX_FULL, "tx_full", "the output port takes no more")                                     \

@@ -66,7 +66,8 @@ struct admission;
 struct trace_session;
 
 struct agent {
-	const struct gw_config *cfg;
+	struct gw_config *cfg; /* ports come and go in it (api_ports.c); nothing else changes */
+	bool port_change; /* one is under way */
 	struct loop *loop;
 	struct store *store;
 	struct link *link;
@@ -205,6 +206,9 @@ void admit_worker_left(struct agent *a, struct peer *p);
 void admit_cert_load(struct agent *a, struct device *dev); /* what it presented before a restart */
 
 /* sync.c: the dataplane's side of the agent */
+void sync_config_msg(const struct gw_config *cfg, struct msg_dp_config *m);
+/** The dataplane must not go on half told: raise an alarm, and make it connect again. reply: its last, or NULL */
+void sync_failed(struct agent *a, const char *what, const union msg_any *reply);
 extern const struct peers_handler sync_peers_handler;
 extern const struct mirror_ops sync_mirror_ops;
 void sync_stats(struct agent *a);

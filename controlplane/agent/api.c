@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* api: what `sallyctl` asks the agent. Reads only; changes are decisions, and those come from the controller. */
+/* api: what `sallyctl` asks the agent. Reads only, but for ports: other changes are decisions, and those come from the
+ * controller. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "controlplane/agent/agent.h"
 #include "controlplane/agent/api_stats.h"
 #include "controlplane/agent/api_trace.h"
+#include "controlplane/agent/api_ports.h"
 #include "controlplane/agent/api_why.h"
 
 #define LIMIT_DEFAULT 1000
@@ -400,6 +402,9 @@ void api_handle(void *arg, struct api_call *call, const char *cmd, json_t *reque
 		{"trace_stop", api_trace_stop},
 		{"why", api_why},
 		{"log", log_list},
+		{"port_add", api_port_add},
+		{"port_remove", api_port_remove},
+		{"port_list", api_port_list},
 		{"policy_check", policy_check},
 	};
 

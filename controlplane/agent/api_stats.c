@@ -26,6 +26,8 @@ json_t *stats_ports(const struct gw_config *cfg, const struct msg_stats *s)
 	for (uint32_t i = 0; i < cfg->n_ports; i++) {
 		const struct msg_stats_port *p = &s->ports[i];
 
+		if (cfg->ports[i].name[0] == '\0')
+			continue;
 		json_array_append_new(
 			list,
 			json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "name",

@@ -17,6 +17,8 @@
 #include "config/schema.h"
 #include "controlplane/agent/agent.h"
 #include "controlplane/agent/api_trace.h"
+#include "controlplane/agent/api_ports.h"
+#include "controlplane/agent/port_slots.h"
 #include "controlplane/confine.h"
 
 struct slot_hint { /* what the table of the last run says */
@@ -40,8 +42,8 @@ static void usage(FILE *to)
 	      "      --reference        print every key of both files and exit\n"
 	      "      --log-level LEVEL  error, warn, info or debug, instead of the configured one\n"
 	      "      --version, --help\n\n"
-	      "SIGHUP loads the policy file again, unless a decision has replaced it; SIGTERM "
-	      "ends.\n",
+	      "SIGHUP loads the policy file again, unless a decision has replaced it, and adds and "
+	      "removes ports as\ngateway.cfg has them; SIGTERM ends.\n",
 	      to);
 }
 
@@ -117,7 +119,7 @@ static void reload_done(void *arg, int result, const char *text, const struct en
 		log_info("reloaded: %s", text);
 }
 
-static void reload(struct agent *a)
+static void policy_reload(struct agent *a)
 {
 	struct config_errors errs = {0};
 	char *text = NULL;
@@ -133,6 +135,12 @@ static void reload(struct agent *a)
 	else
 		policy_apply(a, text, a->cfg->segments, false, reload_done, a);
 	free(text);
+}
+
+static void reload(struct agent *a)
+{
+	api_ports_reload(a);
+	policy_reload(a);
 }
 
 static void signal_ready(void *arg, uint32_t events)
@@ -379,6 +387,11 @@ static int agent_start(struct agent *a, struct hints *hints, struct config_error
 	bool kept;
 	int ret = run_dir_lock(a->cfg, err);
 
+	if (ret < 0)
+		return ret;
+	ret = port_slots_load(a->cfg, err);
+	if (ret == 0)
+		ret = port_slots_save(a->cfg, err);
 	if (ret < 0)
 		return ret;
 	ret = store_open(&a->store, a->cfg->state_dir, err);

@@ -69,6 +69,8 @@ static void write_dataplane(FILE *f, const struct agent *a)
 			drop_reason_name(i), (unsigned long long)s->drops[i]);
 	head(f, "port_packets_total", "counter", "Packets of a port.");
 	for (uint32_t i = 0; i < s->n_ports && i < a->cfg->n_ports; i++) {
+		if (a->cfg->ports[i].name[0] == '\0')
+			continue;
 		fprintf(f, "sallyport_port_packets_total{port=\"%s\",direction=\"rx\"} %llu\n",
 			a->cfg->ports[i].name, (unsigned long long)s->ports[i].rx_packets);
 		fprintf(f, "sallyport_port_packets_total{port=\"%s\",direction=\"tx\"} %llu\n",

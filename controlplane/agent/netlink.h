@@ -62,6 +62,13 @@ void mirror_dump(struct mirror *m);
 int mirror_neigh_find(struct mirror *m, const struct ip_addr *ip, struct mac_addr *mac,
 		      uint16_t *port, uint16_t *vlan);
 
+/** The configuration's ports have changed: the next mirror_dispatch() reads everything again, and says what became of
+ * whom. */
+void mirror_refresh(struct mirror *m);
+
+/** Does this interface exist, and has it a carrier? By the last notification. */
+bool mirror_link_up(const struct mirror *m, const char *ifname);
+
 /* ---- ports ---- */
 
 struct ports;
@@ -82,6 +89,10 @@ int ports_forwarding(struct ports *p, struct err *err);
  * @return 0 or -errno of the first thing that failed; the rest was still done
  */
 int ports_configure(struct ports *p, const char *ifname, struct err *err);
+
+/** Before a port leaves the configuration: take the box's addresses from a kernel-only interface. A shadow takes its own
+ * along. @return 0 or -errno of the first that failed */
+int ports_deconfigure(struct ports *p, uint16_t port, struct err *err);
 
 /**
  * Answer neighbour solicitations for a bound device on its port (RFC 4389 style), so that its isolated peers reach it

@@ -232,9 +232,14 @@ static void link_take(struct mirror *m, const struct nlmsghdr *nlh)
 		m->all_stale = true;
 		return;
 	}
-	if (had && strcmp(before.name, link.name) == 0 && before.up == link.up &&
-	    before.admin_up == link.admin_up)
+	if (had &&
+	    (before.ours != link.ours || before.port != link.port || before.vlan != link.vlan)) {
+		neigh_sweep(m, link.index, false); /* another port's now, or nobody's */
+		m->all_stale = true;
+	} else if (had && strcmp(before.name, link.name) == 0 && before.up == link.up &&
+		   before.admin_up == link.admin_up) {
 		return;
+	}
 	/* The kernel says nothing of the IPv4 routes that go with an interface. */
 	m->routes_stale = true;
 	if (had && strcmp(before.name, link.name) != 0) {
@@ -446,6 +451,18 @@ void mirror_free(struct mirror *m)
 	if (m->events != NULL)
 		mnl_socket_close(m->events);
 	free(m);
+}
+
+void mirror_refresh(struct mirror *m)
+{
+	m->all_stale = true;
+}
+
+bool mirror_link_up(const struct mirror *m, const char *ifname)
+{
+	const struct link *link = link_by_name(&m->links, ifname);
+
+	return link != NULL && link->up;
 }
 
 int mirror_fd(const struct mirror *m)

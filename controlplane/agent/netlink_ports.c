@@ -475,6 +475,41 @@ int ports_configure(struct ports *p, const char *ifname, struct err *err)
 	return ret;
 }
 
+static int addr_del(struct ports *p, unsigned index, const struct gw_ifaddr *a, struct err *err)
+{
+	bool v4 = ip_addr_is_v4(&a->addr);
+	struct ifaddrmsg ifa = {.ifa_family = v4 ? AF_INET : AF_INET6,
+				.ifa_prefixlen = (uint8_t)(a->len - (v4 ? 96 : 0)),
+				.ifa_index = index};
+	char buf[256], text[ADDR_TEXT_BYTES];
+	struct nlmsghdr *req = rtnl_header(buf, RTM_DELADDR, NLM_F_ACK, &ifa, sizeof(ifa));
+	int ret;
+
+	rtnl_put_addr(req, IFA_LOCAL, &a->addr);
+	ret = rtnl_ask(&p->req, req, NULL, NULL);
+	if (ret == 0 || ret == -EADDRNOTAVAIL)
+		return 0;
+	return err_set(err, ret, "remove address %s: %s", ip_addr_text(&a->addr, text),
+		       strerror(-ret));
+}
+
+int ports_deconfigure(struct ports *p, uint16_t port, struct err *err)
+{
+	const struct gw_port *gw = &p->cfg->ports[port];
+	char name[IFNAMSIZ];
+	int ret = 0;
+
+	for (unsigned v = 0; gw->kernel[0] != '\0' && v < gw->n_vlans && v < MSG_VLANS_MAX; v++) {
+		const struct gw_vlan *vlan = &gw->vlans[v];
+		unsigned index =
+			ports_ifname(p->cfg, port, vlan->id, name) == 0 ? if_nametoindex(name) : 0;
+
+		for (unsigned i = 0; index != 0 && i < vlan->n_addrs && i < GW_ADDRS_MAX; i++)
+			first(&ret, addr_del(p, index, &vlan->addrs[i], unless(ret, err)));
+	}
+	return ret;
+}
+
 int ports_new(struct ports **out, const struct gw_config *cfg, struct err *err)
 {
 	struct ports *p = calloc(1, sizeof(*p));

@@ -262,6 +262,13 @@ int nft_restore(struct nft *n, struct err *err)
 	return replace_table(n, err);
 }
 
+int nft_put_interfaces(struct nft *n, struct err *err)
+{
+	batch_begin(&n->batch, &n->seq);
+	elems_put_config(&n->batch, n->cfg);
+	return batch_send(&n->batch, n->sock, err);
+}
+
 static int install(struct nft *n, enum nft_found *found, struct err *err)
 {
 	int ret = rules_verify(n->sock, err);
@@ -272,11 +279,7 @@ static int install(struct nft *n, enum nft_found *found, struct err *err)
 		*found = ret == 0	  ? NFT_FOUND_INTACT
 			 : ret == -ENOENT ? NFT_FOUND_NONE
 					  : NFT_FOUND_FOREIGN;
-	if (ret != 0)
-		return replace_table(n, err);
-	batch_begin(&n->batch, &n->seq);
-	elems_put_config(&n->batch, n->cfg);
-	return batch_send(&n->batch, n->sock, err);
+	return ret != 0 ? replace_table(n, err) : nft_put_interfaces(n, err);
 }
 
 int nft_new(struct nft **out, const struct gw_config *cfg, enum nft_found *found, struct err *err)

@@ -53,6 +53,9 @@ enum nft_found {
 int nft_new(struct nft **out, const struct gw_config *cfg, enum nft_found *found, struct err *err);
 void nft_free(struct nft *n); /* leaves the table in force, under its timeouts; NULL is a no-op */
 
+/** Bring the sets that follow from cfg up to date once more, after its ports have changed. @return 0 or -errno */
+int nft_put_interfaces(struct nft *n, struct err *err);
+
 /* ---- one change = one atomic transaction; what is not committed has no effect ---- */
 
 int nft_begin(struct nft *n); /* 0, or -EBUSY if one is open */

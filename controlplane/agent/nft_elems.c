@@ -153,6 +153,8 @@ void elems_put_config(struct nft_batch *b, const struct gw_config *cfg)
 		if (cfg->ports[i].side != PORT_UPLINK)
 			add_ifname(&device, cfg->ports[i].tap);
 	}
+	for (uint32_t i = 0; i < cfg->n_shut; i++)
+		add_ifname(&raw, cfg->shut[i]);
 	put_ifnames(b, SET_RAW, &raw);
 	put_ifnames(b, SET_DEVICE, &device);
 	put_listeners(b, cfg, false);

@@ -12,7 +12,7 @@
 
 #define SYNC_MS 15000
 
-static void config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
+void sync_config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
 {
 	memset(m, 0, sizeof(*m));
 	MSG_INIT(m, MSG_DP_CONFIG, 0);
@@ -73,12 +73,12 @@ static void joined(void *arg, struct peer *p)
 	}
 	log_info("dataplane joined pid=%u", peer_pid(p));
 	a->dp_ready = false;
-	config_msg(a->cfg, &m);
+	sync_config_msg(a->cfg, &m);
 	peer_send(p, &m, -1);
 }
 
-/* It must not go on half told: it connects again and is told everything anew. */
-static void sync_failed(struct agent *a, const char *what, const union msg_any *reply)
+/* It connects again and is told everything anew. */
+void sync_failed(struct agent *a, const char *what, const union msg_any *reply)
 {
 	struct peer *dp = peers_dataplane(a->peers);
 
@@ -254,6 +254,12 @@ static void stats_came(void *arg, const union msg_any *reply)
 	a->stats_asked = false;
 	if (reply != NULL && reply->h.type == MSG_STATS) {
 		a->stats = reply->stats;
+		/* The driver of AF_XDP says "up" whatever the cable does. */
+		for (uint32_t i = 0; i < a->cfg->n_ports; i++) {
+			if (a->cfg->ports[i].raw[0] != '\0' &&
+			    !mirror_link_up(a->mirror, a->cfg->ports[i].raw))
+				a->stats.ports[i].link_up = 0;
+		}
 		a->stats_ms = clock_boot_ms();
 	}
 }

@@ -131,6 +131,12 @@ static int build_why(json_t *req, const struct args *a, const char *const *word,
 		       : args_number(req, "sport", a->value[OPT_SPORT], 0, 65535, err);
 }
 
+static int build_port(json_t *req, const struct args *a, const char *const *word, struct err *err)
+{
+	(void)a;
+	return put_text(req, "name", word[0], err);
+}
+
 static int build_log(json_t *req, const struct args *a, const char *const *word, struct err *err)
 {
 	const char *at = a->value[OPT_AT];
@@ -226,6 +232,14 @@ const struct ctl_command ctl_commands[] = {
 	{"policy apply", "FILE", "check a policy file and put it in force everywhere",
 	 "sallyctl policy apply segments.cfg", PEER_CONTROLLER, 1, 1, 0, "policy_apply", NULL,
 	 show_receipts, policy_apply_run},
+	{"port list", "", "ports with side, driver, link, MAC, kernel shadow and VLANs",
+	 "sallyctl port list", PEER_AGENT, 0, 0, 0, "port_list", NULL, show_port_list, NULL},
+	{"port add", "NAME",
+	 "read gateway.cfg again and take this port from it, while all else runs",
+	 "sallyctl port add cam2", PEER_AGENT, 1, 1, 0, "port_add", build_port, show_port, NULL},
+	{"port remove", "NAME", "end a port's bindings and close it, while all else runs",
+	 "sallyctl port remove cam2", PEER_AGENT, 1, 1, 0, "port_remove", build_port, show_port,
+	 NULL},
 	{"log", "[--after REVISION] [--limit N] [--at gateway|controller]",
 	 "decisions in order, with their receipts; as the gateway has them, or as the controller "
 	 "signed them",

@@ -109,7 +109,7 @@ static void a_policy_that_was_refused_does_not_replace_the_one_before_it(void **
 static void the_lease_outlives_a_restart_and_nothing_more(void **state)
 {
 #define WALL 1800000000000ull
-	static const struct gw_config cfg = {.controller_skew_s = 5};
+	static struct gw_config cfg = {.controller_skew_s = 5};
 	static const struct {
 		const char *name, *stored;
 		uint64_t boot_ms, wall_ms, until_ms, before_boot_ms;
