@@ -112,7 +112,7 @@ int nft_restore(struct nft *n, struct err *err);
 /* ---- counters ---- */
 
 /** Calls cb for every named counter: forwarded, denied, no_segment, no_lease, invalid, raw, spoofed, stranger,
- * translated, to_box. @return 0 or -errno */
+ * translated, to_box, rate. @return 0 or -errno */
 int nft_counters(struct nft *n,
 		 void (*cb)(void *arg, const char *name, uint64_t packets, uint64_t bytes),
 		 void *arg);

@@ -233,11 +233,6 @@ static void put_networks(struct nft_batch *b, const struct policy_form *f, bool 
 	elems_end(&e);
 }
 
-/* An entry as the map has it, from . to . protocol . ports; in the order of its bytes. */
-struct verdict_key {
-	uint8_t lo[16], hi[16];
-};
-
 static void policy_key(uint8_t key[static 16], const struct policy_entry *p, uint16_t port)
 {
 	uint16_t from = htons(p->from), to = htons(p->to);
@@ -250,8 +245,7 @@ static void policy_key(uint8_t key[static 16], const struct policy_entry *p, uin
 	memcpy(key + 12, &port, 2);
 }
 
-/* The next allowed entry from *i on, which moves past it. @return false at the end */
-static bool next_allowed(const struct policy_form *f, uint32_t *i, struct verdict_key *out)
+bool elems_next_allowed(const struct policy_form *f, uint32_t *i, struct nft_verdict_key *out)
 {
 	while (f != NULL && *i < f->n_entries) {
 		const struct policy_entry *p = &policy_entries(f)[(*i)++];
@@ -280,13 +274,13 @@ static bool next_allowed(const struct policy_form *f, uint32_t *i, struct verdic
 static void put_difference(struct nft_elems *e, const struct policy_form *f,
 			   const struct policy_form *other)
 {
-	struct verdict_key key, theirs;
+	struct nft_verdict_key key, theirs;
 	uint32_t i = 0, k = 0;
-	bool more = next_allowed(other, &k, &theirs);
+	bool more = elems_next_allowed(other, &k, &theirs);
 
-	while (next_allowed(f, &i, &key)) {
+	while (elems_next_allowed(f, &i, &key)) {
 		while (more && memcmp(&theirs, &key, sizeof(key)) < 0)
-			more = next_allowed(other, &k, &theirs);
+			more = elems_next_allowed(other, &k, &theirs);
 		if (more && memcmp(&theirs, &key, sizeof(key)) == 0)
 			continue;
 		elems_put(e, &(struct nft_elem){.key = key.lo,
@@ -317,6 +311,7 @@ void elems_put_policy(struct nft_batch *b, const struct policy_form *f,
 						 .flags = NFT_SET_ELEM_CATCHALL});
 	put_difference(&e, f, prev);
 	elems_end(&e);
+	rates_put_policy(b, f, prev);
 }
 
 /* ---- lease and bindings ---- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* nft_internal: what the files nft*.c share and nobody else sees.
- * nft_io: messages and sockets; nft_rules and nft_layout: what stands; nft_elems: what fills the sets;
+ * nft_io: messages and sockets; nft_rules and nft_layout: what stands; nft_elems and nft_rates: what fills the sets;
  * nft_watch: guard and counters. */
 #pragma once
 
@@ -11,7 +11,7 @@
 #include "controlplane/agent/nft.h"
 
 #define NFT_READ_BYTES 65536 /* the kernel fills packets of at most half of it */
-#define NFT_LAYOUT "sallyport layout 1" /* the table's comment; another text is another version */
+#define NFT_LAYOUT "sallyport layout 2" /* the table's comment; another text is another version */
 
 /* Names that files share; none is a keyword of nft, for engineers type them. */
 #define SET_ALIVE "alive"
@@ -30,6 +30,8 @@
 #define MAP_NETWORK4 "network4"
 #define MAP_NETWORK6 "network6"
 #define MAP_POLICY "verdicts"
+#define MAP_RATES "rates"
+#define MAP_PACKET_RATES "packet_rates"
 #define CHAIN_PASS "pass"
 #define CHAIN_REFUSE "refuse"
 
@@ -65,6 +67,7 @@ struct nft_elem {
 		*key_end; /* key_end NULL: a single key (or rbtree bound); key NULL: the catch-all */
 	const void *data; /* value of a map */
 	const char *chain; /* or: goto this chain */
+	const char *object; /* or: this object */
 	uint64_t timeout_ms; /* 0: none */
 	uint16_t key_bytes, data_bytes;
 	uint32_t flags; /* NFT_SET_ELEM_* */
@@ -121,6 +124,14 @@ struct nft_bind {
 
 void elems_put_config(struct nft_batch *b,
 		      const struct gw_config *cfg); /* flushes these sets first */
+/* An entry as the maps have it, from . to . protocol . ports; in the order of its bytes. */
+struct nft_verdict_key {
+	uint8_t lo[16], hi[16];
+};
+
+/** The next allowed entry from *i on, which moves past it; f may be NULL. @return false at the end */
+bool elems_next_allowed(const struct policy_form *f, uint32_t *i, struct nft_verdict_key *out);
+
 /** f NULL: refuse everything; prev: what is in force now, NULL if that is not known. */
 void elems_put_policy(struct nft_batch *b, const struct policy_form *f,
 		      const struct policy_form *prev);
@@ -129,6 +140,12 @@ void elems_put_lease(struct nft_batch *b, uint64_t ms); /* 0: shut */
 void elems_put_staged(struct nft_batch *b, struct nft_bind *const *staged, size_t count, bool fresh,
 		      uint64_t now_ms);
 void elems_flush_bindings(struct nft_batch *b);
+
+/* ---- nft_rates ---- */
+
+/** Objects and maps of the rules' rates; arguments as elems_put_policy(). */
+void rates_put_policy(struct nft_batch *b, const struct policy_form *f,
+		      const struct policy_form *prev);
 
 /* ---- the object ---- */
 

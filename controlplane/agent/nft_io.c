@@ -295,6 +295,8 @@ void elems_put(struct nft_elems *e, const struct nft_elem *el)
 		mnl_attr_nest_end(e->nlh, verdict);
 		mnl_attr_nest_end(e->nlh, data);
 	}
+	if (el->object != NULL)
+		mnl_attr_put_strz(e->nlh, NFTA_SET_ELEM_OBJREF, el->object);
 	if (el->timeout_ms != 0)
 		mnl_attr_put_u64(e->nlh, NFTA_SET_ELEM_TIMEOUT, htobe64(el->timeout_ms));
 	mnl_attr_nest_end(e->nlh, one);

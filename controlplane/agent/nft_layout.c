@@ -135,11 +135,27 @@ static const struct set_spec {
 	 16,
 	 16,
 	 {2, 2, 1, 2}},
+	{MAP_RATES,
+	 "as verdicts: bytes a second of a rule",
+	 CAT(CAT(CAT(TYPE_ENDPOINT, TYPE_ENDPOINT), TYPE_PROTOCOL), TYPE_SERVICE),
+	 NFT_OBJECT_LIMIT,
+	 NFT_SET_OBJECT | NFT_SET_INTERVAL | NFT_SET_CONCAT,
+	 16,
+	 0,
+	 {2, 2, 1, 2}},
+	{MAP_PACKET_RATES,
+	 "as verdicts: packets a second of a rule",
+	 CAT(CAT(CAT(TYPE_ENDPOINT, TYPE_ENDPOINT), TYPE_PROTOCOL), TYPE_SERVICE),
+	 NFT_OBJECT_LIMIT,
+	 NFT_SET_OBJECT | NFT_SET_INTERVAL | NFT_SET_CONCAT,
+	 16,
+	 0,
+	 {2, 2, 1, 2}},
 };
 
 static const char *const counters[] = {
-	"forwarded", "denied",	"no_segment", "no_lease",   "invalid",
-	"raw",	     "spoofed", "stranger",   "translated", "to_box",
+	"forwarded", "denied",	 "no_segment", "no_lease", "invalid", "raw",
+	"spoofed",   "stranger", "translated", "to_box",   "rate",
 };
 
 static const struct chain_spec {
@@ -210,6 +226,8 @@ static int put_set(struct nft_batch *b, const struct set_spec *spec, uint32_t id
 		nftnl_set_set_u32(s, NFTNL_SET_DATA_TYPE, spec->data_type);
 		nftnl_set_set_u32(s, NFTNL_SET_DATA_LEN, spec->data_bytes);
 	}
+	if (spec->flags & NFT_SET_OBJECT)
+		nftnl_set_set_u32(s, NFTNL_SET_OBJ_TYPE, spec->data_type);
 	while (n < COUNT(spec->fields) && spec->fields[n] != 0)
 		n++;
 	if (n > 0)

@@ -251,6 +251,24 @@ static void judge(struct nft_ruleset *s, bool v6, const char *from, const char *
 	lookup(s, NFT_REG_1, MAP_POLICY, NFT_REG_VERDICT, 0);
 }
 
+/* What decide let pass has its ids in mark and priority still. The rule ends if there is no limit, or it is kept. */
+static void over_rate(struct nft_ruleset *s, const char *map, const char *text)
+{
+	struct nftnl_expr *e;
+
+	rule(s, CHAIN_PASS);
+	comment(s, text);
+	meta(s, NFT_META_MARK, NFT_REG_1);
+	meta(s, NFT_META_PRIORITY, NFT_REG32_01);
+	ct(s, NFT_CT_PROTOCOL, -1, NFT_REG32_02);
+	ct(s, NFT_CT_PROTO_DST, 0, NFT_REG32_03);
+	e = expr(s, "objref");
+	u32(e, NFTNL_EXPR_OBJREF_SET_SREG, NFT_REG_1);
+	if (e != NULL)
+		nftnl_expr_set_str(e, NFTNL_EXPR_OBJREF_SET_NAME, map);
+	drop(s, "rate");
+}
+
 /* ---- chains ---- */
 
 static void rules_guard(struct nft_ruleset *s)
@@ -351,6 +369,8 @@ static void rules_forward(struct nft_ruleset *s)
 	rule(s, "decide");
 	drop(s, "no_segment");
 
+	over_rate(s, MAP_RATES, "bytes of a rule with a rate");
+	over_rate(s, MAP_PACKET_RATES, "packets of a rule with a rate");
 	rule(s, CHAIN_PASS);
 	clear(s, NFT_META_MARK);
 	clear(s, NFT_META_PRIORITY);

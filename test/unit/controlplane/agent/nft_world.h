@@ -21,6 +21,7 @@ static struct {
 	struct policy_form f;
 	struct policy_range ranges[8];
 	struct policy_entry entries[4096];
+	struct policy_rule rules[2];
 } form;
 
 static inline void range_add(const char *lo, const char *hi, uint16_t endpoint)
@@ -49,6 +50,7 @@ static inline void form_base(void)
 	form.f.bytes = sizeof(form);
 	form.f.off_ranges = offsetof(typeof(form), ranges);
 	form.f.off_entries = offsetof(typeof(form), entries);
+	form.f.off_rules = offsetof(typeof(form), rules);
 	range_add("10.0.0.0", "10.1.255.255", NET_ALL); /* a device's address lies in it */
 	range_add("10.2.0.0", "10.2.0.99", NET_NVR);
 	range_add("fd02::", "fd02::ffff", NET_NVR);
