@@ -75,7 +75,7 @@ harmless() {
 measured() {
 	local from to
 	must "packets arrive" 5 test -s "$D/$1.count"
-	sleep 1 # the burst, which is not the rate
+	sleep 1.5 # the burst, which is not the rate
 	from=$(cat "$D/$1.count")
 	sleep 4 # the time that is measured
 	to=$(cat "$D/$1.count")
@@ -96,6 +96,20 @@ rate=$(measured 6200)
 wait "$blast"
 check "a device of 2 Mbit/s sends $rate bit/s" within "$rate" 2000000
 check "the rest is counted under \"rate_device\"" wait_for 4 grown rate_device 1000
+
+# The kernel path has a meter of its own for the rule.
+cert_make w1 "URI:$(id_of camera/w1)"
+vouch camera/w1
+device_in w1 w1 camera/w1 "$WIFI4"
+kernel_grown() { [ $(($(kernel_count rate) - BEFORE)) -ge "$1" ]; }
+BEFORE=$(kernel_count rate)
+rm -f "$D/5200.count"
+traffic w1 udp-blast "$NVR4" 5200 7 500 972 >/dev/null &
+blast=$!
+rate=$(measured 5200)
+wait "$blast"
+check "at a kernel-only port it lets pass $rate bit/s" within "$rate" 1000000
+check "and nftables counts the rest under \"rate\"" wait_for 4 kernel_grown 1000
 
 # ---- floods of one device ------------------------------------------------------------------------
 harmless "a scan" new_flow_rate 5000 traffic s1 flood eth0 syn 4000 4 "smac=$S" "dmac=$GW" "src=$S4" "dst=$NVR4"
