@@ -73,7 +73,7 @@ $(B)/sallyport-agent: $(call main,controlplane/agent) $(AGENT) $(DECISION) $(CON
 $(B)/sallyport-controller: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig sqlite3 libcbor jansson libcap libseccomp)
 $(B)/sallyport-controller: $(call main,controlplane/controller) $(CONTROLLER) $(DECISION) $(CONFIG) $(BASE)
 
-$(B)/sallyctl: LIBS = $(call pkg,--libs,jansson libconfig)
+$(B)/sallyctl: LIBS = $(call pkg,--libs,jansson libconfig ncursesw)
 $(B)/sallyctl: $(call main,controlplane/ctl) $(CTL) $(CONFIG) $(BASE)
 
 $(B)/o/dataplane/%.o $(B)/o/test/unit/dataplane/%.o $(B)/o/test/unit/property/%.o $(B)/o/test/fuzz/dataplane%.o $(B)/o/bench/%.o: CPPFLAGS += $(DPDK_CFLAGS)
@@ -98,7 +98,7 @@ $(D)/.packages: config/deps/packages config/deps/install.sh
 	config/deps/install.sh
 	@mkdir -p $(@D) && touch $@
 
-$(D)/.sources: config/deps/source.sh $(D)/.packages
+$(D)/.sources: config/deps/source.sh | $(D)/.packages
 	config/deps/source.sh $(D)/src
 	@touch $@
 
@@ -116,7 +116,7 @@ $(B)/unit/dataplane/%: LIBS = $(call pkg,--libs,libdpdk libconfig)
 $(B)/unit/tls-proxy/%: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/unit/tls-proxy/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
 $(B)/unit/controlplane/%: PARTS = $(AGENT) $(CONTROLLER) $(CTL) $(DECISION) $(CONFIG) $(BASE)
-$(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap libseccomp)
+$(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap libseccomp ncursesw)
 # Both planes in one process, against a reference.
 $(B)/unit/property/%: PARTS = $(DATAPLANE) $(filter $(B)/o/controlplane/agent/n%,$(AGENT)) $(CONFIG) $(BASE)
 $(B)/unit/property/%: LIBS = $(call pkg,--libs,libdpdk libnftnl libmnl libconfig)

@@ -7,6 +7,7 @@
 #include "controlplane/ctl/policy_file.h"
 #include "controlplane/ctl/show.h"
 #include "controlplane/ctl/stats.h"
+#include "controlplane/ctl/top.h"
 #include "controlplane/ctl/trace.h"
 
 #define DEVICE_OPTIONS (OPT_BIT(OPT_URI) | OPT_BIT(OPT_DNS) | OPT_BIT(OPT_CN))
@@ -178,6 +179,10 @@ const struct ctl_command ctl_commands[] = {
 	 "what passed and what was dropped: a port, core, rule, pair of segments, device, reason",
 	 "sallyctl stats pairs --rate", PEER_NONE, 0, 1, OPT_BIT(OPT_DEVICE) | OPT_BIT(OPT_RATE),
 	 NULL, NULL, NULL, stats_run},
+	{"top", "[--by packets|bytes] [--once | -n TIMES]",
+	 "a live view: rates, drops, cores, ports, the largest rules, pairs, devices and flows",
+	 "sallyctl top --by packets", PEER_NONE, 0, 0,
+	 OPT_BIT(OPT_BY) | OPT_BIT(OPT_ONCE) | OPT_BIT(OPT_NUMBER), NULL, NULL, NULL, top_run},
 	{"trace",
 	 "[src A] [dst A] [host A] [proto P] [sport N] [dport N] [tcp/N|udp/N] [device D] "
 	 "[port NAME] [vlan N] [drop] [reason R] [-n COUNT] [--for 30s]",

@@ -83,6 +83,34 @@ check_match "rates" 'PACKETS' "$(ctl stats --rate)"
 check_eq "no such part" 2 "$(ctl stats nosuch >/dev/null 2>&1; echo $?)"
 end "$core" "$cam" "$refused"
 
+# ---- top ----------------------------------------------------------------------------------------
+udp_flow cam1 "$NVR4" 5000 steady
+steady=$LAST
+must "a flow runs" 5 flow_runs steady
+top=$(ctl top --once)
+check_match "top --once: cores, ports, the rule and the device" 'CORE.*PORT.*video.*camera/cam1' "$(tr '\n' ' ' <<<"$top")"
+# 50 questions and answers a second, and the machine may be slow
+check_match "about a hundred packets a second of this flow" '^([2-9][0-9]|1[0-9][0-9])$' \
+	"$(ctl_json top --once '.flows[] | select(.dport == 5000 and .state == "established") | .packets')"
+end "$steady"
+top_on_terminal() { # SIGNAL ("": keys come by standard input): on a terminal; its output in $D/top.out
+	# shellcheck disable=SC2016 # for the inner shell
+	TERM=xterm timeout 10 script -qec "stty rows 40 cols 120; before=\$(stty -g); \
+		{ [ -z '$1' ] || timeout --foreground -s '$1' 2 sallyctl --agent '$D/run/api.sock' top; } ; \
+		[ -n '$1' ] || sallyctl --agent '$D/run/api.sock' top; \
+		[ \"\$(stty -g)\" = \"\$before\" ] && echo 'the terminal is as it was'" /dev/null >"$D/top.out" 2>&1
+}
+{ wait_for 5 grep -q 'q quit' "$D/top.out" && printf 'p' && wait_for 5 grep -q 'REFUSED/S' "$D/top.out" && printf 'q'; } |
+	top_on_terminal ""
+check "top on a terminal: keys, and q ends it" grep -q 'q quit' "$D/top.out"
+check "and gives the terminal back" grep -q 'the terminal is as it was' "$D/top.out"
+check "it left the alternate screen" grep -q $'\x1b\\[?1049l' "$D/top.out"
+for signal in TERM INT HUP; do
+	: >"$D/top.out"
+	wait_for 8 grep -q 'the terminal is as it was' "$D/top.out" | top_on_terminal "$signal"
+	check "also on SIG$signal" grep -q 'the terminal is as it was' "$D/top.out"
+done
+
 # ---- trace --------------------------------------------------------------------------------------
 # trace NAME FILTER...: traces one packet in the background; its JSON in $D/trace-NAME.log
 trace() {
