@@ -17,6 +17,7 @@
 #include "config/schema.h"
 #include "controlplane/agent/agent.h"
 #include "controlplane/agent/api_trace.h"
+#include "controlplane/agent/metrics_text.h"
 #include "controlplane/agent/api_ports.h"
 #include "controlplane/agent/port_slots.h"
 #include "controlplane/confine.h"
@@ -40,6 +41,7 @@ static void usage(FILE *to)
 	      "  -n, --check            check gateway.cfg and the policy it names, then exit (0: "
 	      "good, 1: not)\n"
 	      "      --reference        print every key of both files and exit\n"
+	      "      --metrics          list every metric and exit\n"
 	      "      --log-level LEVEL  error, warn, info or debug, instead of the configured one\n"
 	      "      --version, --help\n\n"
 	      "SIGHUP loads the policy file again, unless a decision has replaced it, and adds and "
@@ -472,6 +474,7 @@ static int options_read(struct options *o, int argc, char **argv)
 	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
 					      {"check", no_argument, NULL, 'n'},
 					      {"reference", no_argument, NULL, 'r'},
+					      {"metrics", no_argument, NULL, 'm'},
 					      {"log-level", required_argument, NULL, 'l'},
 					      {"version", no_argument, NULL, 'v'},
 					      {"help", no_argument, NULL, 'h'},
@@ -491,6 +494,9 @@ static int options_read(struct options *o, int argc, char **argv)
 			gw_config_reference(stdout);
 			printf("\nsegments.cfg\n\n");
 			segments_reference(stdout);
+			return EXIT_SUCCESS;
+		case 'm':
+			metrics_reference(stdout);
 			return EXIT_SUCCESS;
 		case 'l':
 			o->level_set = log_level_parse(optarg, &o->level);

@@ -1,6 +1,7 @@
 #!/bin/bash
 # 14. What is seen from outside: counters of rules, segment pairs and devices equal what tcpdump counted, to the packet
 #     and the byte, while flows live, after they have ended and after another policy.
+METRICS_EXTRA='devices = true;'
 . "$(dirname "$0")/lib.sh"
 world_up s14
 certify "$DIGEST_A"
@@ -110,6 +111,21 @@ for signal in TERM INT HUP; do
 	wait_for 8 grep -q 'the terminal is as it was' "$D/top.out" | top_on_terminal "$signal"
 	check "also on SIG$signal" grep -q 'the terminal is as it was' "$D/top.out"
 done
+
+# ---- metrics ------------------------------------------------------------------------------------
+metric() { in_ns gw curl -s http://127.0.0.1:9464/metrics | awk -v name="$1" '$1 == name { print $2 }'; }
+metric_is() { [ "$(metric "$1")" = "$2" ]; }
+read -r packets bytes <<<"$(rule trigger '"\(.packets) \(.bytes)"')"
+check "rule_packets_total is what stats says" \
+	wait_for 5 metric_is 'sallyport_rule_packets_total{rule="trigger",from="sensors",to="cameras"}' "$packets"
+check_eq "and the bytes" "$bytes" "$(metric 'sallyport_rule_bytes_total{rule="trigger",from="sensors",to="cameras"}')"
+check_eq "refusals by pair" 6 "$(metric 'sallyport_pair_refused_packets_total{from="cameras",to="nvr",reason="denied"}')"
+check_eq "a device's counters" "$packets" "$(metric "sallyport_device_packets_total{device=\"$(id_of sensor/s1)\"}")"
+metrics=$(in_ns gw curl -s http://127.0.0.1:9464/metrics)
+check_eq "every sample's family has its help and type" "" \
+	"$(awk '/^# HELP/ { h[$3] = 1 } /^# TYPE/ { t[$3] = 1 } /^[^#]/ { sub(/[{ ].*/, ""); if (!h[$0] || !t[$0]) print }' <<<"$metrics")"
+check_eq "and is in the reference" "" "$(comm -13 <(sallyport-agent --metrics | awk '{ print $1 }' | sort) \
+	<(awk '/^# TYPE/ { print $3 }' <<<"$metrics" | sort))"
 
 # ---- trace --------------------------------------------------------------------------------------
 # trace NAME FILTER...: traces one packet in the background; its JSON in $D/trace-NAME.log

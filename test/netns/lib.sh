@@ -245,6 +245,7 @@ crl_revoke() { # NAME: into the list; the workers read it after `daemon_hup tls-
 VLANS=${VLANS:-}
 LISTENER_EXTRA=${LISTENER_EXTRA:-proxy_protocol = false;}
 GATEWAY_EXTRA=${GATEWAY_EXTRA:-}
+METRICS_EXTRA=${METRICS_EXTRA:-}
 LIMITS=${LIMITS:-}
 DATAPLANE_EXTRA=${DATAPLANE_EXTRA:-}
 POLICY_FILE=${POLICY_FILE:-$LIB/segments.cfg}
@@ -270,7 +271,7 @@ config_write() {
 		  { name = "mqtt6-wifi"; address = "$WIFI6"; port = 8883; upstream = "[$NVR6]:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; } );
 		controller = { socket = "$D/run/decisions.sock"; public_key = "$D/controller/controller.pub"; };
-		metrics = { port = 9464; };
+		metrics = { port = 9464; $METRICS_EXTRA };
 	CFG
 	cp "$POLICY_FILE" "$D/segments.cfg"
 }
