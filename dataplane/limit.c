@@ -37,6 +37,7 @@ struct bucket_rate bucket_rate_of(uint32_t per_s, uint32_t burst, uint16_t n_wor
  * alone counts its holders. */
 struct rule_state {
 	uint32_t holders;
+	struct limit_shared shared; /* with several workers */
 	struct limit_meter *meter; /* one a worker */
 };
 
@@ -63,6 +64,8 @@ static int profile_set(struct limit_profile *p, const struct policy_limits *l, u
 						.cbs = l->burst_bytes / n_workers};
 
 	p->packets = bucket_rate_of(l->packets_per_s, l->burst_packets, n_workers);
+	p->shared_bytes = shared_rate_of(l->bytes_per_s, l->burst_bytes);
+	p->shared_packets = shared_rate_of(l->packets_per_s, l->burst_packets);
 	p->metered = l->bytes_per_s != 0 || l->packets_per_s != 0;
 	p->has_bytes = l->bytes_per_s != 0;
 	if (!p->has_bytes)
@@ -261,6 +264,7 @@ struct source {
 
 struct limits {
 	struct device *devices;
+	struct limit_shared *shared; /* of devices; NULL: this worker is alone */
 	uint32_t slots;
 	struct bucket_rate kernel, tls; /* of each device */
 	struct bucket_rate each_packets, each_flows; /* of each stranger */
@@ -304,6 +308,11 @@ int limits_new(struct limits **out, const struct msg_limits *cfg, uint32_t slots
 	l->hz = rte_get_tsc_hz();
 	*out = l;
 	return 0;
+}
+
+void limits_share(struct limits *l, struct limit_shared *shared)
+{
+	l->shared = shared;
 }
 
 void limits_free(struct limits *l)
@@ -434,6 +443,32 @@ static bool meter_passes(const struct worker *w, const struct limit_profile *p,
 						 now_cycles(w), ip_bytes) == RTE_COLOR_GREEN;
 }
 
+static bool shared_passes(const struct worker *w, const struct limit_profile *p,
+			  struct limit_shared *s, uint16_t ip_bytes)
+{
+	return shared_take(&s->packets_full, &p->shared_packets, w->now_us, 1) &&
+	       shared_take(&s->bytes_full, &p->shared_bytes, w->now_us, ip_bytes);
+}
+
+static bool device_passes(const struct worker *w, uint32_t slot, const struct limit_profile *p,
+			  uint16_t ip_bytes)
+{
+	struct device *d = &w->limits->devices[slot];
+
+	return w->limits->shared != NULL
+		       ? shared_passes(w, p, &w->limits->shared[slot], ip_bytes)
+		       : meter_passes(w, p, &d->bytes, &d->packets_full_ns, ip_bytes);
+}
+
+static bool rule_passes(const struct worker *w, const struct limit_rule *r, uint16_t ip_bytes)
+{
+	struct limit_meter *m = &r->state->meter[w->index];
+
+	return w->limits->shared != NULL
+		       ? shared_passes(w, &r->profile, &r->state->shared, ip_bytes)
+		       : meter_passes(w, &r->profile, &m->bytes, &m->packets_full_ns, ip_bytes);
+}
+
 /* So that the statistics name who sends too much. */
 static enum drop_reason refuse(struct worker *w, uint32_t slot, enum drop_reason why,
 			       const struct pkt *p)
@@ -460,21 +495,15 @@ enum drop_reason limit_packet(struct worker *w, const struct flow *f, const stru
 	const struct flow_end *from = &f->end[(p->flags & PKT_REVERSED) != 0];
 	const struct limit_table *t = w->limit_table;
 	const struct limit_rule *r;
-	struct device *d = device_of(w, from->slot);
 
-	if (t == NULL || d == NULL)
+	if (t == NULL || device_of(w, from->slot) == NULL)
 		return DROP_RATE_RULE;
 	if (from->slot != TRUST_SLOT_NONE &&
-	    !meter_passes(w, profile_of(t, from->slot, from->segment), &d->bytes,
-			  &d->packets_full_ns, p->ip_bytes))
+	    !device_passes(w, from->slot, profile_of(t, from->slot, from->segment), p->ip_bytes))
 		return refuse(w, from->slot, DROP_RATE_DEVICE, p);
 	r = rule_of(t, f->rule);
-	if (r != NULL && !w->judging) {
-		struct limit_meter *m = &r->state->meter[w->index];
-
-		if (!meter_passes(w, &r->profile, &m->bytes, &m->packets_full_ns, p->ip_bytes))
-			return refuse_of_flow(w, f, p, DROP_RATE_RULE);
-	}
+	if (r != NULL && !w->judging && !rule_passes(w, r, p->ip_bytes))
+		return refuse_of_flow(w, f, p, DROP_RATE_RULE);
 	return DROP_NONE;
 }
 

@@ -6,9 +6,10 @@
  *   - a device: 64 bytes by its slot in the trust table; slot 0 stands for all networks;
  *   - a stranger: one of STRANGERS buckets, by port, VLAN and MAC address; and all strangers together;
  *   - a rule: its flows together, in both directions.
- * A worker owns its counts, so there is no lock and no atomic. With n workers each enforces 1/n of every limit: never
- * more than the limit in sum; one flow alone, which is one worker's, gets 1/n of a rate. With one worker it is exact,
- * but for a meter's rounding of up to 1 %. Time is the worker's, an argument to all of it. */
+ * A worker owns its counts, so there is no lock. Counts are split among n workers: each enforces 1/n, never more than the
+ * limit in sum, and flows spread evenly. Rates cannot be split, for a flow is one worker's: with several workers all draw
+ * from one bucket (shared_bucket.h), with one it is rte_meter, which rounds a rate by up to 1 %. Packets of flows without a
+ * rate pay for neither. Time is the worker's, an argument to all of it. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,6 +21,7 @@
 #include "config/base/msg.h"
 #include "config/base/policy.h"
 #include "config/base/reason.h"
+#include "dataplane/shared_bucket.h"
 
 #define STRANGERS 4096u
 
@@ -63,6 +65,7 @@ struct limit_profile {
 	struct rte_meter_srtcm_profile bytes; /* if has_bytes */
 	struct bucket_rate packets, opens;
 	uint32_t flows; /* at a time; 0: no limit */
+	struct shared_rate shared_bytes, shared_packets; /* of all workers together */
 	bool has_bytes;
 	bool metered; /* its packets are looked at, one by one */
 };
@@ -95,10 +98,17 @@ void limit_table_settle(struct limit_table *t);
 
 struct limits;
 
+/* Rates of devices, of all workers together, by slot. */
+struct limit_shared {
+	_Atomic uint64_t bytes_full, packets_full;
+};
+
 /** @param slots  of the trust table @return 0 or -ENOMEM */
 int limits_new(struct limits **out, const struct msg_limits *cfg, uint32_t slots,
 	       uint16_t n_workers, int numa_node);
 void limits_free(struct limits *l); /* NULL is a no-op */
+/** Keep devices' rates here instead, as the other workers do. @param shared  `slots` of them, borrowed */
+void limits_share(struct limits *l, struct limit_shared *shared);
 uint64_t limits_bytes(uint32_t slots); /* of memory, a worker */
 
 /* ---- the questions of the stages. DROP_NONE: it may pass, and has been charged ---- */

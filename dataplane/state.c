@@ -79,6 +79,18 @@ int state_new(struct state **out, const struct msg_dp_config *cfg, uint16_t n_wo
 	ret = neighs_new(&st->neighs, NEIGHS_MAX, st->qsbr, err);
 	if (ret < 0)
 		goto fail;
+	if (n_workers > 1) {
+		uint32_t slots = cfg->slots != 0 ? cfg->slots : cfg->bindings_max;
+
+		ret = -ENOMEM;
+		st->shared_limits =
+			rte_zmalloc("shared_limits", (size_t)slots * sizeof(*st->shared_limits),
+				    RTE_CACHE_LINE_SIZE);
+		if (st->shared_limits == NULL) {
+			err_set(err, ret, "no memory for the rates of %u devices", slots);
+			goto fail;
+		}
+	}
 	for (unsigned i = 0; i < n_workers; i++) {
 		ret = worker_new(&st->workers[i], st, i, err);
 		if (ret < 0)
@@ -100,6 +112,7 @@ void state_free(struct state *st)
 	bindings_free(st->bindings);
 	neighs_free(st->neighs);
 	fib_free((struct fib *)atomic_load(&st->fib));
+	rte_free(st->shared_limits);
 	rte_free(st->qsbr);
 	free((void *)atomic_load(&st->trace));
 	free(st);

@@ -20,6 +20,7 @@
 
 #define WORKERS_MAX 16
 
+struct limit_shared;
 struct limit_table;
 struct trace;
 struct worker;
@@ -47,6 +48,7 @@ struct state {
 	uint64_t started_ms; /* boot clock */
 	struct bindings *bindings; /* writable by the control thread alone */
 	struct neighs *neighs;
+	struct limit_shared *shared_limits; /* with several workers: by slot */
 	struct rte_rcu_qsbr *qsbr; /* reader id = worker index */
 	struct worker *workers[WORKERS_MAX];
 };

@@ -64,6 +64,7 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		err_set(err, ret, "no memory for the limits of %u devices", st->cfg.slots);
 		goto fail;
 	}
+	limits_share(w->limits, st->shared_limits);
 	ret = accounts_new(&w->accounts,
 			   (st->cfg.slots != 0 ? st->cfg.slots : st->cfg.bindings_max) + 1);
 	if (ret < 0) {

@@ -254,7 +254,7 @@ config_write() {
 	cat >"$D/gateway.cfg" <<-CFG
 		gateway = { name = "gw1"; run_dir = "$D/run"; state_dir = "$D/state"; segments = "$D/segments.cfg";
 		  user = "nobody"; devices_max = 1000; strangers = [ "ping" ]; kernel_lease_s = 4; $GATEWAY_EXTRA };
-		dataplane = { lcores = "1"; memory_mb = ${MEMORY_MB:-128}; hugepages = false; flows_max = 16384; pickup_ms = 5000; $DATAPLANE_EXTRA };
+		dataplane = { lcores = "${LCORES:-1}"; memory_mb = ${MEMORY_MB:-128}; hugepages = false; flows_max = 16384; pickup_ms = 5000; $DATAPLANE_EXTRA };
 		limits = { $LIMITS };
 		ports = (
 		  { name = "dev"; side = "device"; devargs = "net_af_xdp0,iface=dev0"; isolated = true;

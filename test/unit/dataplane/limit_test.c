@@ -139,6 +139,125 @@ static void a_bucket_gives_the_rate_and_no_more(void **state)
 	}
 }
 
+/* Workers whose clocks differ, by less than SHARED_SKEW, draw from one bucket: together never more than rate * time + burst. */
+static void a_shared_bucket_gives_the_rate_and_no_more(void **state)
+{
+	static const struct {
+		uint64_t per_s, burst;
+		uint32_t tokens_max;
+		uint64_t step_us_max;
+	} rows[] = {
+		{1000, 9216, 1500, 10000},
+		{125000, 12500, 1500, 1000},
+		{12500000000, 125000000, 1500, 1},
+		{1250000, 9216, 64, 10},
+		{1, 8, 1, 10000},
+		{5000, 500, 1, 100},
+		{10000000, 100000000, 1, 1},
+	};
+	uint64_t seed = 3;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct shared_rate r = shared_rate_of(rows[i].per_s, rows[i].burst);
+		uint64_t start_us = 77 * US_A_S, now_us[4], last = start_us, passed = 0;
+		_Atomic uint64_t full = 0;
+
+		for (unsigned k = 0; k < 4; k++)
+			now_us[k] = start_us;
+		for (unsigned n = 0; n < 200000; n++) {
+			uint64_t *now = &now_us[draw(&seed) % 4];
+			uint32_t tokens = 1 + (uint32_t)(draw(&seed) % rows[i].tokens_max);
+			double most;
+
+			if (draw(&seed) % 8 == 0) /* else the same burst, or one that lags */
+				*now = last += draw(&seed) % (rows[i].step_us_max + 1);
+			passed += shared_take(&full, &r, *now, tokens) ? tokens : 0;
+			most = (double)(last - start_us) / 1e6 * (double)rows[i].per_s +
+			       (double)rows[i].burst;
+			if ((double)passed > most + 1e-6)
+				fail_msg("row %zu: %llu passed, at most %f", i,
+					 (unsigned long long)passed, most);
+		}
+		/* asked for more than the rate: it gives it, but for what the last few packets leave */
+		if ((double)passed <
+			    (double)(last - start_us) / 1e6 * (double)rows[i].per_s * 0.98 -
+				    rows[i].tokens_max &&
+		    200000.0 * rows[i].tokens_max / 2 >
+			    3.0 * (double)(last - start_us) / 1e6 * (double)rows[i].per_s)
+			fail_msg("row %zu: only %llu passed", i, (unsigned long long)passed);
+	}
+}
+
+static void a_shared_bucket_forgets_a_slower_rate(void **state)
+{
+	struct shared_rate slow = shared_rate_of(1, 100), fast = shared_rate_of(1000, 1);
+	_Atomic uint64_t full = 0;
+	uint64_t now = 5 * US_A_S;
+
+	(void)state;
+	assert_true(shared_take(&full, &slow, now, 100));
+	assert_false(shared_take(&full, &slow, now, 1));
+	assert_false(shared_take(&full, &fast, now, 1));
+	assert_true(shared_take(&full, &fast, now + 1000, 1));
+	assert_false(shared_take(&full, &fast, now + 1000, 1));
+}
+
+/* One flow is one worker's, and gets all of its rule's and its device's rate; two flows at two workers share it. */
+static void several_workers_keep_one_rate(void **state)
+{
+	static const struct {
+		const char *name, *segment, *rule;
+		enum drop_reason why;
+	} rows[] = {
+		{"rule", "", "rate = \"1 Mbit/s\";", DROP_RATE_RULE},
+		{"device", "limits = { rate = \"1 Mbit/s\"; };", "", DROP_RATE_DEVICE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct limit_table *table = NULL;
+		struct msg_limits none = {0};
+		struct pkt p = {.ip_bytes = 1000};
+		struct flow f = {.end = {{.slot = 5, .segment = WORLD_CAMS}, {0}}, .rule = 0};
+		uint64_t passed[2] = {0}, refused = 0;
+		struct msg_dp_config cfg;
+		struct state *st = NULL;
+		struct err err = {""};
+		struct world x;
+
+		start(&x, NULL, rows[i].segment, rows[i].rule);
+		world_config(&cfg);
+		assert_int_equal(state_new(&st, &cfg, 4, &err), 0);
+		assert_int_equal(limit_table_new(&table, x.form, &none, 1000, 4, NULL, &err), 0);
+		atomic_store(&st->limits, table);
+		atomic_store(&st->policy, x.form);
+		for (uint64_t t = 0; t < 2 * US_A_S; t += 1000) {
+			/* the first second one worker has the flow, then two have one each */
+			for (unsigned k = 0; k <= t / US_A_S; k++) {
+				struct worker *w = st->workers[1 + k];
+				enum drop_reason why;
+
+				worker_pin(w, x.now_us + t);
+				why = limit_packet(w, &f, &p);
+				assert_true(why == DROP_NONE || why == rows[i].why);
+				passed[t / US_A_S] += why == DROP_NONE ? p.ip_bytes : 0;
+				refused += why != DROP_NONE;
+			}
+		}
+		if (passed[0] < 125000 || passed[0] > 125000 + 12500 || passed[1] < 122500 ||
+		    passed[1] > 126000)
+			fail_msg("%s: %llu and %llu bytes passed", rows[i].name,
+				 (unsigned long long)passed[0], (unsigned long long)passed[1]);
+		assert_true(refused > 1000);
+		atomic_store(&st->policy, NULL);
+		atomic_store(&st->limits, NULL);
+		limit_table_free(table);
+		state_free(st);
+		world_free(&x);
+	}
+}
+
 static void a_bucket_forgets_a_slower_rate(void **state)
 {
 	struct bucket_rate slow = bucket_rate_of(1, 100, 1), fast = bucket_rate_of(1000, 1, 1);
@@ -793,6 +912,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_bucket_gives_the_rate_and_no_more),
 		cmocka_unit_test(a_bucket_forgets_a_slower_rate),
+		cmocka_unit_test(a_shared_bucket_gives_the_rate_and_no_more),
+		cmocka_unit_test(a_shared_bucket_forgets_a_slower_rate),
+		cmocka_unit_test(several_workers_keep_one_rate),
 		cmocka_unit_test(a_rate_is_kept_from_both_sides),
 		cmocka_unit_test(who_sends_pays),
 		cmocka_unit_test(the_lane_is_for_flows_without_a_rate),
