@@ -153,6 +153,7 @@ static const struct schema_key dataplane_keys[] = {
 	UINT("memory_mb", G(memory_mb), 64, 1048576, "256", "MB", "DPDK memory"),
 	FLAG("hugepages", G(hugepages), "true", "use hugepages"),
 	{"poll", KEY_CHOICE, G(poll_always), .def = "adaptive", .doc = "adaptive backs off when idle; always is for benchmarks", .choices = polls},
+	UINT("neighbours_max", G(neighbours_max), 256, 524287, "16384", NULL, "hosts on the links whose MAC address can be known"),
 	UINT("flows_max", G(flows_max), 1024, 67108864, "131072", NULL, "flows a core can hold"),
 	UINT("tcp_established_s", G(tcp_established_s), 1, 604800, "7200", "s", "idle limit"),
 	UINT("tcp_opening_s", G(tcp_opening_s), 1, 3600, "20", "s", "idle limit of half-open connections"),

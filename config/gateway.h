@@ -81,7 +81,7 @@ struct gw_config {
 
 	/* dataplane */
 	char lcores[64];
-	uint32_t main_lcore, memory_mb, flows_max;
+	uint32_t main_lcore, memory_mb, flows_max, neighbours_max;
 	bool hugepages, poll_always;
 	uint32_t tcp_established_s, tcp_opening_s, tcp_closing_s, udp_s, udp_unanswered_s, icmp_s;
 	uint32_t refused_ms, pickup_ms;

@@ -15,6 +15,8 @@
 #define POLICY_BYTES_MAX (256u << 20)
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
+#define FLUSH_MS 50
+
 struct apply {
 	struct state *st;
 	struct trust_table *trust; /* published */
@@ -26,6 +28,7 @@ struct apply {
 	struct routes *routes;
 	uint16_t mark; /* of the sync under way, or of the last */
 	bool syncing;
+	uint64_t flushed_ms; /* boot clock, routes by apply_flush_due() */
 };
 
 /* Messages of every type have one size (msg_recv() has checked it): a view of the right struct. */
@@ -241,10 +244,28 @@ int apply_flush(struct apply *a)
 	}
 	a->fib = new;
 	atomic_store(&a->st->fib, new);
+	a->st->n_routes = routes_count(a->routes);
 	atomic_fetch_add(&a->st->topo, 1); /* after the fib: see worker_pin() */
 	state_grace(a->st);
 	fib_free(old);
 	return 0;
+}
+
+int apply_flush_due(struct apply *a, uint64_t now_ms, uint64_t *wait_ms)
+{
+	uint64_t since = now_ms - a->flushed_ms;
+	int ret;
+
+	if (a->syncing || !routes_dirty(a->routes))
+		return 0;
+	if (since < FLUSH_MS) {
+		if (FLUSH_MS - since < *wait_ms)
+			*wait_ms = FLUSH_MS - since;
+		return 0;
+	}
+	ret = apply_flush(a);
+	a->flushed_ms = now_ms;
+	return ret;
 }
 
 static bool port_ok(const struct state *st, uint16_t port)

@@ -30,5 +30,9 @@ int apply_trust(struct apply *a, const char *path, bool running, struct err *err
  */
 int apply_message(struct apply *a, const union msg_any *m, int fd, struct err *err);
 
-/** Publish routes that are noted and not yet in force. Call when the socket has run dry. @return 0 or -ENOMEM */
+/** Publish routes that are noted and not yet in force. @return 0 or -ENOMEM */
 int apply_flush(struct apply *a);
+
+/** The same, but at most every 50 ms: each publication makes every flow look up its routes again. Call when the socket
+ * has run dry, and again after *wait_ms. @param[out] wait_ms  lowered to when it is due; untouched if nothing is */
+int apply_flush_due(struct apply *a, uint64_t now_ms, uint64_t *wait_ms);

@@ -300,6 +300,11 @@ int neighs_del(struct neighs *n, const struct msg_neigh *m)
 	return 0;
 }
 
+uint32_t neighs_count(const struct neighs *n)
+{
+	return n->at.max - n->at.n_spare;
+}
+
 uint32_t neighs_sweep(struct neighs *n, uint16_t mark)
 {
 	uint32_t swept = 0;

@@ -66,6 +66,7 @@ void neighs_free(struct neighs *n);
 /** @param[out] moved  may be NULL; set if a hint to the entry would now lead to another port or VLAN */
 int neighs_add(struct neighs *n, const struct msg_neigh *m, uint16_t mark, bool *moved);
 int neighs_del(struct neighs *n, const struct msg_neigh *m);
+uint32_t neighs_count(const struct neighs *n);
 uint32_t neighs_sweep(struct neighs *n, uint16_t mark);
 /** Any worker. @return NULL: unknown */
 const struct neigh *neighs_find(const struct neighs *n, uint16_t port, uint16_t vlan,

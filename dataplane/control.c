@@ -313,7 +313,7 @@ static int answer(struct server *s, union msg_any *m, int fd)
 		return 0;
 	}
 	ret = apply_message(s->a, m, fd, &err);
-	if (ret == 0 && m->h.seq != 0)
+	if (ret == 0 && m->h.seq != 0 && (m->h.type == MSG_ROUTE_ADD || m->h.type == MSG_ROUTE_DEL))
 		ret = apply_flush(s->a);
 	if (ret < 0)
 		log_warn("message refused type=%s: %s", msg_type_name(m->h.type), err.msg);
@@ -341,7 +341,7 @@ static int read_messages(struct server *s)
 		if (ret < 0)
 			return ret;
 	}
-	return apply_flush(s->a);
+	return 0;
 }
 
 /* @return CONTINUE, ANOTHER_CONFIG, or -EINTR */
@@ -377,6 +377,7 @@ static int announce(struct control *c)
 int control_run(struct control *c, struct state *st, struct apply *a)
 {
 	struct server s = {.c = c, .st = st, .a = a};
+	uint64_t wait_ms = ROUND_MS;
 	int ret = announce(c);
 
 	while (!*c->stop) {
@@ -397,7 +398,10 @@ int control_run(struct control *c, struct state *st, struct apply *a)
 			ret = announce(c);
 			continue;
 		}
-		ret = wait_for(c, POLLIN, ROUND_MS) == 0 ? read_messages(&s) : 0;
+		ret = wait_for(c, POLLIN, wait_ms) == 0 ? read_messages(&s) : 0;
+		wait_ms = ROUND_MS;
+		if (ret == 0)
+			ret = apply_flush_due(a, clock_boot_ms(), &wait_ms);
 		if (ret == 0)
 			ret = forward_logs(c, st);
 	}

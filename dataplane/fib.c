@@ -7,13 +7,19 @@
 
 #define V4_BITS_OFF 96
 #define NONE UINT32_MAX
+#define START_BITS_MAX 16
 
 typedef unsigned __int128 u128; /* an address as a number; the language has no other name for it */
+
+#define V4_FIRST ((u128)0xffff << 32) /* ::ffff:0.0.0.0 */
 
 struct fib {
 	uint32_t n_points, n_nexthops;
 	u128 *point; /* sorted; [0] is 0. Addresses from here to the next point go by hop[] */
 	uint32_t *hop; /* index into nexthops, or NONE */
+	uint32_t *
+		start; /* by the first bits of an IPv4 address: the last point that is not above all such */
+	unsigned start_bits;
 	struct nexthop *nexthops;
 };
 
@@ -47,6 +53,12 @@ const struct nexthop *fib_lookup(const struct fib *f, const struct ip_addr *a)
 	uint32_t lo = 0, hi = f->n_points;
 	const struct nexthop *nh;
 
+	if (ip_addr_is_v4(a)) {
+		uint32_t first = (uint32_t)((uint64_t)(uint32_t)v >> (32 - f->start_bits));
+
+		lo = f->start[first];
+		hi = f->start[first + 1] + 1;
+	}
 	while (hi - lo > 1) {
 		uint32_t mid = lo + (hi - lo) / 2;
 
@@ -114,6 +126,11 @@ int routes_del(struct routes *r, const struct msg_route *m)
 	return routes_note(r, m, 0, true);
 }
 
+uint32_t routes_count(const struct routes *r)
+{
+	return r->n;
+}
+
 bool routes_dirty(const struct routes *r)
 {
 	return r->dirty;
@@ -160,20 +177,44 @@ void routes_sweep(struct routes *r, uint16_t mark)
 	r->n = kept;
 }
 
-static uint32_t nexthop_index(struct fib *f, const struct msg_route *m)
+/* Open addressing, for the time of a build: routes by as many gateways must not cost their square. */
+struct hop_index {
+	uint32_t *slot; /* index into nexthops, or NONE */
+	uint32_t mask;
+};
+
+static uint32_t hop_hash(const struct msg_route *m, bool has_gateway, bool v4)
+{
+	uint64_t h = (uint64_t)m->port << 48 | (uint64_t)m->vlan << 32 |
+		     (uint64_t)m->mtu_bytes << 8 | (uint64_t)m->kind << 2 | has_gateway << 1 | v4;
+	uint64_t w[2] = {0};
+
+	if (has_gateway)
+		memcpy(w, m->gateway.b, sizeof(w));
+	h = (h ^ w[0]) * 0xff51afd7ed558ccdull;
+	h = ((h ^ h >> 32) ^ w[1]) * 0xc4ceb9fe1a85ec53ull;
+	return (uint32_t)(h ^ h >> 32);
+}
+
+static bool hop_is(const struct nexthop *nh, const struct msg_route *m, bool has_gateway, bool v4)
+{
+	return nh->kind == m->kind && nh->port == m->port && nh->vlan == m->vlan &&
+	       nh->mtu_bytes == m->mtu_bytes && nh->v4 == v4 && nh->has_gateway == has_gateway &&
+	       (!has_gateway || ip_addr_eq(&nh->gateway, &m->gateway));
+}
+
+static uint32_t nexthop_index(struct fib *f, struct hop_index *x, const struct msg_route *m)
 {
 	bool v4 = ip_addr_is_v4(&m->prefix.addr) && m->prefix.len >= V4_BITS_OFF;
 	bool has_gateway = m->kind == ROUTE_FORWARD && m->has_gateway;
+	uint32_t at = hop_hash(m, has_gateway, v4) & x->mask;
 	struct nexthop *nh;
 
-	for (uint32_t i = 0; i < f->n_nexthops; i++) {
-		nh = &f->nexthops[i];
-		if (nh->kind == m->kind && nh->port == m->port && nh->vlan == m->vlan &&
-		    nh->mtu_bytes == m->mtu_bytes && nh->v4 == v4 &&
-		    nh->has_gateway == has_gateway &&
-		    (!has_gateway || ip_addr_eq(&nh->gateway, &m->gateway)))
-			return i;
+	for (; x->slot[at] != NONE; at = (at + 1) & x->mask) {
+		if (hop_is(&f->nexthops[x->slot[at]], m, has_gateway, v4))
+			return x->slot[at];
 	}
+	x->slot[at] = f->n_nexthops;
 	nh = &f->nexthops[f->n_nexthops];
 	nh->gateway = m->gateway;
 	nh->port = m->port;
@@ -195,6 +236,49 @@ static void emit(struct fib *f, u128 from, uint32_t hop)
 	f->hop[f->n_points++] = hop;
 }
 
+/* About two ranges an entry, so that a search has a step or two left. */
+static unsigned start_bits(uint32_t n_points)
+{
+	unsigned bits = 1;
+
+	while (bits < START_BITS_MAX && (n_points >> (bits - 1)) > 1)
+		bits++;
+	return bits;
+}
+
+static int start_fill(struct fib *f)
+{
+	uint32_t n = 1u << (f->start_bits = start_bits(f->n_points)), at = 0;
+
+	f->start = calloc((size_t)n + 1, sizeof(*f->start));
+	if (f->start == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i <= n; i++) {
+		/* One past the last is the first that is no IPv4 address any more. */
+		u128 from = V4_FIRST + ((u128)i << (32 - f->start_bits));
+
+		while (at + 1 < f->n_points && f->point[at + 1] <= from)
+			at++;
+		f->start[i] = at;
+	}
+	return 0;
+}
+
+static int room_get(struct fib *f, struct hop_index *x, uint32_t n_routes)
+{
+	x->mask = 15;
+	while (x->mask < 2 * n_routes)
+		x->mask = x->mask * 2 + 1;
+	x->slot = malloc(((size_t)x->mask + 1) * sizeof(*x->slot));
+	f->point = calloc(2 * (size_t)n_routes + 1, sizeof(*f->point));
+	f->hop = calloc(2 * (size_t)n_routes + 1, sizeof(*f->hop));
+	f->nexthops = calloc((size_t)n_routes + 1, sizeof(*f->nexthops));
+	if (x->slot == NULL || f->point == NULL || f->hop == NULL || f->nexthops == NULL)
+		return -ENOMEM;
+	memset(x->slot, 0xff, ((size_t)x->mask + 1) * sizeof(*x->slot));
+	return 0;
+}
+
 int fib_build(struct fib **out, struct routes *r)
 {
 	struct {
@@ -202,18 +286,14 @@ int fib_build(struct fib **out, struct routes *r)
 		uint32_t hop;
 	} open[130]; /* prefixes nest at most 129 deep */
 	struct fib *f = calloc(1, sizeof(*f));
+	struct hop_index index = {0};
 	unsigned depth = 0;
 
 	if (f == NULL)
 		return -ENOMEM;
 	routes_settle(r);
-	f->point = calloc(2 * (size_t)r->n + 1, sizeof(*f->point));
-	f->hop = calloc(2 * (size_t)r->n + 1, sizeof(*f->hop));
-	f->nexthops = calloc((size_t)r->n + 1, sizeof(*f->nexthops));
-	if (f->point == NULL || f->hop == NULL || f->nexthops == NULL) {
-		fib_free(f);
-		return -ENOMEM;
-	}
+	if (room_get(f, &index, r->n) < 0)
+		goto no_memory;
 	emit(f, 0, NONE);
 	for (uint32_t i = 0; i <= r->n; i++) {
 		bool end = i == r->n;
@@ -227,12 +307,19 @@ int fib_build(struct fib **out, struct routes *r)
 		if (end)
 			break;
 		open[depth].hi = r->list[i].hi;
-		open[depth].hop = nexthop_index(f, &r->list[i].m);
+		open[depth].hop = nexthop_index(f, &index, &r->list[i].m);
 		emit(f, r->list[i].lo, open[depth++].hop);
 	}
+	if (start_fill(f) < 0)
+		goto no_memory;
+	free(index.slot);
 	r->dirty = false;
 	*out = f;
 	return 0;
+no_memory:
+	free(index.slot);
+	fib_free(f);
+	return -ENOMEM;
 }
 
 void fib_free(struct fib *f)
@@ -241,6 +328,7 @@ void fib_free(struct fib *f)
 		return;
 	free(f->point);
 	free(f->hop);
+	free(f->start);
 	free(f->nexthops);
 	free(f);
 }

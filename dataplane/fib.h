@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* fib: where an address goes. The control thread keeps the list of routes and builds from it an immutable table:
  * nested prefixes are cut into disjoint ranges, the longest wins, and a lookup is one binary search over 16-byte
- * numbers for both families. An edge gateway has tens to thousands of routes: the table stays in the cache, where
- * DPDK's rte_lpm and rte_fib would take 64 MB each a family. Published with one pointer, freed after a grace period. */
+ * numbers for both families. For IPv4 the first bits of the address say where to search: the more routes, the more bits,
+ * at most 16 (256 kB). An edge gateway has tens to thousands of routes: the table stays in the cache, where DPDK's
+ * rte_lpm and rte_fib would take 64 MB each a family. Published with one pointer, freed after a grace period. */
 #pragma once
 
 #include <stdatomic.h>
@@ -38,6 +39,7 @@ int routes_add(struct routes *r, const struct msg_route *m, uint16_t mark);
 int routes_del(struct routes *r, const struct msg_route *m);
 /** Forget those without this mark. */
 void routes_sweep(struct routes *r, uint16_t mark);
+uint32_t routes_count(const struct routes *r); /* right after a build */
 bool routes_dirty(const struct routes *r); /* changed since the last build */
 
 /** @param[out] out  caller owns, fib_free() @return 0 or -ENOMEM */

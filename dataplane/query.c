@@ -132,6 +132,8 @@ void query_stats(struct state *st, struct msg_stats *m)
 		m->flows_max += st->cfg.flows_max;
 	}
 	m->bindings = bindings_count(st->bindings);
+	m->routes = st->n_routes;
+	m->neighbours = neighs_count(st->neighs);
 	m->started_ms = st->started_ms;
 	m->n_ports = st->n_ports;
 	m->n_lcores = st->n_workers;

@@ -11,7 +11,7 @@
 #include "config/base/clock.h"
 #include "dataplane/worker.h"
 
-#define NEIGHS_MAX 16384
+#define NEIGHS_DEFAULT 16384 /* if the configuration does not say */
 
 /* The agent is trusted to mean well, not to be free of errors: no index of its goes unchecked. */
 int state_config_check(const struct msg_dp_config *cfg, struct err *err)
@@ -76,7 +76,9 @@ int state_new(struct state **out, const struct msg_dp_config *cfg, uint16_t n_wo
 	ret = bindings_new(&st->bindings, cfg->bindings_max, st->qsbr, err);
 	if (ret < 0)
 		goto fail;
-	ret = neighs_new(&st->neighs, NEIGHS_MAX, st->qsbr, err);
+	ret = neighs_new(&st->neighs,
+			 cfg->neighbours_max != 0 ? cfg->neighbours_max : NEIGHS_DEFAULT, st->qsbr,
+			 err);
 	if (ret < 0)
 		goto fail;
 	if (n_workers > 1) {

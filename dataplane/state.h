@@ -36,6 +36,7 @@ struct state {
 		pickup_until_ms; /* boot clock; until then a packet mid-stream may open its flow */
 	_Atomic bool lane_off; /* every packet takes every stage: tests */
 	_Atomic(const struct trace *) trace; /* armed; the fast lane is off while it is */
+	uint32_t n_routes; /* of fib; control thread's */
 	_Atomic bool stop; /* workers end */
 
 	/* constant while workers run, but for ports, by hotplug.h */

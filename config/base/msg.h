@@ -158,6 +158,8 @@ struct msg_dp_config {
 	uint16_t n_listeners;
 	uint16_t stranger_services; /* STRANGER_* */
 	uint32_t flows_max; /* per lcore */
+	uint32_t neighbours_max;
+	uint32_t reserved_neighbours; /* 0 */
 	uint32_t bindings_max;
 	uint32_t slots; /* of the trust table; 0: as many as bindings_max */
 	struct msg_limits limits;
@@ -299,7 +301,7 @@ struct msg_stats {
 	uint64_t diverted; /* to a listener */
 	uint64_t admissions, refusals;
 	uint64_t flows, flows_max; /* now; room */
-	uint64_t bindings;
+	uint64_t bindings, routes, neighbours;
 	uint64_t busy_cycles, total_cycles; /* of the workers */
 	uint64_t started_ms; /* boot clock */
 	uint32_t n_ports;

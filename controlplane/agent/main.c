@@ -424,7 +424,7 @@ static int agent_start(struct agent *a, struct hints *hints, struct config_error
 
 static int agent_run(struct agent *a)
 {
-	int ret = 0;
+	int ret = 0, wait_ms, mirror_ms;
 
 	while (!a->stop && a->failed == 0 && ret == 0) {
 		uint64_t now = clock_boot_ms();
@@ -434,7 +434,13 @@ static int agent_run(struct agent *a)
 			a->tick_ms = now + AGENT_TICK_MS;
 		}
 		now = clock_boot_ms();
-		ret = loop_turn(a->loop, a->tick_ms > now ? (int)(a->tick_ms - now) : 0);
+		wait_ms = a->tick_ms > now ? (int)(a->tick_ms - now) : 0;
+		mirror_ms = mirror_wait_ms(a->mirror);
+		if (mirror_ms >= 0 && mirror_ms < wait_ms)
+			wait_ms = mirror_ms;
+		ret = loop_turn(a->loop, wait_ms);
+		if (mirror_wait_ms(a->mirror) == 0)
+			mirror_ready(a, 0);
 	}
 	return ret < 0 ? ret : a->failed;
 }

@@ -49,7 +49,8 @@ int mirror_fd(const struct mirror *m); /* poll for reading, then mirror_dispatch
 
 /**
  * Take in what changed and report the differences. Lost notifications (ENOBUFS) are made up for by reading everything
- * again. Routes are read again as a whole when any changed, so the cost is that of the routing table, once a burst.
+ * again. Routes are read again as a whole when any changed: the first time at once, then, while changes go on, only so
+ * often that a tenth of the time goes into it, and twice a second at the least. See mirror_wait_ms().
  * @return 0 or -errno (try again later; nothing is forgotten)
  */
 int mirror_dispatch(struct mirror *m, struct err *err);
@@ -61,6 +62,9 @@ void mirror_dump(struct mirror *m);
  * if the mirror does not know. For kernel-only ports, where no dataplane saw the frames. @return 0 or -ENOENT, -errno */
 int mirror_neigh_find(struct mirror *m, const struct ip_addr *ip, struct mac_addr *mac,
 		      uint16_t *port, uint16_t *vlan);
+
+/** When to call mirror_dispatch() though there is nothing to read: 0 now, -1 never. */
+int mirror_wait_ms(const struct mirror *m);
 
 /** The configuration's ports have changed: the next mirror_dispatch() reads everything again, and says what became of
  * whom. */

@@ -5,9 +5,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "config/base/clock.h"
 #include "controlplane/agent/netlink_internal.h"
 
-#define NEIGH_HASH 4096 /* power of two */
+#define NEIGH_HASH 65536 /* power of two */
+#define REST_TIMES 10 /* reading takes at most a tenth of our time */
+#define REST_MS_MAX 500
+#define READ_QUICK_US 2000 /* a small table is read as often as it changes */
 #define USABLE (NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP)
 
 struct neigh {
@@ -30,6 +34,7 @@ struct mirror {
 	bool quiet; /* first reading: mirror_dump() reports it */
 	bool routes_stale; /* read again before the dispatch ends */
 	bool all_stale; /* notifications were lost */
+	uint64_t rest_until_us; /* boot clock; no table is read again before */
 };
 
 /* ---- neighbours ---- */
@@ -382,11 +387,27 @@ int mirror_dispatch(struct mirror *m, struct err *err)
 		for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left))
 			take(m, nlh);
 	}
-	if (m->all_stale)
-		ret = read_all(m);
-	else if (m->routes_stale)
-		ret = routes_take(m);
+	if ((m->all_stale || m->routes_stale) && clock_boot_us() >= m->rest_until_us) {
+		uint64_t start = clock_boot_us(), took;
+
+		ret = m->all_stale ? read_all(m) : routes_take(m);
+		took = clock_boot_us() - start;
+		m->rest_until_us = start + took;
+		m->rest_until_us += REST_TIMES * took < REST_MS_MAX * 1000 ? REST_TIMES * took
+									   : REST_MS_MAX * 1000;
+		if (took < READ_QUICK_US)
+			m->rest_until_us = 0;
+	}
 	return ret < 0 ? err_set(err, ret, "netlink: read: %s", strerror(-ret)) : 0;
+}
+
+int mirror_wait_ms(const struct mirror *m)
+{
+	uint64_t now = clock_boot_us();
+
+	if (!m->all_stale && !m->routes_stale)
+		return -1;
+	return m->rest_until_us > now ? (int)((m->rest_until_us - now) / 1000) + 1 : 0;
 }
 
 void mirror_dump(struct mirror *m)
@@ -455,6 +476,7 @@ void mirror_free(struct mirror *m)
 
 void mirror_refresh(struct mirror *m)
 {
+	m->rest_until_us = 0;
 	m->all_stale = true;
 }
 

@@ -25,6 +25,7 @@ void sync_config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
 	m->n_listeners = cfg->n_listeners;
 	m->stranger_services = cfg->strangers;
 	m->flows_max = cfg->flows_max;
+	m->neighbours_max = cfg->neighbours_max;
 	m->bindings_max = cfg->devices_max * 2;
 	m->tcp_established_s = cfg->tcp_established_s;
 	m->tcp_opening_s = cfg->tcp_opening_s;

@@ -130,6 +130,8 @@ static void state_counts_follow(void **state)
 	flow_table_free(t);
 }
 
+#define CHURN_ROUTES 2000
+
 static void note(struct routes *r, const char *prefix, uint16_t port, uint16_t mark, bool add)
 {
 	struct msg_route m = {.kind = ROUTE_FORWARD, .port = port};
@@ -226,6 +228,129 @@ static void routes_go_by_removal_and_by_sweep(void **state)
 	routes_free(r);
 }
 
+/* What fib_lookup() should say, by looking at every route. */
+struct plain {
+	struct msg_route r[CHURN_ROUTES];
+	bool there[CHURN_ROUTES];
+};
+
+static bool in_prefix(const struct ip_prefix *p, const struct ip_addr *a)
+{
+	for (unsigned bit = 0; bit < p->len; bit++) {
+		if ((p->addr.b[bit / 8] ^ a->b[bit / 8]) & (0x80 >> (bit % 8)))
+			return false;
+	}
+	return true;
+}
+
+static const struct msg_route *plain_lookup(const struct plain *x, const struct ip_addr *a)
+{
+	const struct msg_route *best = NULL;
+
+	for (unsigned i = 0; i < CHURN_ROUTES; i++) {
+		const struct msg_route *r = &x->r[i];
+
+		if (x->there[i] && in_prefix(&r->prefix, a) &&
+		    (best == NULL || r->prefix.len > best->prefix.len))
+			best = r;
+	}
+	/* ::/0 does not carry IPv4 */
+	return best != NULL && ip_addr_is_v4(a) && best->prefix.len < 96 ? NULL : best;
+}
+
+static uint32_t rnd(uint32_t *seed)
+{
+	*seed = *seed * 1664525 + 1013904223;
+	return *seed >> 8;
+}
+
+/* Narrow ranges of addresses, so that prefixes nest and lookups hit. */
+static struct ip_addr random_addr(uint32_t *seed)
+{
+	uint8_t v4[4] = {10, rnd(seed) % 4, rnd(seed), rnd(seed)};
+	uint8_t v6[16] = {0x20, 0x01, rnd(seed) % 3, rnd(seed) % 5};
+
+	if (rnd(seed) % 16 == 0)
+		v4[0] = rnd(seed);
+	for (unsigned i = 4; i < 16; i++)
+		v6[i] = rnd(seed) % 3;
+	return rnd(seed) % 3 != 0 ? ip_addr_from_v4(v4) : ip_addr_from_v6(v6);
+}
+
+static void random_route(struct msg_route *m, uint32_t *seed)
+{
+	struct ip_addr a = random_addr(seed);
+	unsigned least = ip_addr_is_v4(&a) ? 96 : 0;
+
+	*m = (struct msg_route){.kind = ROUTE_FORWARD, .port = rnd(seed) % 8, .has_gateway = 1};
+	m->prefix.len = least + rnd(seed) % (129 - least);
+	for (unsigned bit = 0; bit < 128; bit++) {
+		if (bit < m->prefix.len)
+			m->prefix.addr.b[bit / 8] |= a.b[bit / 8] & (0x80 >> (bit % 8));
+	}
+	m->gateway = random_addr(seed);
+}
+
+static bool prefix_there(const struct plain *x, const struct msg_route *m)
+{
+	for (unsigned i = 0; i < CHURN_ROUTES; i++) {
+		if (x->there[i] && x->r[i].prefix.len == m->prefix.len &&
+		    ip_addr_eq(&x->r[i].prefix.addr, &m->prefix.addr))
+			return true;
+	}
+	return false;
+}
+
+static void check_against(const struct plain *x, const struct fib *f, uint32_t *seed)
+{
+	for (unsigned i = 0; i < 400; i++) {
+		struct ip_addr a = random_addr(seed);
+		const struct msg_route *want;
+		const struct nexthop *got;
+
+		if (i % 4 == 0) /* an end of a route's range */
+			a = x->r[rnd(seed) % CHURN_ROUTES].prefix.addr;
+		want = plain_lookup(x, &a);
+		got = fib_lookup(f, &a);
+		assert_int_equal(got != NULL, want != NULL);
+		if (want != NULL) {
+			assert_int_equal(got->port, want->port);
+			assert_memory_equal(&got->gateway, &want->gateway, sizeof(got->gateway));
+		}
+	}
+}
+
+static void routes_under_churn_are_as_a_plain_list_has_them(void **state)
+{
+	static struct plain x;
+	struct routes *r;
+	uint32_t seed = 7;
+
+	(void)state;
+	assert_int_equal(routes_new(&r), 0);
+	for (unsigned round = 0; round < 60; round++) {
+		struct fib *f;
+
+		/* from a handful of routes to many and back */
+		for (unsigned n = 0; n < (round < 5 ? 3 : 200); n++) {
+			unsigned i = rnd(&seed) % CHURN_ROUTES;
+
+			if (x.there[i])
+				assert_int_equal(routes_del(r, &x.r[i]), 0);
+			x.there[i] = false;
+			random_route(&x.r[i], &seed);
+			if ((round < 40 || rnd(&seed) % 4 == 0) && !prefix_there(&x, &x.r[i])) {
+				x.there[i] = true;
+				assert_int_equal(routes_add(r, &x.r[i], 1), 0);
+			}
+		}
+		assert_int_equal(fib_build(&f, r), 0);
+		check_against(&x, f, &seed);
+		fib_free(f);
+	}
+	routes_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -236,6 +361,7 @@ int main(void)
 		cmocka_unit_test(the_longest_prefix_wins),
 		cmocka_unit_test(a_v6_default_carries_no_v4),
 		cmocka_unit_test(routes_go_by_removal_and_by_sweep),
+		cmocka_unit_test(routes_under_churn_are_as_a_plain_list_has_them),
 	};
 
 	if (world_eal() < 0)
