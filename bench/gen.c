@@ -79,13 +79,15 @@ static void do_prime(const struct target *t)
 		return;
 	}
 	g.seen_n = 0;
-	for (int round = 0; round < PRIME_ROUNDS && missing > 0; round++) {
+	for (int stuck = 0; stuck < PRIME_STUCK && missing > 0; stuck++) {
 		int directions = g.seen_n >= g.plan.flows ? 2 : 1;
 
 		counts_reset(t);
 		g.at[0] = g.at[1] = 0;
 		run(t, 60 * rte_get_tsc_hz(), PRIME_MPPS, 0, directions, true);
 		drain(t);
+		if (2 * g.plan.flows - g.seen_n < missing)
+			stuck = 0;
 		missing = 2 * g.plan.flows - g.seen_n;
 	}
 	free(g.seen);

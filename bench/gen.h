@@ -26,7 +26,7 @@
 #define AHEAD 64 /* frames prefetched before they are copied */
 #define SAMPLE 64 /* one in so many that come back is checked */
 #define DRAIN_MS 100
-#define PRIME_ROUNDS 50
+#define PRIME_STUCK 3 /* rounds in which nothing new came through */
 #define PRIME_MPPS 1.0
 #define MBUFS 8191
 #define RING 1024

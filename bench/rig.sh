@@ -28,7 +28,8 @@ rig_config() {
 			gateway = { name = "rig"; run_dir = "$D/run"; state_dir = "$D/state"; segments = "$D/segments.cfg";
 			  user = "nobody"; devices_max = $DEVICES_MAX; log_level = "warn"; };
 			dataplane = { lcores = "$WORKER_CPU"; memory_mb = $MEMORY_MB; hugepages = $HUGEPAGES; flows_max = $FLOWS_MAX;
-			  udp_s = ${UDP_S:-600}; udp_unanswered_s = ${UDP_S:-600}; };
+			  udp_s = ${UDP_S:-600}; };
+			limits = { strangers = { packets = 1000000; new_flows = 1000000; }; }; // all devices knock at once
 			ports = (
 			  { name = "dev"; side = "device"; devargs = "net_vhost0,iface=$D/dev.sock"; isolated = true;
 			    addresses = [ "$RIG_DEV4/10", "$RIG_DEV6/64" ]; },
@@ -164,14 +165,21 @@ feed() {
 word_of() { # KEY: its value in the answer on standard input
 	sed -n "s/.*\\b$1=\\([^ ]*\\).*/\\1/p"
 }
-# devices_load FROM TO [v4|v6...]: enrolled, seen, and admitted
+bindings_now() { ctl_json status '.dataplane.bindings // 0'; }
+bindings_are() { [ "$(bindings_now)" = "$1" ]; }
+# devices_load FROM TO [v4|v6...]: enrolled, seen, and admitted. The gateway forgets whose frames it saw after a while.
 devices_load() {
-	local from=$1 to=$2 family listener
+	local from=$1 to=$2 at families listener family had
 	shift 2
+	families=("${@:-v4}")
+	had=$(bindings_now)
 	feed enrol "$from" "$to" >/dev/null
-	for family in "${@:-v4}"; do
-		listener=RIG_DEV${family#v}
-		gen knock gateway "$from" "$to" "${!listener}" "$RIG_PORT" >/dev/null
-		feed admit "$from" "$to" "$family"
+	for ((at = from; at < to; at += 5000)); do
+		for family in "${families[@]}"; do
+			listener=RIG_DEV${family#v}
+			gen knock gateway "$at" "$((at + 5000 < to ? at + 5000 : to))" "${!listener}" "$RIG_PORT" >/dev/null
+			feed admit "$at" "$((at + 5000 < to ? at + 5000 : to))" "$family" >/dev/null
+		done
 	done
+	must "all devices are bound" 5 bindings_are $((had + (to - from) * ${#families[@]}))
 }

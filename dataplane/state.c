@@ -76,9 +76,11 @@ int state_new(struct state **out, const struct msg_dp_config *cfg, uint16_t n_wo
 	ret = bindings_new(&st->bindings, cfg->bindings_max, st->qsbr, err);
 	if (ret < 0)
 		goto fail;
+	/* The agent pins bound addresses as neighbours of the kernel: room for these comes on top. */
 	ret = neighs_new(&st->neighs,
-			 cfg->neighbours_max != 0 ? cfg->neighbours_max : NEIGHS_DEFAULT, st->qsbr,
-			 err);
+			 (cfg->neighbours_max != 0 ? cfg->neighbours_max : NEIGHS_DEFAULT) +
+				 cfg->bindings_max,
+			 st->qsbr, err);
 	if (ret < 0)
 		goto fail;
 	if (n_workers > 1) {

@@ -482,6 +482,28 @@ static void another_trust_table_forgets_everything(void **state)
 	world_free(&x);
 }
 
+/* The agent pins each bound address as a neighbour in the kernel, and hands on what the kernel knows. */
+static void neighbours_have_room_beside_the_bindings(void **state)
+{
+	struct msg_neigh m = {.mac = {{2, 0, 0, 0, 0, 0x33}}, .port = DEV};
+	struct msg_dp_config cfg;
+	struct world x;
+
+	(void)state;
+	world_config(&cfg);
+	cfg.bindings_max = 20000;
+	assert_int_equal(world_new(&x, &cfg), 0);
+	MSG_INIT(&m, MSG_NEIGH_ADD, 1);
+	for (uint32_t i = 0; i < cfg.bindings_max; i++) {
+		const uint8_t ip[4] = {10, 1, (uint8_t)(i >> 8), (uint8_t)i};
+
+		m.ip = ip_addr_from_v4(ip);
+		assert_int_equal(world_say(&x, &m, sizeof(m), -1), 0);
+	}
+	assert_int_equal(world_neigh(&x, "10.2.0.33", 0x33, UP, 0), 0);
+	world_free(&x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -501,6 +523,7 @@ int main(void)
 		cmocka_unit_test(bad_messages_change_nothing),
 		cmocka_unit_test(a_second_sync_keeps_what_it_names),
 		cmocka_unit_test(another_trust_table_forgets_everything),
+		cmocka_unit_test(neighbours_have_room_beside_the_bindings),
 	};
 
 	if (world_eal() < 0)
