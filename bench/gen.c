@@ -28,11 +28,12 @@ static void report_bad(void)
 
 static void do_rate(const struct target *t, unsigned long ms, double mpps, double strangers)
 {
-	uint64_t cycles, received[2], all, sent;
+	uint64_t cycles, received[2], before, all, sent;
 
 	counts_reset(t);
 	/* The pipe is filled before the time starts, and not emptied before it ends. */
 	run(t, rte_get_tsc_hz() / 100, mpps, strangers, 2, false);
+	before = g.c.received[0] + g.c.received[1];
 	g.c.received[0] = g.c.received[1] = g.c.sent[0] = g.c.sent[1] = g.c.strangers = 0;
 	g.c.full = g.c.polls = 0;
 	cycles = run(t, rte_get_tsc_hz() / 1000 * ms, mpps, strangers, 2, false);
@@ -45,11 +46,11 @@ static void do_rate(const struct target *t, unsigned long ms, double mpps, doubl
 		return;
 	}
 	printf("ok mpps=%.4f up=%.4f down=%.4f sent_mpps=%.4f strangers_mpps=%.4f full_pct=%.1f "
-	       "checked=%" PRIu64 " other=%" PRIu64 "\n",
+	       "checked=%" PRIu64 " other=%" PRIu64 " received=%" PRIu64 "\n",
 	       mpps_of(all, cycles), mpps_of(received[0], cycles), mpps_of(received[1], cycles),
 	       mpps_of(sent, cycles), mpps_of(g.c.strangers, cycles),
 	       g.c.polls > 0 ? 100.0 * (double)g.c.full / (double)g.c.polls : 0, g.c.checked,
-	       g.c.strange);
+	       g.c.strange, before + g.c.received[0] + g.c.received[1]);
 }
 
 static void do_open(const struct target *t)

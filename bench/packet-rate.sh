@@ -6,8 +6,9 @@ exec 3>&1 1>&2
 . "$(dirname "$0")/rig.sh"
 RUNS=$1
 MS=${MS:-300} # of one measurement
-UDP_MS=15000 # longer than UDP_S, with a round of ageing
-UDP_S=10
+BIG=${BIG:-100000} # devices
+NEW_FLOWS=1000000
+WINDOW_MS=${WINDOW_MS:-3000} # of a measurement with the agent at work; that many devices are revoked in it
 declare -A SAMPLES
 
 # emit NAME UNIT STATISTIC GOAL SAMPLES [REFERENCE SAMPLES]: samples with commas between
@@ -57,8 +58,118 @@ gen macs gateway "$(rig_mac dev)" "$(rig_mac up)" >/dev/null
 gen macs macswap 02:00:00:00:00:01 02:00:00:00:00:02 >/dev/null
 feed_up
 
+started=$SECONDS
 say "1,000 devices"
 devices_load 0 1000 v4 v6 >/dev/null
 flows 1k 1000 1000 v4 64 ">= 0.50"
 flows 1k_ipv6 1000 1000 v6 64 ""
 flows 1k_imix 1000 1000 v4 imix ""
+
+# ---- at work ------------------------------------------------------------------------------------
+# The agent needs the generator's core, so time tells little here: what counts is packets a busy cycle of the worker.
+counter() { in_ns gw curl -s http://127.0.0.1:9464/metrics | awk -v n="sallyport_$1" '$1 == n { printf "%.0f", $2 }'; }
+forwarded_reaches() { [ "$(counter forwarded_packets_total)" -ge "$1" ]; }
+# window MS [FEED COMMAND...]: prints packets a thousand busy cycles, and Mpps
+window() {
+	local ms=$1 f0 b0 answer got
+	shift
+	f0=$(counter forwarded_packets_total) b0=$(counter worker_busy_cycles_total)
+	[ $# -eq 0 ] || feed_ask "$@"
+	answer=$(gen rate gateway "$ms")
+	[ $# -eq 0 ] || feed_answer >"$D/fed"
+	got=$(word_of received <<<"$answer")
+	must "the counters follow" 10 forwarded_reaches $((f0 + got))
+	awk -v f="$(($(counter forwarded_packets_total) - f0))" -v b="$(($(counter worker_busy_cycles_total) - b0))" \
+		-v m="$(word_of mpps <<<"$answer")" 'BEGIN { printf "%.4f %s", 1000 * f / b, m }'
+}
+# disturbed NAME MS FEED COMMAND...: with it and without by turns; {at} and {to} in the command are devices to use up
+disturbed() {
+	local name=$1 ms=$2 i still busy before at=$SPARE args
+	shift 2
+	for ((i = 0; i < RUNS; i++)); do
+		read -ra still <<<"$(window "$ms")"
+		before=$(policy_drops)
+		args=("${@//\{at\}/$at}")
+		args=("${args[@]//\{to\}/$((at + ms))}")
+		read -ra busy <<<"$(window "$ms" "${args[@]}")"
+		[[ $* != *"{at}"* ]] || at=$((at + ms))
+		note "$name" "$(awk -v a="${busy[0]}" -v b="${still[0]}" 'BEGIN { printf "%.2f", 100 * a / b }')"
+		note "${name}_time" "$(awk -v a="${busy[1]}" -v b="${still[1]}" 'BEGIN { printf "%.2f", 100 * a / b }')"
+		note "${name}_lost" $(($(policy_drops) - before))
+		note "${name}_per_s" "$(word_of per_second <"$D/fed")"
+	done
+	SPARE=$at
+	emit "rate_under_$name" % median ">= 97" "${SAMPLES[$name]}"
+	emit "rate_under_${name}_time" % median "" "${SAMPLES[${name}_time]}"
+	emit "lost_under_$name" packets median "<= 0" "${SAMPLES[${name}_lost]}"
+	emit "${name}_per_s" 1/s median "$GOAL" "${SAMPLES[${name}_per_s]}"
+	say "$name: ${SAMPLES[$name]#,} % (${SAMPLES[${name}_per_s]#,} a second, lost ${SAMPLES[${name}_lost]#,})"
+}
+SPARE=$BIG
+devices_load "$BIG" $((BIG + RUNS * WINDOW_MS)) v4
+gen flows 1000 1000 v4 64 10000 >/dev/null
+gen prime gateway >/dev/null
+GOAL=">= 100" disturbed policy_churn "$WINDOW_MS" churn 100 "$WINDOW_MS"
+GOAL=">= 950" disturbed revocations "$WINDOW_MS" revoke '{at}' '{to}' 1000 50
+
+# ---- a flood ------------------------------------------------------------------------------------
+# Half of what the core can do is admitted flows; strangers fill the other half.
+flood() {
+	local i half answer
+	half=$(tr , '\n' <<<"${SAMPLES[rate_1k]#,}" | awk '{ s += $1 } END { print s / NR / 2 }')
+	gen_alone
+	for ((i = 0; i < RUNS; i++)); do
+		answer=$(gen rate gateway 1000 "$half" "$half")
+		note flood "$(awk -v a="$(word_of mpps <<<"$answer")" -v b="$half" 'BEGIN { printf "%.2f", 100 * a / b }')"
+		note flood_strangers "$(word_of strangers_mpps <<<"$answer")"
+	done
+	gen_shares
+	emit rate_under_flood % median ">= 90" "${SAMPLES[flood]}"
+	emit flood_strangers Mpps median "" "${SAMPLES[flood_strangers]}"
+	say "flood: ${SAMPLES[flood]#,} % beside ${SAMPLES[flood_strangers]#,} Mpps of strangers"
+}
+flood
+
+# ---- 100,000 devices ----------------------------------------------------------------------------
+say "$BIG devices"
+devices_load 1000 "$BIG" v4
+flows 100k 100000 "$BIG" v4 64 ""
+
+# One flow's first packet each, of a million flows that nobody answers: they are forgotten again before the next turn.
+new_flows() {
+	local i answer base
+	base=$(($(flows_now) + 5000))
+	gen_alone
+	for ((i = 0; i < RUNS; i++)); do
+		gen flows "$NEW_FLOWS" "$BIG" v4 64 $((20000 + 500 * i)) >/dev/null
+		answer=$(gen open gateway)
+		[ "$(word_of received <<<"$answer")" -ge $((NEW_FLOWS * 98 / 100)) ] || die "new flows were refused: $answer"
+		note new_flows "$(awk -v m="$(word_of mpps <<<"$answer")" 'BEGIN { print m * 1e6 }')"
+		gen_shares # whoever tells how many flows there are needs time too
+		must "new flows are forgotten" 60 flows_below "$base"
+		gen_alone
+	done
+	gen_shares
+	emit new_flows_per_s_rig 1/s median ">= 1000000" "${SAMPLES[new_flows]}"
+	say "new flows: ${SAMPLES[new_flows]#,} a second"
+}
+new_flows
+flows 1m 1000000 "$BIG" v4 64 ">= 0.30"
+
+# ---- revocation at full rate --------------------------------------------------------------------
+# A hundred devices, one flow each, so that each has a packet about every 20 us; one after another is revoked.
+revocation() {
+	local n=100
+	gen flows "$n" "$n" v4 64 10000 >/dev/null
+	gen prime gateway >/dev/null
+	gen_ask stamped gateway $((n * 20 + 500))
+	feed revoke 0 "$n" 50 1 >/dev/null
+	gen_answer >/dev/null
+	SAMPLES[to_last]=,$(paste -d' ' <(gen last 0 "$n" | tr -s ' ' '\n' | sed 1d) <(feed changed 0 "$n" | tr -s ' ' '\n' | sed 1d) |
+		awk '{ d = $1 - $2; if (NR > 1) printf ","; printf "%d", (d > 0 ? d : 0) }')
+	emit revoke_to_last_packet_us_rig us median "" "${SAMPLES[to_last]}"
+	emit revoke_to_last_packet_us_rig_p99 us p99 "" "${SAMPLES[to_last]}"
+	say "revocation to last packet: ${SAMPLES[to_last]#,} us"
+}
+revocation
+pass "all measured in $((SECONDS - started)) s"

@@ -28,7 +28,7 @@ rig_config() {
 			gateway = { name = "rig"; run_dir = "$D/run"; state_dir = "$D/state"; segments = "$D/segments.cfg";
 			  user = "nobody"; devices_max = $DEVICES_MAX; log_level = "warn"; };
 			dataplane = { lcores = "$WORKER_CPU"; memory_mb = $MEMORY_MB; hugepages = $HUGEPAGES; flows_max = $FLOWS_MAX;
-			  udp_s = ${UDP_S:-600}; };
+			  udp_s = 600; udp_unanswered_s = 2; };
 			limits = { strangers = { packets = 1000000; new_flows = 1000000; }; }; // all devices knock at once
 			ports = (
 			  { name = "dev"; side = "device"; devargs = "net_vhost0,iface=$D/dev.sock"; isolated = true;
