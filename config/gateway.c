@@ -140,7 +140,7 @@ static const struct schema_key gateway_keys[] = {
 	TEXT("segments", G(segments), "segments.cfg", "policy to start with, relative to this file"),
 	TEXT("user", G(user), "nobody", "user of the TLS workers"),
 	{"log_level", KEY_CHOICE, G(log_level), .def = "info", .doc = "least important line that is logged", .choices = levels},
-	UINT("devices_max", G(devices_max), 16, 1048575, "16384", NULL, "devices that can be known; 64 bytes each"),
+	UINT("devices_max", G(devices_max), 16, 524287, "16384", NULL, "devices that can be known; 64 bytes each"),
 	UINT("binding_lease_s", G(binding_lease_s), 0, 604800, "300", "s", "a device's addresses stay bound after its last session"),
 	UINT("kernel_lease_s", G(kernel_lease_s), 2, 3600, "10", "s", "agent silent for so long: the kernel path shuts"),
 	{"strangers", KEY_FLAGS, G(strangers), .def = "", .doc = "what a stranger may reach beside listeners, ARP and ND", .choices = services},

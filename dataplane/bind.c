@@ -14,7 +14,6 @@
 #include <rte_malloc.h>
 
 #include "config/base/trust.h"
-#include "dataplane/flow.h"
 
 /* An array of entries, a hash from keys to them, and what is free of it. */
 struct place {
@@ -57,9 +56,6 @@ static int place_init(struct place *p, const char *name, uint32_t max, uint32_t 
 	};
 	struct rte_hash_rcu_config rcu = {.v = qsbr, .mode = RTE_HASH_QSBR_MODE_SYNC};
 
-	if (max > FLOW_HINT_MAX)
-		return err_set(err, -EINVAL, "%s: %u entries: not more than %u", name, max,
-			       FLOW_HINT_MAX);
 	snprintf(unique, sizeof(unique), "%.8s-%" PRIxPTR, name, (uintptr_t)p);
 	p->qsbr = qsbr;
 	p->max = max;
@@ -107,7 +103,10 @@ int bindings_new(struct bindings **out, uint32_t max, struct rte_rcu_qsbr *qsbr,
 
 	if (b == NULL)
 		return -ENOMEM;
-	ret = place_init(&b->at, "bindings", max, sizeof(struct ip_addr), qsbr, err);
+	ret = max <= BINDINGS_MAX ? 0
+				  : err_set(err, -EINVAL, "more than %u bindings", BINDINGS_MAX);
+	if (ret == 0)
+		ret = place_init(&b->at, "bindings", max, sizeof(struct ip_addr), qsbr, err);
 	if (ret == 0) {
 		b->entry = rte_zmalloc("bindings", ((size_t)max + 1) * sizeof(*b->entry), 64);
 		if (b->entry == NULL)
@@ -229,7 +228,10 @@ int neighs_new(struct neighs **out, uint32_t max, struct rte_rcu_qsbr *qsbr, str
 
 	if (n == NULL)
 		return -ENOMEM;
-	ret = place_init(&n->at, "neighbours", max, sizeof(struct neigh_key), qsbr, err);
+	ret = max <= NEIGHS_LIMIT ? 0
+				  : err_set(err, -EINVAL, "more than %u neighbours", NEIGHS_LIMIT);
+	if (ret == 0)
+		ret = place_init(&n->at, "neighbours", max, sizeof(struct neigh_key), qsbr, err);
 	if (ret == 0) {
 		n->entry = rte_zmalloc("neighbours", ((size_t)max + 1) * sizeof(*n->entry), 64);
 		if (n->entry == NULL)

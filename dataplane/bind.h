@@ -27,9 +27,11 @@ struct binding { /* control thread writes, workers read */
 
 _Static_assert(sizeof(struct binding) == 32, "two bindings a cache line");
 
+#define BINDINGS_MAX ((1u << 20) - 1) /* what a flow's hint can name */
+
 struct bindings;
 
-/** @param qsbr  of the workers, borrowed @return 0, -EINVAL (more than FLOW_HINT_MAX) or -ENOMEM */
+/** @param qsbr  of the workers, borrowed @return 0, -EINVAL (more than BINDINGS_MAX) or -ENOMEM */
 int bindings_new(struct bindings **out, uint32_t max, struct rte_rcu_qsbr *qsbr, struct err *err);
 void bindings_free(struct bindings *b); /* NULL is a no-op */
 
@@ -58,6 +60,8 @@ struct neigh { /* control thread writes, workers read */
 };
 
 _Static_assert(sizeof(struct neigh) == 32, "two neighbours a cache line");
+
+#define NEIGHS_LIMIT ((1u << 19) - 1) /* what a flow's hint can name, beside its kind */
 
 struct neighs;
 

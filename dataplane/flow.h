@@ -31,7 +31,7 @@ struct flow_end {
 	uint32_t segment : 12; /* endpoint id */
 };
 
-#define FLOW_HINT_MAX ((1u << 19) - 1) /* the highest bit tells kinds apart */
+#define FLOW_HINT_MAX ((1u << 20) - 1)
 
 struct flow {
 	struct flow_key id __attribute__((aligned(8))); /* canonical, see parse.h */

@@ -19,6 +19,7 @@
 #define HINT_NEIGH                                                                                 \
 	(1u << 19) /* the hint of a network: a neighbour's index, else that of a next hop */
 
+_Static_assert(BINDINGS_MAX == FLOW_HINT_MAX && NEIGHS_LIMIT == HINT_NEIGH - 1, "hints name all");
 _Static_assert(RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN, "keys are put together as words");
 
 static inline uint16_t load16(const uint8_t *b)
@@ -219,7 +220,7 @@ static inline void prefetch_end(const struct worker *w, const struct flow_end *e
 static inline const struct binding *device_end(const struct worker *w, const struct flow_end *e,
 					       const uint64_t *ip)
 {
-	const struct binding *b = &w->bindings[e->hint & FLOW_HINT_MAX];
+	const struct binding *b = &w->bindings[e->hint];
 	const flow_word *is = (const flow_word *)&b->ip;
 
 	if (atomic_load_explicit(&b->slot, memory_order_acquire) != e->slot ||
@@ -248,7 +249,7 @@ static inline uint16_t destination(const struct worker *w, const struct lane_pkt
 {
 	const struct flow_end *e = &l->flow->end[!l->reversed];
 	const uint64_t *ip = l->key + (l->reversed ? 0 : 2);
-	uint32_t at = e->hint & FLOW_HINT_MAX;
+	uint32_t at = e->hint & (HINT_NEIGH - 1);
 
 	*mtu = 0;
 	if (e->slot != TRUST_SLOT_NONE) {
