@@ -327,16 +327,30 @@ static inline bool enter(const struct worker *w, struct rte_mbuf *m, uint16_t po
 	return true;
 }
 
+/* The steps of a packet. Each ends with a prefetch of what the next one reads; they run a few packets apart, so that
+ * memory has time to answer, and never more is asked of it at once than it can carry. */
+enum { STEP_ENTER, STEP_CANDIDATE, STEP_FLOW, STEP_PASS, STEPS };
+#define APART 5 /* packets */
+
+static inline void step_candidate(const struct worker *w, struct lane_pkt *l)
+{
+	l->flow = &w->flows->flows[flow_candidate(w->flows, l->hash)];
+	flow_prefetch(l->flow);
+}
+
 /* The first bucket's candidate, else whatever the table has under this key. */
-static inline struct flow *find(const struct worker *w, const struct lane_pkt *l,
-				uint32_t candidate)
+static inline void step_flow(const struct worker *w, struct lane_pkt *l)
 {
 	struct flow_key id;
 
-	if (likely(candidate != 0 && flow_key_is(&w->flows->flows[candidate], l->key)))
-		return &w->flows->flows[candidate];
-	memcpy(&id, l->key, sizeof(id));
-	return flow_find(w->flows, &id, l->hash);
+	if (unlikely(!flow_key_is(l->flow, l->key))) {
+		memcpy(&id, l->key, sizeof(id));
+		l->flow = flow_find(w->flows, &id, l->hash);
+		if (l->flow == NULL)
+			return;
+	}
+	prefetch_end(w, &l->flow->end[0]);
+	prefetch_end(w, &l->flow->end[1]);
 }
 
 /* In:  frames as they came by `port`, or, if that is PORT_ANY, by pkt_of()->in_port.
@@ -344,39 +358,35 @@ static inline struct flow *find(const struct worker *w, const struct lane_pkt *l
 void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst *out)
 {
 	struct lane_pkt lane[BURST_MAX];
-	uint32_t candidate[BURST_MAX];
 	uint32_t left = 0; /* bit i: in->pkt[i] is for the stages */
-	uint8_t at[BURST_MAX]; /* of lane[i] in the burst */
-	uint16_t n = 0;
+	uint32_t here = 0; /* bit i: in->pkt[i] is in the lane */
 
 	for (uint16_t i = 0; i < in->n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(in->pkt[i], void *));
-	for (uint16_t i = 0; i < in->n; i++) {
-		if (unlikely(!enter(w, in->pkt[i],
-				    port != PORT_ANY ? port : pkt_of(in->pkt[i])->in_port,
-				    &lane[n])))
-			left |= 1u << i;
-		else if (unlikely(flow_worker(lane[n].hash, w->st->n_workers) != w->index))
-			path_away(in->pkt[i], lane[n].port, lane[n].hash);
-		else
-			at[n++] = i;
-	}
-	for (uint16_t i = 0; i < n; i++) {
-		candidate[i] = flow_candidate(w->flows, lane[i].hash);
-		flow_prefetch(&w->flows->flows[candidate[i]]);
-	}
-	for (uint16_t i = 0; i < n; i++) {
-		lane[i].flow = find(w, &lane[i], candidate[i]);
-		if (lane[i].flow == NULL)
-			continue;
-		prefetch_end(w, &lane[i].flow->end[0]);
-		prefetch_end(w, &lane[i].flow->end[1]);
-	}
-	for (uint16_t i = 0; i < n; i++) {
-		struct rte_mbuf *m = in->pkt[at[i]];
+	for (uint32_t at = 0; at < (uint32_t)in->n + (STEPS - 1) * APART; at++) {
+		uint32_t i = at;
 
-		if (lane[i].flow == NULL || !pass(w, m, pkt_of(m), &lane[i]))
-			left |= 1u << at[i];
+		if (i < in->n) {
+			struct rte_mbuf *m = in->pkt[i];
+			uint16_t from = port != PORT_ANY ? port : pkt_of(m)->in_port;
+
+			if (unlikely(!enter(w, m, from, &lane[i])))
+				left |= 1u << i;
+			else if (unlikely(flow_worker(lane[i].hash, w->st->n_workers) != w->index))
+				path_away(m, from, lane[i].hash);
+			else
+				here |= 1u << i;
+		}
+		i -= APART;
+		if (i < in->n && (here >> i & 1))
+			step_candidate(w, &lane[i]);
+		i -= APART;
+		if (i < in->n && (here >> i & 1))
+			step_flow(w, &lane[i]);
+		i -= APART;
+		if (i < in->n && (here >> i & 1) &&
+		    (lane[i].flow == NULL || !pass(w, in->pkt[i], pkt_of(in->pkt[i]), &lane[i])))
+			left |= 1u << i;
 	}
 	for (; left != 0; left &= left - 1) {
 		struct rte_mbuf *m = in->pkt[__builtin_ctz(left)];
