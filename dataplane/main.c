@@ -16,6 +16,7 @@
 #include "dataplane/control.h"
 #include "dataplane/ports.h"
 #include "dataplane/state.h"
+#include "dataplane/telemetry.h"
 #include "dataplane/worker.h"
 
 #define AGENT_SOCKET "/run/sallyport/agent.sock"
@@ -115,6 +116,7 @@ static int serve(struct control *c, struct err *err)
 	struct apply *a = NULL;
 	int ret;
 
+	telemetry_place(c->path);
 	ret = ports_eal_init(&c->cfg, err);
 	if (ret < 0)
 		return ret;
@@ -131,6 +133,8 @@ static int serve(struct control *c, struct err *err)
 	if (ret < 0)
 		goto fail;
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (telemetry_start(st) < 0)
+		log_warn("no DPDK telemetry");
 	log_info("running workers=%u ports=%u flows_max=%u flow_mb=%.1f limits_mb=%.1f (each "
 		 "worker)",
 		 st->n_workers, st->n_ports, c->cfg.flows_max,
@@ -140,6 +144,7 @@ static int serve(struct control *c, struct err *err)
 	log_info(ret == 1 ? "another configuration: starting anew" : "stopping");
 	ret = 0;
 fail:
+	telemetry_stop();
 	if (st != NULL) {
 		end_workers(st);
 		ports_stop(st->ports, st->n_ports);

@@ -112,7 +112,6 @@ int ports_eal_init(const struct msg_dp_config *cfg, struct err *err)
 	argv[argc++] = "--main-lcore=0";
 	argv[argc++] = "-m";
 	argv[argc++] = memory;
-	argv[argc++] = "--no-telemetry";
 	argv[argc++] = "--log-level=warning";
 	/* The TAP driver calls "error" what it can do without: flow rules, secondary processes. */
 	argv[argc++] = "--log-level=pmd.net.tap:critical";

@@ -97,6 +97,7 @@ static void add_worker(struct msg_stats *m, const struct worker_stats *s, unsign
 	for (unsigned i = 0; i < DROP_REASON_COUNT; i++)
 		m->drops[i] += read64(&s->drops[i]);
 	m->forwarded += read64(&s->forwarded);
+	m->lane += read64(&s->lane);
 	m->diverted += read64(&s->diverted);
 	m->admissions += read64(&s->admissions);
 	m->refusals += read64(&s->refusals);
@@ -125,12 +126,17 @@ static void nic_counters(const struct port *p, struct msg_stats_port *out)
 	out->nic_tx_errors = nic.oerrors;
 }
 
-void query_stats(struct state *st, struct msg_stats *m)
+void query_counters(const struct state *st, struct msg_stats *m)
 {
 	for (unsigned i = 0; i < st->n_workers; i++) {
 		add_worker(m, &st->workers[i]->stats, st->n_ports);
 		m->flows_max += st->cfg.flows_max;
 	}
+}
+
+void query_stats(struct state *st, struct msg_stats *m)
+{
+	query_counters(st, m);
 	m->bindings = bindings_count(st->bindings);
 	m->routes = st->n_routes;
 	m->neighbours = neighs_count(st->neighs);

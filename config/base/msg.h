@@ -298,6 +298,7 @@ struct msg_stats {
 	struct msg_hdr h;
 	uint64_t drops[64]; /* by enum drop_reason */
 	uint64_t forwarded; /* packets that went port to port by the fast path */
+	uint64_t lane; /* packets that the fast lane judged */
 	uint64_t diverted; /* to a listener */
 	uint64_t admissions, refusals;
 	uint64_t flows, flows_max; /* now; room */

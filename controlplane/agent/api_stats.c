@@ -172,11 +172,11 @@ json_t *stats_lcores(const struct tallies *t)
 
 static json_t *stats_totals(const struct msg_stats *s)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "forwarded", (json_int_t)s->forwarded,
-			 "diverted", (json_int_t)s->diverted, "admissions",
-			 (json_int_t)s->admissions, "refusals", (json_int_t)s->refusals, "flows",
-			 (json_int_t)s->flows, "flows_max", (json_int_t)s->flows_max, "bindings",
-			 (json_int_t)s->bindings);
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "forwarded", (json_int_t)s->forwarded,
+			 "lane", (json_int_t)s->lane, "diverted", (json_int_t)s->diverted,
+			 "admissions", (json_int_t)s->admissions, "refusals",
+			 (json_int_t)s->refusals, "flows", (json_int_t)s->flows, "flows_max",
+			 (json_int_t)s->flows_max, "bindings", (json_int_t)s->bindings);
 }
 
 /* ---- stats ---- */

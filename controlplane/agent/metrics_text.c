@@ -165,6 +165,7 @@ static void kernel_samples(FILE *f, struct agent *a, const struct family *me)
 		return a->stats.member;                                                            \
 	}
 FROM_STATS(forwarded)
+FROM_STATS(lane)
 FROM_STATS(diverted)
 FROM_STATS(admissions)
 FROM_STATS(refusals)
@@ -365,6 +366,7 @@ static const struct family families[] = {
 	{"controller_lease_seconds", "gauge", "For how long the controller's word still holds.", lease, NULL, false},
 	{"dataplane_up", "gauge", "Is the dataplane connected and in step?", dataplane_up, NULL, false},
 	{"forwarded_packets_total", "counter", "Packets that went port to port by the fast path.", stats_forwarded, NULL, true},
+	{"lane_packets_total", "counter", "Packets that the fast lane judged.", stats_lane, NULL, true},
 	{"diverted_packets_total", "counter", "Packets to a TLS listener.", stats_diverted, NULL, true},
 	{"admissions_total", "counter", "Flows admitted.", stats_admissions, NULL, true},
 	{"refusals_total", "counter", "Flows refused.", stats_refusals, NULL, true},

@@ -140,12 +140,13 @@ static void print_part(const struct part *p, const json_t *rows, bool every, FIL
 static void print_totals(const json_t *o, FILE *to)
 {
 	fprintf(to,
-		"%lld packets forwarded, %lld to listeners; %lld flows of %lld; %lld admitted, "
+		"%lld packets forwarded (%lld judged by the fast lane), %lld to listeners; %lld "
+		"flows of %lld; %lld admitted, "
 		"%lld refused; %lld bindings\n\n",
-		(long long)number_of(o, "forwarded"), (long long)number_of(o, "diverted"),
-		(long long)number_of(o, "flows"), (long long)number_of(o, "flows_max"),
-		(long long)number_of(o, "admissions"), (long long)number_of(o, "refusals"),
-		(long long)number_of(o, "bindings"));
+		(long long)number_of(o, "forwarded"), (long long)number_of(o, "lane"),
+		(long long)number_of(o, "diverted"), (long long)number_of(o, "flows"),
+		(long long)number_of(o, "flows_max"), (long long)number_of(o, "admissions"),
+		(long long)number_of(o, "refusals"), (long long)number_of(o, "bindings"));
 }
 
 void stats_print(const json_t *r, bool every, FILE *to)
@@ -266,7 +267,8 @@ static json_t *rate_row(const struct part *p, const json_t *before, const json_t
 
 static json_t *rate_totals(const json_t *before, const json_t *now, json_int_t us)
 {
-	static const char *const counters[] = {"forwarded", "diverted", "admissions", "refusals"};
+	static const char *const counters[] = {"forwarded", "lane", "diverted", "admissions",
+					       "refusals"};
 	json_t *out = json_copy((json_t *)now);
 
 	for (unsigned i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)

@@ -127,6 +127,23 @@ check_eq "every sample's family has its help and type" "" \
 check_eq "and is in the reference" "" "$(comm -13 <(sallyport-agent --metrics | awk '{ print $1 }' | sort) \
 	<(awk '/^# TYPE/ { print $3 }' <<<"$metrics" | sort))"
 
+# ---- telemetry ----------------------------------------------------------------------------------
+SOCKET=$D/run/dpdk/sp-gw1/dpdk_telemetry.v2
+check "DPDK's telemetry socket is in the run folder" test -S "$SOCKET"
+check_eq "and only root can reach it" "700 0" "$(stat -c '%a %u' "${SOCKET%/*}")"
+telemetry() { # QUERY: its answer
+	printf '%s\n' "$1" | RUNTIME_DIRECTORY=$D/run dpdk-telemetry.py -f sp-gw1 2>/dev/null | sed -n '/^{"\/sallyport/p'
+}
+check_eq "lcores" 0 "$(telemetry /sallyport/lcores | jq -r '.[] | join(" ")')"
+check_match "a core's counters" '^[1-9]' "$(telemetry /sallyport/lcores,0 | jq -r '.[].packets')"
+check_eq "ports" "dev up wifi" "$(telemetry /sallyport/ports | jq -r '.[] | join(" ")')"
+check_match "a port's counters" '^[1-9]' "$(telemetry /sallyport/ports,dev | jq -r '.[].rx_packets')"
+check_eq "reasons" "$(drops denied)" "$(telemetry /sallyport/reasons | jq -r '.[].denied')"
+check_match "totals" '^[1-9]' "$(telemetry /sallyport/stats | jq -r '.[].forwarded')"
+for bad in lcores,1 lcores,-1 lcores,x lcores,99999999999999999999 ports,nosuch; do
+	check_eq "nothing for $bad" null "$(telemetry "/sallyport/$bad" | jq -r '.[]')"
+done
+
 # ---- trace --------------------------------------------------------------------------------------
 # trace NAME FILTER...: traces one packet in the background; its JSON in $D/trace-NAME.log
 trace() {
