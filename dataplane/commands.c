@@ -307,6 +307,7 @@ void worker_age(struct worker *w)
 	if (ms == 0)
 		return;
 	w->aged_ms = w->now_ms;
+	flow_log_tick(w);
 	if (flow_count(w->flows) == 0)
 		return;
 	n = RTE_MIN(n, RTE_MIN((uint64_t)AGE_STEP_MAX, (uint64_t)w->flows->high));

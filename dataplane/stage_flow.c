@@ -3,9 +3,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include <rte_ring_elem.h>
-
 #include "dataplane/admission.h"
+#include "dataplane/flow_log.h"
 #include "dataplane/lane.h"
 #include "dataplane/parse.h"
 #include "dataplane/path.h"
@@ -13,51 +12,6 @@
 
 #define ICMP_BYTES 8
 #define REFUSED_SHARE 8 /* cached refusals fill at most 1/REFUSED_SHARE of the table */
-
-static void log_send(struct worker *w, const struct flow_key *key, const struct admission *a,
-		     enum drop_reason why)
-{
-	struct msg_flow_log msg;
-
-	memset(&msg, 0, sizeof(msg));
-	MSG_INIT(&msg, MSG_FLOW_LOG, 0);
-	msg.key = *key;
-	msg.slot_src = a->slot[0];
-	msg.slot_dst = a->slot[1];
-	msg.rule = a->rule;
-	msg.reason = why;
-	msg.epoch = w->policy != NULL ? w->policy->epoch : 0;
-	rte_ring_sp_enqueue_elem(w->log, &msg, sizeof(msg));
-}
-
-/* Never waits: a log that nobody reads costs no packet. Refusals are sampled, starts under log = true are not. */
-static void log_flow(struct worker *w, const struct flow_key *key, const struct admission *a,
-		     enum drop_reason why)
-{
-	uint64_t second = w->now_ms / 1000;
-
-	if (why != DROP_NONE) {
-		if (w->log_second != second) {
-			w->log_second = second;
-			w->log_refusals = 0;
-		}
-		if (w->log_refusals++ >= LOG_REFUSALS_PER_S)
-			return;
-	} else if (!a->log) {
-		return;
-	}
-	log_send(w, key, a, why);
-}
-
-/* One a second: who floods must not push other refusals out of the log. */
-static void log_limited(struct worker *w, const struct flow_key *key, const struct admission *a,
-			enum drop_reason why)
-{
-	if (w->log_limited_second == w->now_ms / 1000)
-		return;
-	w->log_limited_second = w->now_ms / 1000;
-	log_send(w, key, a, why);
-}
 
 static void flow_grant(struct worker *w, struct flow *f, const struct admission *a)
 {
@@ -169,9 +123,9 @@ static bool over_rate(struct worker *w, const struct pkt *p, int opener)
 	    limit_open(w, a.slot[0]) == DROP_NONE)
 		return false;
 	w->stats.refusals++;
-	if (w->log_limited_second != w->now_ms / 1000) {
+	if (flow_log_wants(w, DROP_NEW_FLOW_RATE)) {
 		key = flow_opener_key(&as_opened);
-		log_limited(w, &key, &a, DROP_NEW_FLOW_RATE);
+		flow_log_send(w, &key, &a, DROP_NEW_FLOW_RATE);
 	}
 	account_refused(w, &a, DROP_NEW_FLOW_RATE, p->ip_bytes);
 	return true;
@@ -206,7 +160,7 @@ static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct 
 	}
 	if (why == DROP_NONE && limit_room(w, a.slot[0], f) != DROP_NONE) {
 		w->stats.refusals++;
-		log_limited(w, &key, &a, DROP_FLOW_CAP);
+		flow_log_limited(w, &key, &a, DROP_FLOW_CAP);
 		account_refused(w, &a, DROP_FLOW_CAP, p->ip_bytes);
 		return DROP_FLOW_CAP;
 	}
@@ -214,7 +168,7 @@ static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct 
 		f = flow_insert(w->flows, &p->id, p->hash);
 	if (why != DROP_NONE) {
 		flow_refuse(w, p, f, opener, &a, why);
-		log_flow(w, &key, &a, why);
+		flow_log_note(w, &key, &a, why);
 		return why;
 	}
 	if (f == NULL) {
@@ -231,7 +185,7 @@ static enum drop_reason flow_open(struct worker *w, const struct pkt *p, struct 
 	flow_grant(w, f, &a);
 	start_state(w, f, p, mid || reversed_pickup);
 	account_open(w, f);
-	log_flow(w, &key, &a, DROP_NONE);
+	flow_log_note(w, &key, &a, DROP_NONE);
 	return DROP_NONE;
 }
 
@@ -252,7 +206,7 @@ static enum drop_reason flow_readmit(struct worker *w, const struct pkt *p, stru
 		return DROP_NONE;
 	}
 	flow_refuse(w, p, f, f->opener, &a, why);
-	log_flow(w, &key, &a, why);
+	flow_log_note(w, &key, &a, why);
 	return why;
 }
 

@@ -14,13 +14,13 @@
 #include "config/base/msg.h"
 #include "dataplane/account.h"
 #include "dataplane/flow.h"
+#include "dataplane/flow_log.h"
 #include "dataplane/idle.h"
 #include "dataplane/limit.h"
 #include "dataplane/pkt.h"
 #include "dataplane/state.h"
 
 #define TX_BUFFER (2 * BURST_MAX)
-#define LOG_REFUSALS_PER_S 32
 
 /* The worker writes, the control thread reads: relaxed 64-bit loads and stores, each counter by itself. */
 struct worker_stats {
@@ -104,9 +104,7 @@ struct worker {
 	uint32_t command_at; /* its cursor */
 	uint32_t age_at; /* ageing's cursor */
 	uint64_t aged_ms;
-	uint64_t log_second;
-	uint32_t log_refusals; /* sent in this second */
-	uint64_t log_limited_second; /* in which one was sent */
+	struct flow_log flow_log;
 
 	struct {
 		uint16_t n;

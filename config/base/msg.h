@@ -378,7 +378,8 @@ struct msg_flow_log {
 	uint32_t slot_src, slot_dst;
 	uint16_t rule; /* 0xffff: none */
 	uint8_t reason; /* enum drop_reason; 0: admitted */
-	uint8_t reserved[5];
+	uint8_t reserved;
+	uint32_t more; /* not 0: so many like this were left out; nothing else is set then */
 	uint64_t epoch;
 };
 

@@ -140,6 +140,13 @@ static void flow_log(struct agent *a, const struct msg_flow_log *m)
 	char s[ADDR_TEXT_BYTES], d[ADDR_TEXT_BYTES];
 	const char *rule = "-";
 
+	if (m->more > 0) {
+		log_info("flow %s: and %u more in that second%s%s",
+			 m->reason == DROP_NONE ? "allowed" : "refused", m->more,
+			 m->reason == DROP_NONE ? "" : " why=",
+			 m->reason == DROP_NONE ? "" : drop_reason_name(m->reason));
+		return;
+	}
 	if (a->form != NULL && a->form->epoch == m->epoch && m->rule < a->form->n_rules)
 		rule = policy_rules(a->form)[m->rule].name;
 	log_info("flow %s proto=%u src=%s sport=%u dst=%s dport=%u from=%s to=%s rule=\"%s\"%s%s",
