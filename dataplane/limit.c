@@ -105,19 +105,27 @@ static void rule_state_drop(struct rule_state *s)
 	free(s);
 }
 
-/* The state of the same rule in `prev`, or a new one. */
-static struct rule_state *rule_state_of(const struct policy_rule *rule,
-					const struct limit_table *prev, uint16_t n_workers)
+static bool same_rule(const struct policy_rule *a, const struct policy_rule *b)
 {
+	return strcmp(a->name, b->name) == 0 &&
+	       memcmp(&a->limits, &b->limits, sizeof(a->limits)) == 0;
+}
+
+/* The state of the same rule in `prev`, or a new one. Policies mostly keep their order: *hint is where to look first. */
+static struct rule_state *rule_state_of(const struct policy_rule *rule,
+					const struct limit_table *prev, uint32_t *hint,
+					uint16_t n_workers)
+{
+	uint32_t n = prev != NULL ? prev->n_rules - 1 : 0; /* [0] is none */
 	struct rule_state *s;
 
-	for (uint32_t i = 1; prev != NULL && i < prev->n_rules; i++) {
-		const struct limit_rule *old = &prev->rules[i];
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t at = 1 + (*hint + i) % n;
 
-		if (strcmp(old->rule->name, rule->name) == 0 &&
-		    memcmp(&old->rule->limits, &rule->limits, sizeof(rule->limits)) == 0) {
-			old->state->holders++;
-			return old->state;
+		if (same_rule(prev->rules[at].rule, rule)) {
+			*hint = at; /* the one after it */
+			prev->rules[at].state->holders++;
+			return prev->rules[at].state;
 		}
 	}
 	s = calloc(1, sizeof(*s));
@@ -141,7 +149,7 @@ static bool has_rate(const struct policy_limits *l)
 static int rules_build(struct limit_table *t, const struct limit_table *prev, uint16_t n_workers)
 {
 	const struct policy_rule *rule = policy_rules(t->form);
-	uint32_t n = 1;
+	uint32_t n = 1, hint = 0;
 
 	for (uint32_t i = 0; i < t->form->n_rules; i++)
 		n += has_rate(&rule[i].limits);
@@ -158,7 +166,7 @@ static int rules_build(struct limit_table *t, const struct limit_table *prev, ui
 		if (profile_set(&r->profile, &rule[i].limits, n_workers) < 0)
 			return -EINVAL;
 		r->rule = &rule[i];
-		r->state = rule_state_of(&rule[i], prev, n_workers);
+		r->state = rule_state_of(&rule[i], prev, &hint, n_workers);
 		if (r->state == NULL)
 			return -ENOMEM;
 		t->rule_at[i] = (uint16_t)t->n_rules++;

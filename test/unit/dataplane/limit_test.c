@@ -452,6 +452,53 @@ static void while_policies_change_over_each_has_its_limits(void **state)
 	world_free(&x);
 }
 
+/* As many limited rules as a policy may have: the change takes a moment, and each keeps its own meter. */
+static void many_rules_have_rates(void **state)
+{
+	enum { MANY = 16384 };
+	char *text = NULL;
+	struct msg_limits none = {0};
+	struct limit_table *a = NULL, *b = NULL;
+	struct policy_form *f;
+	struct err err = {""};
+	uint64_t took;
+	size_t bytes;
+	struct world x;
+	FILE *out = open_memstream(&text, &bytes);
+
+	(void)state;
+	fprintf(out,
+		"segments = ( { name = \"cams\"; } );\n"
+		"networks = ( { name = \"core\"; prefixes = [ \"10.2.0.0/24\" ]; } );\nrules = (");
+	for (int i = 0; i < MANY; i++)
+		fprintf(out,
+			"%s{ name = \"r%d\"; from = \"cams\"; to = \"core\"; service = \"udp/%d\"; "
+			"rate "
+			"= \"8 kbit/s\"; }\n",
+			i > 0 ? "," : "", i, i + 1);
+	fprintf(out, ");\n");
+	fclose(out);
+	start(&x, NULL, "", "");
+	assert_int_equal(world_policy_set(&x, text, 5), 0);
+	for (int i = 0; i < 6; i++)
+		assert_verdict(udp(&x, 5, 9, MANY, 1472), DROP_NONE);
+	assert_verdict(udp(&x, 5, 9, MANY, 1472), DROP_RATE_RULE);
+	assert_verdict(udp(&x, 5, 9, MANY - 1, 1472), DROP_NONE);
+	assert_int_equal(world_policy_set(&x, text, 6), 0);
+	assert_verdict(udp(&x, 5, 9, MANY, 1472), DROP_RATE_RULE);
+	f = x.form;
+	took = clock_boot_us();
+	assert_int_equal(limit_table_new(&a, f, &none, 1000, 1, NULL, &err), 0);
+	assert_int_equal(limit_table_new(&b, f, &none, 1000, 1, a, &err), 0);
+	took = clock_boot_us() - took;
+	print_message("%d limited rules, twice: %llu us\n", MANY, (unsigned long long)took);
+	assert_true(took < 2 * US_A_S);
+	limit_table_free(a);
+	limit_table_free(b);
+	free(text);
+	world_free(&x);
+}
+
 /* A scan: every packet another port, none allowed. It costs a bucket, and nobody else anything. */
 static void a_scan_costs_the_others_nothing(void **state)
 {
@@ -920,6 +967,7 @@ int main(void)
 		cmocka_unit_test(the_lane_is_for_flows_without_a_rate),
 		cmocka_unit_test(a_new_policy_keeps_what_it_does_not_change),
 		cmocka_unit_test(while_policies_change_over_each_has_its_limits),
+		cmocka_unit_test(many_rules_have_rates),
 		cmocka_unit_test(a_scan_costs_the_others_nothing),
 		cmocka_unit_test(new_flows_of_a_segment),
 		cmocka_unit_test(a_restart_is_no_scan),
