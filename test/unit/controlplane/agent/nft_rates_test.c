@@ -101,6 +101,35 @@ static void policies_change_over(void **state)
 	assert_int_not_equal(sh("nft list limits table inet sallyport | grep -q p-"), 0);
 }
 
+static void many_rules_have_rates(void **state)
+{
+	enum { MANY = 2000 };
+
+	(void)state;
+	form_base();
+	form.f.n_rules = MANY;
+	for (int i = 0; i < MANY; i++) {
+		snprintf(form.rules[i].name, sizeof(form.rules[i].name), "r%d", i);
+		form.rules[i].limits = by_packets;
+		entry_add(SEG_CAMERAS, (uint16_t)(100 + i / 100), 6, (uint16_t)(i % 100 * 10),
+			  (uint16_t)(i % 100 * 10 + 5), POLICY_ALLOW);
+		form.entries[form.f.n_entries - 1].rule = (uint16_t)i;
+	}
+	for (int round = 0; round < 2; round++) { /* over none; with one changed */
+		uint64_t took = now_ms();
+
+		form.rules[7].limits.packets_per_s++;
+		assert_int_equal(nft_begin(n), 0);
+		put_form();
+		if (nft_commit(n, &err) != 0)
+			fail_msg("%s", err.msg);
+		took = now_ms() - took;
+		print_message("%d rules with rates, round %d: %llu ms\n", MANY, round,
+			      (unsigned long long)took);
+		assert_true(took < 10000);
+	}
+}
+
 static void a_restored_table_has_the_rates(void **state)
 {
 	(void)state;
@@ -129,6 +158,7 @@ int main(void)
 		cmocka_unit_test_setup(a_rate_is_kept, fresh),
 		cmocka_unit_test_setup(other_rules_do_not_notice, fresh),
 		cmocka_unit_test_setup(policies_change_over, fresh),
+		cmocka_unit_test_setup(many_rules_have_rates, fresh),
 		cmocka_unit_test_setup(a_restored_table_has_the_rates, fresh),
 	};
 

@@ -21,7 +21,7 @@ static struct {
 	struct policy_form f;
 	struct policy_range ranges[8];
 	struct policy_entry entries[4096];
-	struct policy_rule rules[2];
+	struct policy_rule rules[2048];
 } form;
 
 static inline void range_add(const char *lo, const char *hi, uint16_t endpoint)
