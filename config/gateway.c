@@ -213,7 +213,8 @@ static const struct schema_key metrics_keys[] = {
 
 #define V(field) SCHEMA_AT(struct gw_vlan, field)
 static const struct schema_key vlan_keys[] = {
-	UINT("id", V(id), 1, 4094, NULL, NULL, "VLAN id"),
+	UINT("id", V(tag), 1, 4094, NULL, NULL, "VLAN id; with outer, that of the inner tag (802.1Q)"),
+	UINT("outer", V(outer), 0, 4094, "0", NULL, "service tag around it (802.1ad, QinQ); 0 = none"),
 	{"addresses", KEY_EACH, .min = 0, .max = GW_ADDRS_MAX, .def = "", .doc = "the box's own addresses there", .each = vlan_address},
 	{0}
 };
@@ -289,6 +290,43 @@ static void raw_interface(struct gw_port *p)
 		memcpy(p->raw, at, n);
 }
 
+static void vlans_check(struct gw_config *c, struct gw_port *p, const char *key,
+			struct config_errors *errs)
+{
+	char name[64];
+
+	for (unsigned i = 1; i < p->n_vlans; i++) {
+		struct gw_vlan *v = &p->vlans[i];
+
+		v->id = subinterface_id(v->outer, v->tag);
+		if (v->outer != 0 &&
+		    snprintf(name, sizeof(name), "%s.%u.%u", p->tap, v->outer, v->tag) > 15)
+			config_error(
+				errs, c->file, 0, key,
+				"VLAN %u in %u: the kernel's name for it, %s, is longer than 15 "
+				"characters; give the port a shorter name",
+				v->tag, v->outer, name);
+		for (unsigned j = 1; j < i; j++) {
+			const struct gw_vlan *w = &p->vlans[j];
+
+			if (v->outer == w->outer && v->tag == w->tag)
+				config_error(errs, c->file, 0, key, "VLAN %u is there twice",
+					     v->tag);
+			else if (v->id == w->id)
+				config_error(
+					errs, c->file, 0, key,
+					"VLAN %u in %u cannot be with VLAN %u in %u on one port; "
+					"take another id for one of them",
+					v->tag, v->outer, w->tag, w->outer);
+			else if ((v->outer == 0 && w->outer == v->tag) ||
+				 (w->outer == 0 && v->outer == w->tag))
+				config_error(errs, c->file, 0, key,
+					     "%u is both a VLAN and an outer tag",
+					     v->outer == 0 ? v->tag : w->tag);
+		}
+	}
+}
+
 static void port_check(struct gw_config *c, struct gw_port *p, struct config_errors *errs)
 {
 	char key[64];
@@ -306,13 +344,7 @@ static void port_check(struct gw_config *c, struct gw_port *p, struct config_err
 	if (!p->untagged && p->vlans[0].n_addrs > 0)
 		config_error(errs, c->file, 0, key,
 			     "has addresses without a VLAN, but untagged = false");
-	for (unsigned i = 1; i < p->n_vlans; i++) {
-		for (unsigned j = 1; j < i; j++) {
-			if (p->vlans[i].id == p->vlans[j].id)
-				config_error(errs, c->file, 0, key, "VLAN %u is there twice",
-					     p->vlans[i].id);
-		}
-	}
+	vlans_check(c, p, key, errs);
 	for (struct gw_port *q = c->ports; q < p; q++) {
 		if (strcmp(q->name, p->name) == 0)
 			config_error(errs, c->file, 0, key, "name is there twice");

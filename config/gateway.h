@@ -26,7 +26,8 @@ struct gw_ifaddr {
 };
 
 struct gw_vlan {
-	uint16_t id; /* 0: untagged */
+	uint16_t id; /* subinterface_id(); 0: untagged */
+	uint16_t tag, outer; /* as on the wire; outer 0: a plain VLAN, whose tag is the id */
 	uint8_t n_addrs;
 	struct gw_ifaddr addrs[GW_ADDRS_MAX];
 };

@@ -273,6 +273,12 @@ static bool port_ok(const struct state *st, uint16_t port)
 	return port < st->n_ports;
 }
 
+/* Plain VLANs are the packets' business; a number for a pair of tags must be one of the port's. */
+static bool vlan_ok(const struct state *st, uint16_t port, uint16_t vlan)
+{
+	return vlan <= 4094 || (port_ok(st, port) && port_qinq(&st->ports[port], vlan) != NULL);
+}
+
 static int route(struct apply *a, const struct msg_route *m, bool add, struct err *err)
 {
 	int ret;
@@ -280,7 +286,7 @@ static int route(struct apply *a, const struct msg_route *m, bool add, struct er
 	if (add &&
 	    (m->kind < ROUTE_FORWARD || m->kind > ROUTE_DROP ||
 	     (m->kind == ROUTE_FORWARD && m->port != MSG_PORT_KERNEL && !port_ok(a->st, m->port)) ||
-	     m->vlan > 4094))
+	     !vlan_ok(a->st, m->port, m->vlan)))
 		return err_set(err, -EPROTO, "route: kind %u, port %u, VLAN %u", m->kind, m->port,
 			       m->vlan);
 	ret = add ? routes_add(a->routes, m, a->mark) : routes_del(a->routes, m);
@@ -294,7 +300,7 @@ static int neigh(struct apply *a, const struct msg_neigh *m, bool add, struct er
 
 	if (m->port == MSG_PORT_KERNEL)
 		return 0; /* the kernel's own business */
-	if (!port_ok(a->st, m->port) || m->vlan > 4094)
+	if (!port_ok(a->st, m->port) || !vlan_ok(a->st, m->port, m->vlan))
 		return err_set(err, -EPROTO, "neighbour: port %u, VLAN %u", m->port, m->vlan);
 	if (!add) {
 		if (a->fib != NULL)
@@ -330,8 +336,8 @@ static int bind_add(struct apply *a, const struct msg_bind *m, struct err *err)
 {
 	int ret;
 
-	if (!port_ok(a->st, m->port) || m->vlan > 4094 || m->slot == TRUST_SLOT_NONE ||
-	    a->trust == NULL || m->slot >= a->trust->slots)
+	if (!port_ok(a->st, m->port) || !vlan_ok(a->st, m->port, m->vlan) ||
+	    m->slot == TRUST_SLOT_NONE || a->trust == NULL || m->slot >= a->trust->slots)
 		return err_set(err, -EPROTO, "binding: port %u, VLAN %u, slot %u", m->port, m->vlan,
 			       m->slot);
 	ret = bindings_add(a->st->bindings, m, a->mark);

@@ -13,6 +13,7 @@
 #include "dataplane/parse.h"
 #include "dataplane/path.h"
 #include "dataplane/trace.h"
+#include "dataplane/rewrite.h"
 
 #define FLOWS 64
 #define LOGS 16
@@ -190,12 +191,15 @@ static struct rte_mbuf *make_frame(struct judge *j, const struct entrance *e,
 {
 	struct rte_mbuf *m = &j->frame.m;
 	uint8_t *b = j->frame.data + HEAD;
-	uint16_t head = e->vlan != 0 ? 18 : 14, ip;
+	const struct port_qinq *pair = port_qinq(&j->st->ports[e->port], e->vlan);
+	uint16_t head = 14 + rewrite_tags_bytes(e->vlan), ip;
 
 	memset(&j->frame, 0, sizeof(j->frame));
 	memcpy(b, j->st->ports[e->port].mac.b, 6);
 	memcpy(b + 6, e->mac.b, 6);
-	if (e->vlan != 0) {
+	if (pair != NULL) {
+		rewrite_pair(b, pair);
+	} else if (e->vlan != 0) {
 		put16(b + 12, 0x8100);
 		put16(b + 14, e->vlan);
 	}

@@ -385,21 +385,51 @@ static enum drop_reason parse_arp(const uint8_t *l3, size_t head, struct pkt *p)
 	return DROP_NONE;
 }
 
-/* One 802.1Q tag. A second one, or a service tag, names a VLAN that no configuration can. */
-static enum drop_reason parse_tag(const uint8_t *frame, size_t head, uint16_t *type, struct pkt *p)
+/* 802.1ad: a service tag, and one 802.1Q tag inside it. Only pairs that the port has. */
+static enum drop_reason parse_pair(const struct port *port, const uint8_t *frame, size_t head,
+				   uint16_t *type, struct pkt *p)
 {
+	uint16_t outer, tag;
+
+	if (head < ETH_BYTES + 2 * TAG_BYTES)
+		return DROP_TRUNCATED;
+	outer = get16(frame + 14) & 0xfff;
+	tag = get16(frame + 18) & 0xfff;
+	if (get16(frame + 16) != ETHER_VLAN)
+		return DROP_UNKNOWN_VLAN;
+	for (unsigned i = 0; i < port->n_qinq; i++) {
+		if (port->qinq[i].outer != outer || port->qinq[i].tag != tag)
+			continue;
+		p->vlan = port->qinq[i].id;
+		p->l3_off = ETH_BYTES + 2 * TAG_BYTES;
+		*type = get16(frame + 20);
+		return DROP_NONE;
+	}
+	return DROP_UNKNOWN_VLAN;
+}
+
+/* No tag, one of 802.1Q, or a pair. Whatever else is there names a VLAN that no configuration can. */
+static enum drop_reason parse_tag(const struct port *port, const uint8_t *frame, size_t head,
+				  uint16_t *type, struct pkt *p)
+{
+	enum drop_reason why = DROP_NONE;
+
 	*type = get16(frame + 12);
 	p->l3_off = ETH_BYTES;
-	if (*type == ETHER_QINQ)
-		return DROP_UNKNOWN_VLAN;
-	if (*type != ETHER_VLAN)
-		return DROP_NONE;
-	if (head < ETH_BYTES + TAG_BYTES)
-		return DROP_TRUNCATED;
-	p->vlan = get16(frame + 14) & 0xfff; /* 0: priority only, IEEE 802.1Q table 9-2 */
-	p->l3_off = ETH_BYTES + TAG_BYTES;
-	*type = get16(frame + 16);
-	return *type == ETHER_VLAN || *type == ETHER_QINQ ? DROP_UNKNOWN_VLAN : DROP_NONE;
+	if (*type == ETHER_QINQ) {
+		why = parse_pair(port, frame, head, type, p);
+	} else if (*type == ETHER_VLAN) {
+		if (head < ETH_BYTES + TAG_BYTES)
+			return DROP_TRUNCATED;
+		p->vlan = get16(frame + 14) & 0xfff; /* 0: priority only, IEEE 802.1Q table 9-2 */
+		p->l3_off = ETH_BYTES + TAG_BYTES;
+		*type = get16(frame + 16);
+	}
+	if (why == DROP_NONE && (*type == ETHER_VLAN || *type == ETHER_QINQ))
+		why = DROP_UNKNOWN_VLAN;
+	if (why == DROP_NONE && p->vlan < SUBINTERFACE_QINQ && !port_has_vlan(port, p->vlan))
+		why = DROP_UNKNOWN_VLAN;
+	return why;
 }
 
 enum drop_reason parse_frame(const struct port *port, const uint8_t *frame, size_t head_bytes,
@@ -414,11 +444,9 @@ enum drop_reason parse_frame(const struct port *port, const uint8_t *frame, size
 		return DROP_TRUNCATED;
 	if (frame[6] & 1)
 		return DROP_MALFORMED; /* a group cannot send */
-	why = parse_tag(frame, head_bytes, &type, p);
+	why = parse_tag(port, frame, head_bytes, &type, p);
 	if (why != DROP_NONE)
 		return why;
-	if (!port_has_vlan(port, p->vlan))
-		return DROP_UNKNOWN_VLAN;
 	group = frame[0] & 1;
 	if (!group && memcmp(frame, port->mac.b, 6) != 0)
 		return DROP_NOT_FOR_US;

@@ -40,7 +40,11 @@ void port_from_config(struct port *p, const struct msg_port *cfg)
 	if (cfg->untagged)
 		p->vlans[0] |= 1;
 	for (unsigned i = 0; i < cfg->n_vlans && i < MSG_VLANS_MAX; i++) {
-		if (cfg->vlans[i] < 4095)
+		if (cfg->outer[i] != 0)
+			p->qinq[p->n_qinq++] =
+				(struct port_qinq){cfg->outer[i], cfg->vlans[i],
+						   subinterface_id(cfg->outer[i], cfg->vlans[i])};
+		else if (cfg->vlans[i] < 4095)
 			p->vlans[cfg->vlans[i] / 64] |= 1ull << (cfg->vlans[i] % 64);
 	}
 }

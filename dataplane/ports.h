@@ -25,6 +25,10 @@ struct port {
 	int rx_fd, tap_fd; /* readable while packets wait; -1: it cannot say. The drivers' own */
 	uint16_t owner; /* index of the only worker that receives and sends here */
 	uint64_t vlans[64]; /* bitmap of accepted VLAN ids; bit 0: frames without a tag */
+	uint16_t n_qinq;
+	struct port_qinq {
+		uint16_t outer, tag, id; /* subinterface_id() */
+	} qinq[MSG_VLANS_MAX];
 };
 
 /* Ask once a round, before the port's other members are read: with `true` they are all set, and stay so until the
@@ -37,6 +41,16 @@ static inline bool port_present(const struct port *p)
 static inline bool port_has_vlan(const struct port *p, uint16_t vlan)
 {
 	return vlan < 4096 && (p->vlans[vlan / 64] >> (vlan % 64) & 1) != 0;
+}
+
+/** The pair of tags of this subinterface. @return NULL: none, or a plain VLAN */
+static inline const struct port_qinq *port_qinq(const struct port *p, uint16_t id)
+{
+	for (unsigned i = 0; i < p->n_qinq; i++) {
+		if (p->qinq[i].id == id)
+			return &p->qinq[i];
+	}
+	return NULL;
 }
 
 /** Fill what the configuration says (side, VLANs, MTU); no ethdev yet. */

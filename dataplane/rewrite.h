@@ -9,14 +9,15 @@
 #include <rte_mbuf.h>
 
 #include "dataplane/bind.h"
+#include "dataplane/ports.h"
 
 #define REWRITE_ETH_BYTES 14
 #define REWRITE_TAG_BYTES 4
 
 struct rewrite {
 	uint64_t mac; /* of the next hop, neigh_pack() */
-	const struct mac_addr *own; /* of the way out */
-	uint16_t vlan; /* of the way out; 0: no tag */
+	const struct port *out;
+	uint16_t vlan; /* of the way out, subinterface_id(); 0: no tag */
 	uint16_t l3_off, ip_bytes; /* as the packet came */
 	bool v4;
 };
@@ -42,13 +43,33 @@ static inline void rewrite_age(uint8_t *l3, bool v4)
 	rewrite_put16(l3 + 10, (uint16_t)~sum);
 }
 
-/** @return false: no room in front of the frame, which is unchanged then */
+static inline uint16_t rewrite_tags_bytes(uint16_t vlan)
+{
+	return vlan == 0 ? 0 : vlan < SUBINTERFACE_QINQ ? REWRITE_TAG_BYTES : 2 * REWRITE_TAG_BYTES;
+}
+
+/* A service tag and the one inside it, from byte 12 on. */
+static inline void rewrite_pair(uint8_t *frame, const struct port_qinq *pair)
+{
+	rewrite_put16(frame + 12, 0x88a8);
+	rewrite_put16(frame + 14, pair->outer);
+	rewrite_put16(frame + 16, 0x8100);
+	rewrite_put16(frame + 18, pair->tag);
+}
+
+/** @return false: no room in front of the frame, or no such subinterface; the frame is unchanged then */
 static inline bool rewrite_frame(struct rte_mbuf *m, const struct rewrite *r)
 {
-	uint16_t want = REWRITE_ETH_BYTES + (r->vlan != 0 ? REWRITE_TAG_BYTES : 0);
+	uint16_t want = REWRITE_ETH_BYTES + rewrite_tags_bytes(r->vlan);
 	uint32_t bytes = (uint32_t)want + r->ip_bytes;
+	const struct port_qinq *pair = NULL;
 	uint8_t *frame;
 
+	if (unlikely(r->vlan >= SUBINTERFACE_QINQ)) {
+		pair = port_qinq(r->out, r->vlan);
+		if (pair == NULL)
+			return false;
+	}
 	if (want < r->l3_off)
 		rte_pktmbuf_adj(m, r->l3_off - want);
 	else if (want > r->l3_off && rte_pktmbuf_prepend(m, want - r->l3_off) == NULL)
@@ -59,8 +80,10 @@ static inline bool rewrite_frame(struct rte_mbuf *m, const struct rewrite *r)
 		return false;
 	frame = rte_pktmbuf_mtod(m, uint8_t *);
 	neigh_unpack(r->mac, frame);
-	memcpy(frame + 6, r->own->b, sizeof(r->own->b));
-	if (r->vlan != 0) {
+	memcpy(frame + 6, r->out->mac.b, sizeof(r->out->mac.b));
+	if (unlikely(pair != NULL)) {
+		rewrite_pair(frame, pair);
+	} else if (r->vlan != 0) {
 		rewrite_put16(frame + 12, 0x8100);
 		rewrite_put16(frame + 14, r->vlan);
 	}

@@ -304,7 +304,7 @@ static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
 	out = &w->st->ports[port];
 	if (!out->present || l->ip_bytes > (mtu != 0 ? mtu : out->mtu_bytes))
 		return false;
-	r.own = &out->mac;
+	r.out = out;
 	if (!rewrite_frame(m, &r))
 		return false;
 	flow_passed(f, w->tick, l->ip_bytes);

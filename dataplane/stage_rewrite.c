@@ -26,7 +26,7 @@ void stage_rewrite(struct worker *w, struct burst *in)
 		const struct port *out = &w->st->ports[p->out_port];
 		uint16_t mtu = p->nh->mtu_bytes != 0 ? p->nh->mtu_bytes : out->mtu_bytes;
 		struct rewrite r = {.mac = neighbour(w, p),
-				    .own = &out->mac,
+				    .out = out,
 				    .vlan = p->nh->vlan,
 				    .l3_off = p->l3_off,
 				    .ip_bytes = p->ip_bytes,

@@ -9,6 +9,7 @@
 
 #include "dataplane/admission.h"
 #include "dataplane/worker.h"
+#include "dataplane/rewrite.h"
 
 #define ETH_SRC 6
 #define IPV4_TTL 8
@@ -228,7 +229,7 @@ void trace_end(struct rte_mbuf *m, struct msg_traced *r)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
 	const struct pkt *p = pkt_of(m);
-	uint16_t l3 = 2 * ETH_SRC + 2 + (r->out_vlan != 0 ? 4 : 0);
+	uint16_t l3 = 2 * ETH_SRC + 2 + rewrite_tags_bytes(r->out_vlan);
 
 	r->edge = p->edge;
 	r->reason = p->edge == EDGE_DROP ? p->reason : DROP_NONE;

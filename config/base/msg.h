@@ -117,10 +117,22 @@ struct msg_port {
 	uint8_t side; /* enum port_side */
 	uint8_t untagged; /* 1: frames without a VLAN tag belong to the port (vlan 0) */
 	uint16_t n_vlans;
-	uint16_t vlans[MSG_VLANS_MAX];
+	uint16_t vlans[MSG_VLANS_MAX]; /* tags; with an outer one, the inner */
+	uint16_t outer[MSG_VLANS_MAX]; /* service tag (802.1ad); 0: none */
 	uint16_t mtu_bytes;
 	uint16_t reserved;
 };
+
+#define SUBINTERFACE_QINQ 4096 /* the first number that is no VLAN id */
+
+/* Wherever a `vlan` is named: 0 without a tag, the VLAN id with one, and for a service tag and one inside it a number
+ * that follows from the two alone, so it outlives every change of the configuration. Two pairs may meet in one
+ * number; gateway.cfg's check takes no two such on a port. */
+static inline uint16_t subinterface_id(uint16_t outer, uint16_t tag)
+{
+	/* the largest prime that leaves all numbers below 65535 */
+	return outer == 0 ? tag : SUBINTERFACE_QINQ + ((uint32_t)outer << 12 | tag) % 61417u;
+}
 
 struct msg_listener {
 	struct ip_addr addr;

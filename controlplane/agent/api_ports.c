@@ -430,7 +430,10 @@ static json_t *port_one(const struct agent *a, uint32_t i)
 	char mac[MAC_TEXT_BYTES];
 
 	for (unsigned v = p->untagged ? 0 : 1; v < p->n_vlans && v < MSG_VLANS_MAX; v++)
-		json_array_append_new(vlans, json_integer(p->vlans[v].id));
+		json_array_append_new(
+			vlans, p->vlans[v].outer == 0
+				       ? json_integer(p->vlans[v].id)
+				       : json_sprintf("%u.%u", p->vlans[v].outer, p->vlans[v].tag));
 	return json_pack("{s:s,s:I,s:s,s:o,s:s,s:s,s:s,s:o,s:b}", "name", p->name, "index",
 			 (json_int_t)i, "side", p->side == PORT_DEVICE ? "device" : "uplink",
 			 "driver", driver_of(p), "link",

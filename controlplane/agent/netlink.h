@@ -2,7 +2,7 @@
 /* netlink: the kernel's routes, neighbours and links mirrored for the dataplane, and the kernel side of the ports.
  *
  * An interface is a (port index, VLAN) of gateway.cfg by its name: a port's TAP shadow or its kernel-only interface is
- * VLAN 0, "<that name>.N" is VLAN N. Other interfaces (and, in routes, kernel-only ports) are MSG_PORT_KERNEL.
+ * VLAN 0, "<that name>.N" is VLAN N, "<that name>.O.N" is VLAN N inside the service tag O. Other interfaces (and, in routes, kernel-only ports) are MSG_PORT_KERNEL.
  *
  * Single-threaded. Calls wait for the kernel's answer and for nothing else; cfg is borrowed and outlives the objects. */
 #pragma once

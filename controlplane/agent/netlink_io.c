@@ -124,23 +124,27 @@ int rtnl_nested(const struct nlattr *nest, const struct nlattr **out, unsigned m
 
 /* ---- names ---- */
 
-static bool has_vlan(const struct gw_port *p, uint16_t vlan)
+static const struct gw_vlan *vlan_of(const struct gw_port *p, uint16_t vlan)
 {
-	if (vlan == 0 && p->untagged)
-		return true;
 	for (unsigned i = 0; i < p->n_vlans && i < MSG_VLANS_MAX; i++)
 		if (p->vlans[i].id == vlan)
-			return true;
-	return false;
+			return &p->vlans[i];
+	return NULL;
 }
 
 int ports_ifname(const struct gw_config *cfg, uint16_t port, uint16_t vlan, char *out)
 {
+	const struct gw_vlan *v;
 	int len;
 
-	if (port >= cfg->n_ports || !has_vlan(&cfg->ports[port], vlan))
+	if (port >= cfg->n_ports)
 		return -EINVAL;
-	if (vlan == 0)
+	v = vlan_of(&cfg->ports[port], vlan);
+	if (v == NULL && !(vlan == 0 && cfg->ports[port].untagged))
+		return -EINVAL;
+	if (v != NULL && v->outer != 0)
+		len = snprintf(out, IFNAMSIZ, "%s.%u.%u", cfg->ports[port].tap, v->outer, v->tag);
+	else if (vlan == 0)
 		len = snprintf(out, IFNAMSIZ, "%s", cfg->ports[port].tap);
 	else
 		len = snprintf(out, IFNAMSIZ, "%s.%u", cfg->ports[port].tap, vlan);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_ether.h>
 #include <linux/neighbour.h>
 #include <search.h>
 #include <stdio.h>
@@ -145,7 +146,7 @@ static int link_set(struct ports *p, const struct link *link, uint16_t mtu_bytes
 }
 
 static int vlan_create(struct ports *p, const struct link *parent, const char *name, uint16_t vlan,
-		       struct err *err)
+		       uint16_t proto, struct err *err)
 {
 	struct ifinfomsg ifi = {.ifi_family = AF_UNSPEC};
 	struct nlattr *info, *data;
@@ -161,6 +162,7 @@ static int vlan_create(struct ports *p, const struct link *parent, const char *n
 	mnl_attr_put_str(req, IFLA_INFO_KIND, "vlan");
 	data = mnl_attr_nest_start(req, IFLA_INFO_DATA);
 	mnl_attr_put_u16(req, IFLA_VLAN_ID, vlan);
+	mnl_attr_put_u16(req, IFLA_VLAN_PROTOCOL, __builtin_bswap16(proto));
 	mnl_attr_nest_end(req, data);
 	mnl_attr_nest_end(req, info);
 	ret = rtnl_ask(&p->req, req, NULL, NULL);
@@ -367,6 +369,38 @@ static int configure_raw(struct ports *p, const struct gw_port *port, struct err
 	return ret;
 }
 
+static int vlan_link(struct ports *p, const char *parent, const char *name, uint16_t tag,
+		     uint16_t proto, struct err *err)
+{
+	const struct link *link = link_by_name(&p->links, parent);
+	int ret;
+
+	if (link_by_name(&p->links, name) != NULL)
+		return 0;
+	if (link == NULL)
+		return err_set(err, -ENODEV, "%s: is not there", parent);
+	ret = vlan_create(p, link, name, tag, proto, err);
+	return ret < 0 ? ret : link_read(&p->links, &p->req, p->cfg);
+}
+
+/* The interface, and of a VLAN in a service tag the one around it, which has no address and must be up. */
+static int vlan_links(struct ports *p, const struct gw_port *port, const struct gw_vlan *vlan,
+		      const char *name, struct err *err)
+{
+	const struct link *link;
+	char outer[IFNAMSIZ];
+	int ret;
+
+	if (vlan->outer == 0)
+		return vlan_link(p, port->tap, name, vlan->id, ETH_P_8021Q, err);
+	snprintf(outer, sizeof(outer), "%.10s.%u", port->tap, vlan->outer & 0xfffu);
+	ret = vlan_link(p, port->tap, outer, vlan->outer, ETH_P_8021AD, err);
+	link = link_by_name(&p->links, outer);
+	if (ret == 0 && link != NULL)
+		ret = link_set(p, link, 0, err);
+	return ret < 0 ? ret : vlan_link(p, outer, name, vlan->tag, ETH_P_8021Q, err);
+}
+
 static int configure_vlan(struct ports *p, uint16_t index, const struct gw_vlan *vlan,
 			  struct err *err)
 {
@@ -378,12 +412,7 @@ static int configure_vlan(struct ports *p, uint16_t index, const struct gw_vlan 
 	if (ret < 0)
 		return err_set(err, ret, "%s: VLAN %u: no interface name", port->name, vlan->id);
 	if (vlan->id != 0) {
-		link = link_by_name(&p->links, port->tap);
-		if (link_by_name(&p->links, name) == NULL) {
-			ret = vlan_create(p, link, name, vlan->id, err);
-			if (ret == 0)
-				ret = link_read(&p->links, &p->req, p->cfg);
-		}
+		ret = vlan_links(p, port, vlan, name, err);
 		link = link_by_name(&p->links, name);
 		if (ret < 0 || link == NULL)
 			return ret < 0 ? ret : err_set(err, -ENODEV, "%s: is not there", name);

@@ -50,8 +50,10 @@ void sync_config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
 		o->side = p->side;
 		o->untagged = p->untagged;
 		o->mtu_bytes = p->mtu_bytes;
-		for (uint32_t v = 1; v < p->n_vlans; v++)
-			o->vlans[o->n_vlans++] = p->vlans[v].id;
+		for (uint32_t v = 1; v < p->n_vlans; v++) {
+			o->outer[o->n_vlans] = p->vlans[v].outer;
+			o->vlans[o->n_vlans++] = p->vlans[v].tag;
+		}
 	}
 	for (uint32_t i = 0; i < cfg->n_listeners; i++)
 		m->listeners[i] = (struct msg_listener){.addr = cfg->listeners[i].addr,

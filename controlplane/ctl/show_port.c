@@ -19,10 +19,14 @@ static const char *vlans_text(const json_t *vlans, char *out, size_t bytes)
 
 	out[0] = '\0';
 	json_array_foreach(vlans, i, v) {
-		int n = json_integer_value(v) == 0 ? snprintf(out + len, bytes - len, "untagged ")
-						   : snprintf(out + len, bytes - len, "%d ",
-							      (int)json_integer_value(v));
+		int n;
 
+		if (json_is_string(v))
+			n = snprintf(out + len, bytes - len, "%s ", json_string_value(v));
+		else if (json_integer_value(v) == 0)
+			n = snprintf(out + len, bytes - len, "untagged ");
+		else
+			n = snprintf(out + len, bytes - len, "%d ", (int)json_integer_value(v));
 		len += n > 0 && (size_t)n < bytes - len ? (size_t)n : 0;
 	}
 	if (len > 0)

@@ -85,6 +85,26 @@ static void errors_say_what_is_wrong(void **state)
 		{"unknown limit",
 		 GW "ports = ( " PORT " );\nlimits = { strangers = { pps = 1; }; };",
 		 "limits.strangers.pps: unknown key"},
+		{"VLAN twice in one service tag",
+		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
+		    "( { id = 20; outer = 100; }, { id = 20; outer = 100; } ); } );",
+		 "VLAN 20 is there twice"},
+		{"service tag that is a VLAN too",
+		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
+		    "( { id = 20; outer = 100; }, { id = 100; } ); } );",
+		 "100 is both a VLAN and an outer tag"},
+		{"two pairs with one number",
+		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
+		    "( { id = 1; outer = 1; }, { id = 4074; outer = 15; } ); } );",
+		 "VLAN 4074 in 15 cannot be with VLAN 1 in 1 on one port"},
+		{"service tag out of range",
+		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
+		    "( { id = 20; outer = 4095; } ); } );",
+		 "outer: 4095 is outside"},
+		{"interface name too long",
+		 GW "ports = ( { name = \"longname\"; side = \"device\"; devargs = \"net_tap0\"; "
+		    "vlans = ( { id = 20; outer = 100; } ); } );",
+		 "sp-longname.100.20, is longer than 15 characters"},
 		{"pickup", GW "ports = ( " PORT " );\ndataplane = { pickup = \"sometimes\"; };",
 		 "\"sometimes\" is none of \"restart\", \"never\", \"always\""},
 	};
