@@ -61,7 +61,10 @@ static void lane(const struct port *port, uint8_t *frame, size_t bytes)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct port port = {.mac = {{2, 0, 0, 0, 0, 1}}, .vlans = {1 | 1ull << 30}};
+	static const struct port port = {.mac = {{2, 0, 0, 0, 0, 1}},
+					 .vlans = {1 | 1ull << 30},
+					 .n_qinq = 1,
+					 .qinq = {{100, 20, 5000}}};
 	size_t more = size > 0 ? data[0] : 0; /* bytes of the frame that lie in later segments */
 	uint8_t *frame;
 	struct pkt p = {.in_port = 3};
