@@ -11,6 +11,7 @@
 #include "dataplane/worker.h"
 
 #define STEP_FLOWS 8192
+#define STEP_TOP 1024
 #define AGE_ROUND_MS 1000 /* once round the table */
 #define AGE_STEP_MAX 1024
 #define DIED_MS 5000u /* for so long the sweep that follows a revocation finds what it closed */
@@ -198,7 +199,7 @@ static void keep_largest(const struct worker *w, const struct flow *f, struct co
 /* All flows have to be seen before one is known to be among the largest. */
 static bool top_step(struct worker *w, struct command *c)
 {
-	uint32_t end = RTE_MIN(c->cursor + STEP_FLOWS, w->flows->high + 1);
+	uint32_t end = RTE_MIN(c->cursor + STEP_TOP, w->flows->high + 1);
 
 	for (; c->cursor < end; c->cursor++) {
 		const struct flow *f = &w->flows->flows[c->cursor];
