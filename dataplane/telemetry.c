@@ -11,6 +11,9 @@
 
 #include "dataplane/query.h"
 
+/* "/dpdk/PREFIX/dpdk_telemetry.v2" goes behind it into sun_path; the EAL does not start with a longer one. */
+#define DIR_BYTES_MAX (MSG_PATH_BYTES - 60)
+
 /* rte_telemetry's callbacks carry no argument. */
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
 static const struct state *served; /* under lock */
@@ -18,11 +21,11 @@ static const struct state *served; /* under lock */
 void telemetry_place(const char *agent)
 {
 	const char *slash = strrchr(agent, '/');
-	char dir[MSG_PATH_BYTES];
+	char dir[DIR_BYTES_MAX + 1];
 	size_t n = slash != NULL ? (size_t)(slash - agent) : 0;
 
-	if (n == 0 || n >= sizeof(dir))
-		return;
+	if (n == 0 || n > DIR_BYTES_MAX)
+		return; /* the EAL's own place then: /var/run */
 	memcpy(dir, agent, n);
 	dir[n] = '\0';
 	/* what systemd's RuntimeDirectory= sets, and the EAL looks at; dpdk-telemetry.py too */
