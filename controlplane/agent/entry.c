@@ -205,6 +205,16 @@ void entry_lease_load(struct agent *a, uint64_t now_boot_ms, uint64_t now_wall_m
 	a->lease_before_boot_ms = until < boot_wall_ms ? boot_wall_ms - until : 0;
 }
 
+/* Does any device's expiry hang on it? */
+static bool lease_counts(const struct segments *s)
+{
+	for (uint32_t i = 0; s != NULL && i < s->n_segments; i++) {
+		if (s->segments[i].lease_action != LEASE_HOLD)
+			return true;
+	}
+	return false;
+}
+
 static void entry_lease(void *arg, uint64_t until_boot_ms)
 {
 	struct agent *a = arg;
@@ -218,8 +228,10 @@ static void entry_lease(void *arg, uint64_t until_boot_ms)
 	a->lease_until_ms = until_boot_ms;
 	a->lease_before_boot_ms = 0;
 	/* Expiries that hang on the lease move with it; nobody's standing gets worse, so nothing has to be closed. */
-	registry_touch_all(a->registry);
-	enforce_now(a);
+	if (lapsed || lease_counts(a->segments)) {
+		registry_touch_all(a->registry);
+		enforce_now(a);
+	}
 	if (lapsed)
 		log_info("controller vouches again until_ms=%llu",
 			 (unsigned long long)until_boot_ms);

@@ -149,7 +149,7 @@ void rates_put_policy(struct nft_batch *b, const struct policy_form *f,
 
 /* ---- the object ---- */
 
-#define NFT_HASH_SIZE 16384 /* power of two */
+#define NFT_HASH_SIZE 131072 /* power of two */
 
 struct nft {
 	const struct gw_config *cfg;
