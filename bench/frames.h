@@ -225,7 +225,7 @@ static inline uint32_t frame_flow(const struct frames_plan *p, const uint8_t *et
 }
 
 /* What was done to a frame between the ports of what is measured: see gen.c. */
-enum frame_kind { KIND_ROUTE, KIND_SWAP, KIND_WIRE };
+enum frame_kind { KIND_ROUTE, KIND_SWAP, KIND_WIRE, KIND_HOP };
 
 /* What is wrong with flow f's frame, sent in direction dir, as it came back? @return NULL: nothing */
 static inline const char *frame_fault(const struct frames_plan *p, enum frame_kind kind,
@@ -237,7 +237,7 @@ static inline const char *frame_fault(const struct frames_plan *p, enum frame_ki
 
 	if (bytes != frame_bytes(p, f))
 		return "another length";
-	if (ttl != (kind == KIND_ROUTE ? 63 : 64))
+	if (ttl != (kind == KIND_ROUTE || kind == KIND_HOP ? 63 : 64))
 		return "another TTL";
 	if (p->v4 && sum_end(sum16(ip, IP4_BYTES, 0)) != 0)
 		return "a wrong header checksum";

@@ -3,13 +3,13 @@
  *   gen [EAL OPTIONS] -- NAME=KIND:DEVARGS+DEVARGS ...
  * Each NAME is something to measure: DEVARGS of the port towards its device side and of that towards its uplink. KIND
  * says what a frame must look like when it comes out of the other port: route (other MACs, TTL one lower), swap (MACs
- * exchanged), wire (unchanged). Commands come on standard input, one a line; each is answered by one line, "ok ..." or
+ * exchanged), wire (unchanged), hop (TTL one lower, any MACs). Commands come on standard input, one a line; each is answered by one line, "ok ..." or
  * "error ...":
  *   macs NAME MAC MAC                   of the gateway's device port and uplink port: frames are sent to them
  *   flows N DEVICES v4|v6 64|imix SPORT the flows of the following commands, in an order that follows no table
  *   knock NAME FROM TO ADDR PORT        a frame to a listener from each device
  *   open NAME                           the first packet of each flow, once, as fast as they are taken
- *   prime NAME                          first packets, again and again until each has come through; then the replies
+ *   prime NAME [MPPS]                   first packets, again and again until each has come through; then the replies
  *   rate NAME MS [MPPS [STRANGERS]]     both directions for so long; MPPS 0 or absent: as fast as they are taken.
  *                                       STRANGERS Mpps of frames from a thousand sources that nobody knows go along
  *   stamped NAME MS                     rate, and note when each device's last packet came through
@@ -70,7 +70,7 @@ static void do_open(const struct target *t)
 }
 
 /* A reply that comes before its request was admitted would be refused, and the refusal cached. */
-static void do_prime(const struct target *t)
+static void do_prime(const struct target *t, double mpps)
 {
 	uint32_t missing = 2 * g.plan.flows;
 
@@ -85,7 +85,7 @@ static void do_prime(const struct target *t)
 
 		counts_reset(t);
 		g.at[0] = g.at[1] = 0;
-		run(t, 60 * rte_get_tsc_hz(), PRIME_MPPS, 0, directions, true);
+		run(t, 60 * rte_get_tsc_hz(), mpps, 0, directions, true);
 		drain(t);
 		if (2 * g.plan.flows - g.seen_n < missing)
 			stuck = 0;
@@ -207,8 +207,8 @@ static bool command(char **word, unsigned n)
 		aim(t);
 		if (strcmp(word[0], "open") == 0 && n == 2)
 			do_open(t);
-		else if (strcmp(word[0], "prime") == 0 && n == 2)
-			do_prime(t);
+		else if (strcmp(word[0], "prime") == 0 && n <= 3)
+			do_prime(t, n == 3 ? atof(word[2]) : PRIME_MPPS);
 		else if (strcmp(word[0], "stamped") == 0 && n == 3)
 			do_stamped(t, ms);
 		else if (strcmp(word[0], "rate") == 0 && n >= 3 && n <= 5)

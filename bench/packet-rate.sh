@@ -51,17 +51,27 @@ policy_drops() { status_field '[.drops | to_entries[] | select(.key != "tx_full"
 flows_now() { status_field .dataplane.flows; }
 flows_below() { [ "$(flows_now)" -lt "$1" ]; }
 
+PEERS=${PEERS:-}
+[ -z "$PEERS" ] || . "$(dirname "$0")/peers.sh"
+
 rig_up rate
 testpmd_up
-gen_up "$(gateway_target)" "$(macswap_target)"
+targets=("$(gateway_target)" "$(macswap_target)")
+if [ -n "$PEERS" ]; then
+	peers_up
+	targets+=("$(ovs_target)" "$(nft_target)")
+fi
+gen_up "${targets[@]}"
 gen macs gateway "$(rig_mac dev)" "$(rig_mac up)" >/dev/null
 gen macs macswap 02:00:00:00:00:01 02:00:00:00:00:02 >/dev/null
+[ -z "$PEERS" ] || peers_macs
 feed_up
 
 started=$SECONDS
 say "1,000 devices"
 devices_load 0 1000 v4 v6 >/dev/null
 flows 1k 1000 1000 v4 64 ">= 0.50"
+[ -z "$PEERS" ] || peers_versus 1k "" ""
 flows 1k_ipv6 1000 1000 v6 64 ""
 flows 1k_imix 1000 1000 v4 imix ""
 
@@ -134,6 +144,7 @@ flood
 say "$BIG devices"
 devices_load 1000 "$BIG" v4
 flows 100k 100000 "$BIG" v4 64 ""
+[ -z "$PEERS" ] || peers_versus 100k "" ""
 
 # One flow's first packet each, of a million flows that nobody answers: they are forgotten again before the next turn.
 new_flows() {
@@ -155,6 +166,7 @@ new_flows() {
 }
 new_flows
 flows 1m 1000000 "$BIG" v4 64 ">= 0.30"
+[ -z "$PEERS" ] || peers_versus 1m ">= 5" ">= 25"
 
 # ---- revocation at full rate --------------------------------------------------------------------
 # A hundred devices, one flow each, so that each has a packet about every 20 us; one after another is revoked.
