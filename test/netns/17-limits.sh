@@ -3,21 +3,9 @@
 #     itself; each is dropped early and counted, while another device's flows lose nothing and its new ones open. A rule's
 #     rate and a segment's rate are what the receiver measures.
 . "$(dirname "$0")/lib.sh"
-POLICY_FILE=$(mktemp /tmp/s17-policy.XXXXXX)
-cat >"$POLICY_FILE" <<'CFG'
-segments = (
-  { name = "cameras"; members = ( { san = "spiffe://plant-7/camera/*"; } ); },
-  { name = "sensors"; members = ( { san = "spiffe://plant-7/sensor/*"; } );
-    limits = { rate = "2 Mbit/s"; new_flows = 50; new_flows_burst = 50; flows = 30; }; } );
-networks = ( { name = "nvr"; prefixes = [ "10.20.0.10/32", "fd20::10/128" ]; } );
-rules = (
-  { name = "capped"; from = "cameras"; to = "nvr"; service = "udp/5200"; rate = "1 Mbit/s"; },
-  { name = "video"; from = "cameras"; to = "nvr"; service = [ "tcp/554", "udp/5000-5100" ]; },
-  { name = "report"; from = "sensors"; to = "nvr"; service = "udp/6000-6400"; } );
-CFG
+POLICY_FILE=$LIB/segments-limits.cfg
 LIMITS='device = { kernel_packets = 200; }; strangers = { packets = 2000; packets_each = 200; };'
 world_up s17
-rm -f "$POLICY_FILE"
 camera_make cam1 11 ""
 sensor_make s1 12
 device_make x1 66
