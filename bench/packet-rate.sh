@@ -157,7 +157,7 @@ new_flows() {
 		[ "$(word_of received <<<"$answer")" -ge $((NEW_FLOWS * 98 / 100)) ] || die "new flows were refused: $answer"
 		note new_flows "$(awk -v m="$(word_of mpps <<<"$answer")" 'BEGIN { print m * 1e6 }')"
 		gen_shares # whoever tells how many flows there are needs time too
-		must "new flows are forgotten" 60 flows_below "$base"
+		must "new flows are forgotten" 180 flows_below "$base"
 		gen_alone
 	done
 	gen_shares
