@@ -20,5 +20,5 @@ gnuplot <<-PLOT
 	set key top right
 	set datafile separator "\t"
 	plot "$data" using 2:3:4:xtic(1) title "sallyport" lc rgb "#2a6f97", \
-		"" using 5:5:5 title "dpdk-testpmd macswap, or the peer named" lc rgb "#c8c8c8"
+		"" using 5:5:5 title "dpdk-testpmd macswap" lc rgb "#c8c8c8"
 PLOT
