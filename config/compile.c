@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* compile: from the engineer's rules to disjoint entries, from nested prefixes to disjoint ranges. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ struct claim {
 struct build {
 	const struct segments *s;
 	struct policy_endpoint *eps;
+	const struct policy_endpoint **by_name; /* the same, sorted */
 	uint32_t n_eps;
 	struct claim *claims;
 	uint32_t n_claims, cap_claims;
@@ -55,6 +57,33 @@ void segment_limits(struct policy_limits *l, const struct seg_segment *g)
 	l->new_flows_per_s = g->new_flows_per_s;
 	l->burst_new_flows = burst > POLICY_NEW_FLOWS_MAX ? POLICY_NEW_FLOWS_MAX : burst;
 	l->flows = g->flows;
+}
+
+static int endpoint_cmp(const void *a, const void *b)
+{
+	return strcmp((*(const struct policy_endpoint *const *)a)->name,
+		      (*(const struct policy_endpoint *const *)b)->name);
+}
+
+static int endpoints_sort(struct build *b)
+{
+	b->by_name = calloc(b->n_eps + 1, sizeof(*b->by_name));
+	if (b->by_name == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < b->n_eps; i++)
+		b->by_name[i] = &b->eps[i];
+	qsort(b->by_name, b->n_eps, sizeof(*b->by_name), endpoint_cmp);
+	return 0;
+}
+
+static const struct policy_endpoint *endpoint_find(const struct build *b, const char *name)
+{
+	struct policy_endpoint key;
+	const struct policy_endpoint *at = &key, **found;
+
+	snprintf(key.name, sizeof(key.name), "%s", name);
+	found = bsearch(&at, b->by_name, b->n_eps, sizeof(*b->by_name), endpoint_cmp);
+	return found != NULL ? *found : NULL;
 }
 
 static int endpoints_build(struct build *b, const struct policy_form *prev, struct err *err)
@@ -107,7 +136,7 @@ static int endpoints_build(struct build *b, const struct policy_form *prev, stru
 		used[next] = 1;
 	}
 	b->n_eps = n;
-	return 0;
+	return endpoints_sort(b);
 }
 
 static int claim_add(struct build *b, uint16_t from, uint16_t to, uint32_t rule,
@@ -125,17 +154,29 @@ static int claim_add(struct build *b, uint16_t from, uint16_t to, uint32_t rule,
 	return 0;
 }
 
+/* The endpoints that a rule's word stands for: indices first to end - 1. */
+struct ends {
+	uint32_t first, end;
+};
+
+static struct ends ends_of(const struct build *b, const char *word)
+{
+	const struct policy_endpoint *ep;
+
+	if (strcmp(word, "any") == 0)
+		return (struct ends){0, b->n_eps};
+	ep = endpoint_find(b, word);
+	return ep != NULL ? (struct ends){(uint32_t)(ep - b->eps), (uint32_t)(ep - b->eps) + 1}
+			  : (struct ends){0, 0};
+}
+
 static int rule_claims(struct build *b, uint32_t rule, struct err *err)
 {
 	const struct seg_rule *r = &b->s->rules[rule];
-	bool any_from = strcmp(r->from, "any") == 0, any_to = strcmp(r->to, "any") == 0;
+	struct ends from = ends_of(b, r->from), to = ends_of(b, r->to);
 
-	for (uint32_t i = 0; i < b->n_eps; i++) {
-		if (!any_from && strcmp(b->eps[i].name, r->from) != 0)
-			continue;
-		for (uint32_t k = 0; k < b->n_eps; k++) {
-			if (!any_to && strcmp(b->eps[k].name, r->to) != 0)
-				continue;
+	for (uint32_t i = from.first; i < from.end; i++) {
+		for (uint32_t k = to.first; k < to.end; k++) {
 			for (uint32_t v = 0; v < r->n_services; v++) {
 				if (claim_add(b, b->eps[i].id, b->eps[k].id, rule,
 					      &r->services[v]) < 0)
@@ -330,11 +371,9 @@ static int spans_sweep(struct build *b, const struct span *sp, uint32_t n)
 
 static uint16_t endpoint_id(const struct build *b, const char *name)
 {
-	for (uint32_t i = 0; i < b->n_eps; i++) {
-		if (strcmp(b->eps[i].name, name) == 0)
-			return b->eps[i].id;
-	}
-	return 0;
+	const struct policy_endpoint *ep = endpoint_find(b, name);
+
+	return ep != NULL ? ep->id : 0;
 }
 
 static struct span span_of(const struct ip_prefix *p, uint16_t endpoint)
@@ -462,6 +501,7 @@ int policy_compile(struct policy_form **out, const struct segments *s, uint64_t 
 	if (ret == -ENOMEM)
 		err_set(err, ret, "out of memory");
 	free(b.eps);
+	free(b.by_name);
 	free(b.claims);
 	free(b.entries);
 	free(b.ranges);

@@ -11,6 +11,7 @@
 
 #define FILE_BYTES_MAX (4u << 20)
 #define KEY_PATH_BYTES 128
+#define KEY_NAME_BYTES 40 /* of it, for the last part */
 
 struct walk {
 	const char *file;
@@ -170,6 +171,19 @@ static void put_default(void *at, const struct schema_key *k)
 	}
 }
 
+/* "path.name", both cut to what a message can bear. Keys are many, so this does without printf. */
+static void path_join(char out[static KEY_PATH_BYTES], const char *path, const char *name)
+{
+	size_t p = strnlen(path, KEY_PATH_BYTES - KEY_NAME_BYTES - 2);
+	size_t n = strnlen(name, KEY_NAME_BYTES);
+
+	memcpy(out, path, p);
+	if (p > 0)
+		out[p++] = '.';
+	memcpy(out + p, name, n);
+	out[p + n] = '\0';
+}
+
 static void complain(struct walk *w, const config_setting_t *s, const char *path, const char *why)
 {
 	w->ret = config_error(w->errs, w->file, config_setting_source_line(s), path, "%s", why);
@@ -275,14 +289,16 @@ static void read_groups(struct walk *w, void *parent, const struct schema_key *k
 		const char *name = NULL;
 		void *element;
 
-		snprintf(sub, sizeof(sub), "%.100s[%d]", path, i);
+		/* An engineer knows a segment by its name, not by its number. */
+		if (config_setting_is_group(e) && config_setting_lookup_string(e, "name", &name) &&
+		    name_valid(name))
+			path_join(sub, path, name);
+		else
+			snprintf(sub, sizeof(sub), "%.100s[%d]", path, i);
 		if (!config_setting_is_group(e)) {
 			complain(w, e, sub, "must be a group, as { ... }");
 			continue;
 		}
-		/* An engineer knows a segment by its name, not by its number. */
-		if (config_setting_lookup_string(e, "name", &name) && name_valid(name))
-			snprintf(sub, sizeof(sub), "%.60s.%.40s", path, name);
 		element = k->slot(parent);
 		if (element == NULL) {
 			complain(w, e, sub, "out of memory");
@@ -363,8 +379,7 @@ static void read_group(struct walk *w, void *out, const struct schema_key *table
 			continue;
 		}
 		s = config_setting_get_member(group, k->name);
-		snprintf(sub, sizeof(sub), "%.90s%s%.30s", path, path[0] != '\0' ? "." : "",
-			 k->name);
+		path_join(sub, path, k->name);
 		if (s != NULL)
 			read_key(w, out, k, s, sub);
 		else if (k->def == NULL)
@@ -382,8 +397,7 @@ static void read_group(struct walk *w, void *out, const struct schema_key *table
 		while (k->name != NULL && (k->type == KEY_LINE || strcmp(k->name, name) != 0))
 			k++;
 		if (k->name == NULL) {
-			snprintf(sub, sizeof(sub), "%.90s%s%.30s", path, path[0] != '\0' ? "." : "",
-				 name);
+			path_join(sub, path, name);
 			complain(w, s, sub, "unknown key");
 		}
 	}

@@ -309,15 +309,34 @@ const struct seg_segment *segments_by_name(const struct segments *s, const char 
 	return NULL;
 }
 
-static bool endpoint_exists(const struct segments *s, const char *name)
+/* What a rule may name: all segments and networks, sorted. */
+struct names {
+	const char **at;
+	size_t n;
+};
+
+static int name_cmp(const void *a, const void *b)
 {
-	if (segments_by_name(s, name) != NULL)
-		return true;
-	for (uint32_t i = 0; i < s->n_networks; i++) {
-		if (strcmp(s->networks[i].name, name) == 0)
-			return true;
-	}
-	return false;
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int names_init(struct names *names, const struct segments *s)
+{
+	names->n = 0;
+	names->at = calloc((size_t)s->n_segments + s->n_networks + 1, sizeof(*names->at));
+	if (names->at == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < s->n_segments; i++)
+		names->at[names->n++] = s->segments[i].name;
+	for (uint32_t i = 0; i < s->n_networks; i++)
+		names->at[names->n++] = s->networks[i].name;
+	qsort(names->at, names->n, sizeof(*names->at), name_cmp);
+	return 0;
+}
+
+static bool names_have(const struct names *names, const char *name)
+{
+	return bsearch(&name, names->at, names->n, sizeof(*names->at), name_cmp) != NULL;
 }
 
 static void name_check(const struct segments *s, const char *name, uint32_t line,
@@ -361,18 +380,34 @@ static void segment_check(const struct segments *s, const struct seg_segment *g,
 }
 
 static void rule_check(const struct segments *s, const struct seg_rule *r,
-		       struct config_errors *errs)
+		       const struct names *names, struct config_errors *errs)
 {
 	const char *ends[] = {r->from, r->to};
 
 	for (unsigned i = 0; i < 2; i++) {
-		if (strcmp(ends[i], "any") != 0 && !endpoint_exists(s, ends[i]))
+		if (strcmp(ends[i], "any") != 0 && !names_have(names, ends[i]))
 			config_error(errs, s->file, r->line, i == 0 ? "from" : "to",
 				     "\"%s\" is neither a segment nor a network", ends[i]);
 	}
 	if (r->action == POLICY_DENY && (r->rate.bits_per_s != 0 || r->rate.packets_per_s != 0))
 		config_error(errs, s->file, r->line, r->name,
 			     "a rule that denies lets nothing pass: it has no rate");
+}
+
+static int rules_check(struct segments *s, struct config_errors *errs)
+{
+	struct names names;
+	int ret = names_init(&names, s);
+
+	for (uint32_t i = 0; ret == 0 && i < s->n_rules; i++) {
+		struct seg_rule *r = &s->rules[i];
+
+		if (r->name[0] == '\0')
+			snprintf(r->name, sizeof(r->name), "line %u", r->line);
+		rule_check(s, r, &names, errs);
+	}
+	free(names.at);
+	return ret;
 }
 
 struct owned_prefix {
@@ -431,14 +466,7 @@ int segments_parse(struct segments **out, const char *text, const char *file,
 	}
 	for (uint32_t i = 0; i < s->n_networks; i++)
 		name_check(s, s->networks[i].name, s->networks[i].line, errs);
-	for (uint32_t i = 0; i < s->n_rules; i++) {
-		struct seg_rule *r = &s->rules[i];
-
-		if (r->name[0] == '\0')
-			snprintf(r->name, sizeof(r->name), "line %u", r->line);
-		rule_check(s, r, errs);
-	}
-	if (prefixes_check(s, errs) < 0)
+	if (rules_check(s, errs) < 0 || prefixes_check(s, errs) < 0)
 		ret = -ENOMEM;
 	if (ret == 0 && errs->n > 0)
 		ret = -EINVAL;
@@ -492,6 +520,43 @@ const struct seg_segment *segments_match(const struct segments *s, uint8_t ident
 		}
 	}
 	return NULL;
+}
+
+static bool same_members(const struct seg_segment *x, const struct seg_segment *y)
+{
+	if (strcmp(x->name, y->name) != 0 || x->n_members != y->n_members)
+		return false;
+	for (uint32_t i = 0; i < x->n_members; i++) {
+		if (x->members[i].kind != y->members[i].kind ||
+		    strcmp(x->members[i].pattern, y->members[i].pattern) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* All that decide() reads. */
+static bool same_terms(const struct seg_segment *x, const struct seg_segment *y)
+{
+	return x->attestation == y->attestation && x->tier == y->tier &&
+	       x->attestation_age_s == y->attestation_age_s && x->software == y->software &&
+	       x->crl == y->crl && strcmp(x->fallback, y->fallback) == 0 &&
+	       strcmp(x->restricted, y->restricted) == 0 && x->lease_action == y->lease_action &&
+	       x->lease_s == y->lease_s;
+}
+
+enum segments_change segments_compare(const struct segments *was, const struct segments *is)
+{
+	enum segments_change change = SEGMENTS_SAME;
+
+	if (was->n_segments != is->n_segments)
+		return SEGMENTS_MEMBERS;
+	for (uint32_t i = 0; i < is->n_segments; i++) {
+		if (!same_members(&was->segments[i], &is->segments[i]))
+			return SEGMENTS_MEMBERS;
+		if (!same_terms(&was->segments[i], &is->segments[i]))
+			change = SEGMENTS_TERMS;
+	}
+	return change;
 }
 
 void segments_reference(FILE *to)

@@ -105,6 +105,15 @@ const struct seg_segment *segments_match(const struct segments *s, uint8_t ident
 					 const char *identity);
 const struct seg_segment *segments_by_name(const struct segments *s, const char *name);
 
+enum segments_change {
+	SEGMENTS_SAME, /* the same members, requirements, fallbacks and leases, at the same places */
+	SEGMENTS_TERMS, /* every device has its segment as before, at the same place; what that requires differs */
+	SEGMENTS_MEMBERS, /* anything else */
+};
+
+/** What the step from one policy to another means for devices. Networks, rules and limits do not count. */
+enum segments_change segments_compare(const struct segments *was, const struct segments *is);
+
 /** A segment's limits, as the form carries them; *l is zeroed. */
 void segment_limits(struct policy_limits *l, const struct seg_segment *g);
 

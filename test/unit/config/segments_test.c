@@ -159,6 +159,74 @@ static void members_match_by_kind_and_pattern(void **state)
 	segments_free(s);
 }
 
+#define HOME "{ name = \"a\"; members = ( { cn = \"x\"; } ); }"
+
+static void a_change_says_what_it_means_for_devices(void **state)
+{
+	static const struct {
+		const char *name, *text;
+		enum segments_change want;
+	} rows[] = {
+		{"the same", "segments = ( " HOME ", { name = \"b\"; } );", SEGMENTS_SAME},
+		{"rules, networks, limits",
+		 "segments = ( { name = \"a\"; members = ( { cn = \"x\"; } ); limits = { flows = "
+		 "9; }; },"
+		 "{ name = \"b\"; } ); networks = ( { name = \"n\"; prefixes = \"10.0.0.0/8\"; } );"
+		 "rules = ( { from = \"a\"; to = \"n\"; service = \"tcp\"; } );",
+		 SEGMENTS_SAME},
+		{"attestation",
+		 "segments = ( " HOME
+		 ", { name = \"b\"; requires = { attestation = \"warning\"; }; } );",
+		 SEGMENTS_TERMS},
+		{"age of attestation",
+		 "segments = ( " HOME
+		 ", { name = \"b\"; requires = { attestation_age_s = 7; }; } );",
+		 SEGMENTS_TERMS},
+		{"revocation list",
+		 "segments = ( " HOME ", { name = \"b\"; requires = { crl = true; }; } );",
+		 SEGMENTS_TERMS},
+		{"fallback", "segments = ( " HOME ", { name = \"b\"; fallback = \"a\"; } );",
+		 SEGMENTS_TERMS},
+		{"restricted", "segments = ( " HOME ", { name = \"b\"; restricted = \"a\"; } );",
+		 SEGMENTS_TERMS},
+		{"what the lost lease does",
+		 "segments = ( " HOME ", { name = \"b\"; lease = { on_loss = \"restrict\"; }; } );",
+		 SEGMENTS_TERMS},
+		{"when the lease is lost",
+		 "segments = ( " HOME ", { name = \"b\"; lease = { after_s = 7; }; } );",
+		 SEGMENTS_TERMS},
+		{"one fewer", "segments = ( " HOME " );", SEGMENTS_MEMBERS},
+		{"one more", "segments = ( " HOME ", { name = \"b\"; }, { name = \"c\"; } );",
+		 SEGMENTS_MEMBERS},
+		{"the order", "segments = ( { name = \"b\"; }, " HOME " );", SEGMENTS_MEMBERS},
+		{"a name", "segments = ( " HOME ", { name = \"c\"; } );", SEGMENTS_MEMBERS},
+		{"another member",
+		 "segments = ( " HOME ", { name = \"b\"; members = ( { cn = \"y\"; } ); } );",
+		 SEGMENTS_MEMBERS},
+		{"a pattern",
+		 "segments = ( { name = \"a\"; members = ( { cn = \"z\"; } ); }, { name = \"b\"; } "
+		 ");",
+		 SEGMENTS_MEMBERS},
+		{"a kind",
+		 "segments = ( { name = \"a\"; members = ( { dns = \"x\"; } ); }, { name = \"b\"; "
+		 "} );",
+		 SEGMENTS_MEMBERS},
+	};
+	struct segments *was = parse("segments = ( " HOME ", { name = \"b\"; } );");
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct segments *is = parse(rows[i].text);
+
+		if (segments_compare(was, is) != rows[i].want ||
+		    segments_compare(is, was) != rows[i].want)
+			fail_msg("%s: %d and %d", rows[i].name, segments_compare(was, is),
+				 segments_compare(is, was));
+		segments_free(is);
+	}
+	segments_free(was);
+}
+
 static struct policy_form *compile(const char *text, const struct policy_form *prev)
 {
 	struct segments *s = parse(text);
@@ -368,6 +436,7 @@ int main(void)
 		cmocka_unit_test(all_errors_are_reported),
 		cmocka_unit_test(the_shipped_policy_is_good),
 		cmocka_unit_test(members_match_by_kind_and_pattern),
+		cmocka_unit_test(a_change_says_what_it_means_for_devices),
 		cmocka_unit_test(the_first_matching_rule_wins_on_every_port),
 		cmocka_unit_test(the_longest_prefix_wins),
 		cmocka_unit_test(a_default_route_of_ipv6_does_not_take_ipv4),
