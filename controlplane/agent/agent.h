@@ -87,6 +87,7 @@ struct agent {
 	struct segments *segments;
 	struct policy_form *form;
 	bool policy_decided; /* it came by a decision, not from the file */
+	bool ids_stored; /* the store has the ids of the policy in force, and no others */
 	char *replayed_text,
 		*replayed_file; /* newest policy decision of the stored log, for policy_first() */
 	STAILQ_HEAD(, policy_job) policy_jobs; /* the first one is under way */
@@ -159,6 +160,8 @@ struct enforcement { /* what a change did, for the receipt */
 
 /** What is known about a device now, the controller's lease included. */
 struct evidence enforce_evidence(const struct agent *a, const struct device *dev, uint64_t now_ms);
+/** The segment that a device belongs to by the policy in force; NULL: none. */
+const struct seg_segment *enforce_home(const struct agent *a, struct device *dev);
 /** Judge one device, write its record. @return true if its generation changed */
 bool enforce_judge(struct agent *a, struct device *dev);
 /** Judge all dirty devices: records first, then the kernel plane in one transaction.
@@ -167,7 +170,7 @@ bool enforce_judge(struct agent *a, struct device *dev);
  * @return 0, or -errno of the kernel plane: shut as a whole if it could not be set right at once */
 int enforce_dirty(struct agent *a, uint32_t *changed, uint32_t *slot);
 /** Judge this certificate as if the device's standing rested on it. */
-struct judgement enforce_judge_with(struct agent *a, const struct device *dev,
+struct judgement enforce_judge_with(struct agent *a, struct device *dev,
 				    const struct device_cert *c);
 /** The kernel plane did not take a change: put everything anew, or shut it and try again. */
 void enforce_kernel_failed(struct agent *a, const char *what, int ret, const struct err *err);
@@ -179,6 +182,9 @@ struct enforcement *enforcement_new(struct agent *a, void (*done)(void *arg, str
 void enforce_now(struct agent *a);
 bool enforce_relay(const struct agent *a, const struct device *dev,
 		   uint8_t listener); /* may its segment reach the upstream? */
+/** The same of any device of segment `from` (endpoint id), by this policy. */
+bool enforce_relay_by(const struct agent *a, const struct policy_form *form, uint16_t from,
+		      uint8_t listener);
 void enforce_tick(struct agent *a, uint64_t now_ms);
 
 /* policy.c */

@@ -140,7 +140,8 @@ static void devices(struct agent *a, struct api_call *call, json_t *request)
 
 	(void)request;
 	for (uint32_t i = 0; i < registry_devices(a->registry); i++) {
-		const struct device *d = registry_device(a->registry, i);
+		struct device *d = registry_device(a->registry, i);
+		const struct seg_segment *home = enforce_home(a, d);
 		const struct binding *b;
 		json_t *addresses = json_array();
 		char text[ADDR_TEXT_BYTES], sha[65];
@@ -152,8 +153,9 @@ static void devices(struct agent *a, struct api_call *call, json_t *request)
 			json_pack("{s:s,s:s,s:s,s:s,s:s?,s:s,s:o,s:I,s:o,s:I,s:o}", "device",
 				  d->identity, "kind", identity_kind_name(d->kind), "standing",
 				  standing_name(d->judged.standing), "segment", d->judged.segment,
-				  "home", d->home, "reason", decide_reason_text(d->judged.reason),
-				  "expires_s", seconds_left(d->judged.expires_ms, now), "sessions",
+				  "home", home != NULL ? home->name : NULL, "reason",
+				  decide_reason_text(d->judged.reason), "expires_s",
+				  seconds_left(d->judged.expires_ms, now), "sessions",
 				  (json_int_t)d->sessions, "addresses", addresses, "revision",
 				  (json_int_t)d->revision, "cert_sha256",
 				  d->cert.known ? json_string(hex_text(sha, d->cert.sha256, 32))

@@ -41,23 +41,33 @@ struct evidence enforce_evidence(const struct agent *a, const struct device *dev
 	return ev;
 }
 
+const struct seg_segment *enforce_home(const struct agent *a, struct device *dev)
+{
+	const struct seg_segment *home;
+
+	if (a->segments == NULL || dev->home == DEVICE_HOME_NONE)
+		return NULL;
+	if (dev->home != DEVICE_HOME_UNKNOWN)
+		return &a->segments->segments[dev->home - 1];
+	home = segments_match(a->segments, dev->kind, dev->identity);
+	dev->home = home != NULL ? (uint32_t)(home - a->segments->segments) + 1 : DEVICE_HOME_NONE;
+	return home;
+}
+
 bool enforce_judge(struct agent *a, struct device *dev)
 {
 	uint64_t now = clock_boot_ms(), now_us = clock_boot_us();
 	struct judgement was = dev->judged;
 	struct trust_state ts = {.revision = dev->revision, .identity_hash = dev->identity_hash};
-	const struct seg_segment *home = NULL;
 	struct evidence ev;
 	bool bump = dev->bump;
 
 	if (a->segments != NULL) {
-		home = segments_match(a->segments, dev->kind, dev->identity);
 		ev = enforce_evidence(a, dev, now);
-		dev->judged = decide(&ev, home, a->segments, now);
+		dev->judged = decide(&ev, enforce_home(a, dev), a->segments, now);
 	} else {
 		dev->judged = (struct judgement){.reason = DECIDE_NONE, .next_ms = CLOCK_NEVER_MS};
 	}
-	dev->home = home != NULL ? home->name : NULL;
 	dev->bump = false;
 	ts.standing = dev->judged.standing;
 	ts.reason = dev->judged.reason;
@@ -219,7 +229,7 @@ int enforce_dirty(struct agent *a, uint32_t *changed, uint32_t *slot)
 	return a->nft_retry_ms == 0 ? 0 : ret;
 }
 
-struct judgement enforce_judge_with(struct agent *a, const struct device *dev,
+struct judgement enforce_judge_with(struct agent *a, struct device *dev,
 				    const struct device_cert *c)
 {
 	uint64_t now = clock_boot_ms();
@@ -228,23 +238,34 @@ struct judgement enforce_judge_with(struct agent *a, const struct device *dev,
 
 	with.cert = *c;
 	ev = enforce_evidence(a, &with, now);
-	return decide(&ev, segments_match(a->segments, dev->kind, dev->identity), a->segments, now);
+	return decide(&ev, enforce_home(a, dev), a->segments, now);
+}
+
+bool enforce_relay_by(const struct agent *a, const struct policy_form *form, uint16_t from,
+		      uint8_t listener)
+{
+	const struct gw_listener *l = &a->cfg->listeners[listener];
+	struct binding *b = binding_find((struct agent *)a, &l->upstream_addr);
+	const struct policy_endpoint *ep;
+	const struct policy_entry *e;
+	uint16_t to;
+
+	if (b != NULL) {
+		ep = policy_endpoint_by_name(form, b->dev->judged.segment);
+		to = ep != NULL ? ep->id : 0;
+	} else {
+		to = policy_network_of(form, &l->upstream_addr);
+	}
+	e = policy_lookup(form, from, to, POLICY_PROTO_TCP, l->upstream_port);
+	return e != NULL && e->action == POLICY_ALLOW;
 }
 
 bool enforce_relay(const struct agent *a, const struct device *dev, uint8_t listener)
 {
-	const struct gw_listener *l = &a->cfg->listeners[listener];
-	uint16_t from = segment_id(a, dev->judged.segment), to;
-	const struct policy_entry *e;
-	struct binding *b;
+	uint16_t from = segment_id(a, dev->judged.segment);
 
-	if (from == 0 || !standing_passes(dev->judged.standing))
-		return false;
-	b = binding_find((struct agent *)a, &l->upstream_addr);
-	to = b != NULL ? segment_id(a, b->dev->judged.segment)
-		       : policy_network_of(a->form, &l->upstream_addr);
-	e = policy_lookup(a->form, from, to, POLICY_PROTO_TCP, l->upstream_port);
-	return e != NULL && e->action == POLICY_ALLOW;
+	return from != 0 && standing_passes(dev->judged.standing) &&
+	       enforce_relay_by(a, a->form, from, listener);
 }
 
 struct enforcement *enforcement_new(struct agent *a, void (*done)(void *arg, struct enforcement *e),

@@ -18,7 +18,8 @@ static uint32_t hash_of(const struct ip_addr *ip)
 	memcpy(w, ip->b, sizeof(w));
 	h = (h ^ w[0]) * 0xff51afd7ed558ccdu;
 	h = ((h ^ h >> 32) ^ w[1]) * 0xc4ceb9fe1a85ec53u;
-	return (uint32_t)(h >> 40) & (NFT_HASH_SIZE - 1);
+	/* The address' last bytes are w[1]'s highest: after the product only the bits above them know of them. */
+	return (uint32_t)(h >> (64 - NFT_HASH_BITS));
 }
 
 static struct nft_bind *bind_find(const struct nft *n, const struct ip_addr *ip)

@@ -149,7 +149,8 @@ void rates_put_policy(struct nft_batch *b, const struct policy_form *f,
 
 /* ---- the object ---- */
 
-#define NFT_HASH_SIZE 131072 /* power of two */
+#define NFT_HASH_BITS 17
+#define NFT_HASH_SIZE (1u << NFT_HASH_BITS)
 
 struct nft {
 	const struct gw_config *cfg;

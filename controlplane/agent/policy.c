@@ -90,26 +90,49 @@ static uint64_t epoch_next(struct agent *a)
 	return epoch + 1;
 }
 
-/* What must survive a restart so that names keep their ids and epochs grow. */
-static int remember(struct agent *a, const struct policy_form *f, struct err *err)
+static bool same_ids(const struct policy_form *x, const struct policy_form *y)
+{
+	const struct policy_endpoint *a = policy_endpoints(x), *b = policy_endpoints(y);
+	bool same = x->n_endpoints == y->n_endpoints;
+
+	for (uint32_t i = 0; same && i < x->n_endpoints; i++)
+		same = a[i].id == b[i].id && a[i].kind == b[i].kind &&
+		       strcmp(a[i].name, b[i].name) == 0;
+	return same;
+}
+
+static int remember_ids(struct agent *a, const struct policy_form *f, struct err *err)
 {
 	const struct policy_endpoint *ep = policy_endpoints(f);
-	struct store_policy_id *ids = calloc(f->n_endpoints + 1, sizeof(*ids));
-	char text[32];
+	struct store_policy_id *ids;
 	int ret;
 
+	if (a->ids_stored && same_ids(a->form, f))
+		return 0;
+	ids = calloc(f->n_endpoints + 1, sizeof(*ids));
 	if (ids == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < f->n_endpoints; i++) {
 		memcpy(ids[i].name, ep[i].name, sizeof(ids[i].name));
 		ids[i].id = ep[i].id;
 	}
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)f->epoch);
+	a->ids_stored =
+		false; /* until take(): this policy may yet fail, and the store has its ids then */
 	ret = store_policy_ids_set(a->store, ids, f->n_endpoints, err);
-	if (ret == 0)
-		ret = store_meta_put(a->store, "policy_epoch", text, err);
 	free(ids);
 	return ret;
+}
+
+/* What must survive a restart so that names keep their ids and epochs grow. */
+static int remember(struct agent *a, const struct policy_form *f, struct err *err)
+{
+	char text[32];
+	int ret = remember_ids(a, f, err);
+
+	if (ret < 0)
+		return ret;
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)f->epoch);
+	return store_meta_put(a->store, "policy_epoch", text, err);
 }
 
 static int compile(struct agent *a, const char *text, const char *file,
@@ -133,20 +156,50 @@ static int compile(struct agent *a, const char *text, const char *file,
 	return policy_compile(form, *segs, epoch_next(a), prev, err);
 }
 
-/* Both planes hold it: from here on it is the policy. */
+/* What a policy in place of the one in force means for devices. A name with another id is another segment. */
+static enum segments_change change_of(const struct agent *a, const struct segments *segs,
+				      const struct policy_form *form)
+{
+	return a->segments == NULL || !same_ids(a->form, form)
+		       ? SEGMENTS_MEMBERS
+		       : segments_compare(a->segments, segs);
+}
+
+/* May the members of a segment reach a listener's upstream by the one and not by the other? Ids are the same in both. */
+static bool relays_change(const struct agent *a, const struct policy_form *was,
+			  const struct policy_form *is)
+{
+	const struct policy_endpoint *ep = policy_endpoints(is);
+
+	for (uint32_t i = 0; i < is->n_endpoints; i++) {
+		for (uint32_t k = 0; k < a->cfg->n_listeners; k++) {
+			if (enforce_relay_by(a, was, ep[i].id, (uint8_t)k) !=
+			    enforce_relay_by(a, is, ep[i].id, (uint8_t)k))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Both planes hold it: from here on it is the policy. Devices are judged again only where it says anything new about
+ * them: judgements that end by themselves are due at their own time. */
 static void take(struct agent *a, struct segments **segs, struct policy_form **form, bool decided)
 {
+	enum segments_change change = change_of(a, *segs, *form);
+
+	a->review |= change != SEGMENTS_SAME || relays_change(a, a->form, *form);
 	segments_free(a->segments);
 	free(a->form);
 	a->segments = *segs;
 	a->form = *form;
+	a->ids_stored = true;
 	a->policy_decided = decided;
 	*segs = NULL;
 	*form = NULL;
-	for (uint32_t i = 0; i < registry_devices(a->registry); i++)
-		registry_device(a->registry, i)->home = NULL;
-	registry_touch_all(a->registry);
-	a->review = true;
+	for (uint32_t i = 0; change == SEGMENTS_MEMBERS && i < registry_devices(a->registry); i++)
+		registry_device(a->registry, i)->home = DEVICE_HOME_UNKNOWN;
+	if (change != SEGMENTS_SAME)
+		registry_touch_all(a->registry);
 	trust_writer_epoch(&a->trust, a->form->epoch);
 }
 
@@ -186,8 +239,28 @@ static void job_committed(void *arg, const union msg_any *reply)
 	/* Flows that the new policy forbids: idle ones end now. */
 	e->all = true;
 	e->untracked += failed;
-	registry_touch_all(j->a->registry);
 	enforce_run(e);
+}
+
+/* A device's elements as the policy of `j` judges it, while the agent's is that one. Its judgement stays as it is. */
+static int kernel_judge(struct agent *a, struct device *dev)
+{
+	uint64_t now = clock_boot_ms();
+	struct evidence ev = enforce_evidence(a, dev, now);
+	struct judgement was = dev->judged;
+	int ret = 0;
+
+	dev->judged = decide(&ev, segments_match(a->segments, dev->kind, dev->identity),
+			     a->segments, now);
+	for (struct binding *b = LIST_FIRST(&a->bound[dev->slot]); ret == 0 && b != NULL;
+	     b = LIST_NEXT(b, of_device)) {
+		struct nft_binding nb;
+
+		ret = binding_nft(a, b, &nb) ? nft_put_binding(a->nft, &nb)
+					     : nft_del_binding(a->nft, &b->ip);
+	}
+	dev->judged = was;
+	return ret;
 }
 
 /* Devices as the new policy judges them, in the same transaction as the policy. Records are not written yet. */
@@ -196,36 +269,19 @@ static int kernel_commit(struct policy_job *j, struct err *err)
 	struct agent *a = j->a;
 	struct segments *old_segs = a->segments;
 	struct policy_form *old_form = a->form;
+	bool same = change_of(a, j->segments, j->form) == SEGMENTS_SAME;
 	int ret = nft_begin(a->nft);
 
 	if (ret < 0)
 		return err_set(err, ret, "kernel plane is busy");
 	ret = nft_put_policy(a->nft, j->form);
-	if (ret == 0) {
-		/* binding_nft() reads the policy from the agent */
-		a->segments = j->segments;
-		a->form = j->form;
-		for (uint32_t i = 0; i < registry_devices(a->registry); i++) {
-			struct device *dev = registry_device(a->registry, i);
-			uint64_t now = clock_boot_ms();
-			struct evidence ev = enforce_evidence(a, dev, now);
-			struct judgement was = dev->judged;
-
-			dev->judged =
-				decide(&ev, segments_match(a->segments, dev->kind, dev->identity),
-				       a->segments, now);
-			for (struct binding *b = LIST_FIRST(&a->bound[dev->slot]);
-			     ret == 0 && b != NULL; b = LIST_NEXT(b, of_device)) {
-				struct nft_binding nb;
-
-				ret = binding_nft(a, b, &nb) ? nft_put_binding(a->nft, &nb)
-							     : nft_del_binding(a->nft, &b->ip);
-			}
-			dev->judged = was;
-		}
-		a->segments = old_segs;
-		a->form = old_form;
-	}
+	/* binding_nft() reads the policy from the agent */
+	a->segments = j->segments;
+	a->form = j->form;
+	for (uint32_t i = 0; !same && ret == 0 && i < registry_devices(a->registry); i++)
+		ret = kernel_judge(a, registry_device(a->registry, i));
+	a->segments = old_segs;
+	a->form = old_form;
 	if (ret < 0) {
 		nft_abort(a->nft);
 		return err_set(err, ret, "kernel plane: %s", strerror(-ret));

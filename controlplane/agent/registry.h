@@ -24,6 +24,10 @@ struct device_cert {
 
 struct session;
 
+#define DEVICE_HOME_UNKNOWN 0 /* nobody has looked since the policy's members changed */
+#define DEVICE_HOME_NONE UINT32_MAX
+/* else: 1 + index of struct segments' segments */
+
 struct device {
 	uint32_t slot; /* of the trust table, never 0; kept as long as the registry lives */
 	uint8_t kind; /* enum identity_kind */
@@ -41,7 +45,8 @@ struct device {
 	uint64_t revision; /* last decision that touched it */
 	/* kept by enforcement */
 	struct judgement judged;
-	const char *home; /* name of its own segment in the policy in force; NULL = none */
+	uint32_t
+		home; /* its own segment's place in the policy in force, or DEVICE_HOME_*: enforce_home() */
 	uint32_t sessions; /* open now */
 	LIST_HEAD(device_sessions, session) held; /* these */
 	bool dirty; /* in the registry's list of devices to judge */
