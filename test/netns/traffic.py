@@ -5,6 +5,7 @@
 tcp-echo ADDR PORT | udp-echo ADDR PORT | listening tcp|udp PORT
 tcp-try ADDR PORT SECONDS | udp-try ADDR PORT SECONDS       exit 0 if the answer came
 udp-flow ADDR PORT FILE | tcp-flow ADDR PORT FILE           50 a second; FILE: "SENT RECEIVED LAST_MS"
+udp-many ADDR PORT FLOWS FILE | tcp-many ADDR PORT FLOWS FILE   the same over many flows in turn, 250 a second
 udp-large ADDR PORT SECONDS BYTES | udp-answer ADDR PORT SECONDS BYTES   fragments to ADDR | fragments back
 udp-sized ADDR PORT                                         answers with as many bytes as the text asks for
 udp-error ADDR PORT SECONDS HOPS                            prints "TYPE CODE FROM" of the ICMP error that came back
@@ -345,7 +346,7 @@ def tls_bulk(addr, port, folder, name, size):
 
 def report(path, sent, received, last):
     with open(path + ".new", "w", encoding="ascii") as f:
-        f.write("%d %d %d\n" % (sent, received, last))
+        f.write("%d %d %s\n" % (sent, received, last))
     os.rename(path + ".new", path)
 
 
@@ -382,6 +383,47 @@ def flow(addr, port, path, kind):
             pending = pending[pending.rfind(b"\n") + 1:]
             last = int(time.time() * 1000)
         report(path, sent, received, last)
+
+
+def many(addr, port, flows, path, kind):
+    """Ask over each flow in turn; FILE as flow()'s, and in the end how many flows have had an answer."""
+    socks = {}
+    for _ in range(int(flows)):
+        s = socket.socket(family(addr), kind)
+        s.settimeout(5)
+        s.connect((addr, int(port)))
+        s.setblocking(False)
+        socks[s] = b""
+    sent = received = last = 0
+    answered = set()
+    poll = select.poll()
+    by_fd = {s.fileno(): s for s in socks}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    while True:
+        for asker in list(socks):
+            sent += 1
+            try:
+                asker.send(b"%010d\n" % sent)
+            except OSError:
+                pass
+            end = time.monotonic() + 0.004
+            while (left := end - time.monotonic()) > 0:
+                for fd, _ in poll.poll(left * 1000):
+                    s = by_fd[fd]
+                    try:
+                        data = s.recv(65536)
+                    except OSError:
+                        data = b""
+                    if not data:  # broken: no more answers of it
+                        poll.unregister(fd)
+                        continue
+                    text = socks[s] + data
+                    received += text.count(b"\n")
+                    socks[s] = text[text.rfind(b"\n") + 1:]
+                    answered.add(fd)
+                    last = int(time.time() * 1000)
+            report(path, sent, received, "%d %d" % (last, len(answered)))
 
 
 def exactly(c, n):
@@ -450,6 +492,10 @@ def main():
         return flow(*args, socket.SOCK_DGRAM)
     if what == "tcp-flow":
         return flow(*args, socket.SOCK_STREAM)
+    if what == "udp-many":
+        return many(*args, socket.SOCK_DGRAM)
+    if what == "tcp-many":
+        return many(*args, socket.SOCK_STREAM)
     commands = {"flood": flood, "udp-count": udp_count, "udp-blast": udp_blast, "udp-ports": udp_ports,
                 "frame": raw_frame, "tls-bulk": tls_bulk, "udp-large": udp_large, "udp-answer": udp_answer,
                 "udp-sized": udp_sized, "udp-error": udp_error, "tcp-echo": tcp_echo, "udp-echo": udp_echo,

@@ -1,0 +1,132 @@
+#!/bin/bash
+# 23. Two packet workers: many flows, TCP and UDP, both families, lose nothing; both directions of a flow meet on one
+#     worker and count as one flow; an ICMP error finds the worker of its flow; a revocation reaches both workers.
+. "$(dirname "$0")/lib.sh"
+LCORES="0-1" N=24
+world_up s23
+certify "$DIGEST_A"
+camera_make cam1 11 "$DIGEST_A"
+camera_make cam2 12 "$DIGEST_A"
+sensor_make s1 13
+CAM4=10.7.0.11 CAM6=fd07::11
+echo_both tcp core "$NVR4" "$NVR6" 1883
+echo_both tcp core "$NVR4" "$NVR6" 554
+echo_both udp core "$NVR4" "$NVR6" 5000
+echo_both udp cam1 "$CAM4" "$CAM6" 7000
+in_both cam1 cam1 camera/cam1
+in_both cam2 cam2 camera/cam2
+in_both s1 s1 sensor/s1
+
+traffic() { in_ns "$1" python3 "$LIB/traffic.py" "${@:2}"; }
+# many KIND NS ADDR4 ADDR6 PORT NAME: N flows in each family, NAME and NAME-v6
+many() {
+	spawn "$2" "$6" python3 "$LIB/traffic.py" "$1-many" "$3" "$5" "$N" "$D/$6.flow"
+	spawn "$2" "$6-v6" python3 "$LIB/traffic.py" "$1-many" "$4" "$5" "$N" "$D/$6-v6.flow"
+}
+all_answered() { # NAME...: each of its N flows has had an answer
+	local f
+	for f in "$@"; do [ "$(awk '{print $4}' "$D/$f.flow" 2>/dev/null)" = "$N" ] || return 1; done
+}
+# No answer over two rounds of all flows; the round before that is for answers that were on their way.
+many_stopped() {
+	local f a s
+	for f in "$@"; do
+		s=$(awk '{print $1}' "$D/$f.flow")
+		wait_for 10 flow_sent_beyond "$f" $((s + N)) || return 1
+		a=$(flow_received "$f") s=$(awk '{print $1}' "$D/$f.flow")
+		wait_for 10 flow_sent_beyond "$f" $((s + 2 * N)) && [ "$(flow_received "$f")" = "$a" ] || return 1
+	done
+}
+lcores() { ctl_json stats lcores ".lcores | map($1) | join(\" \")"; }
+both_have() { [ "$(ctl_json stats lcores "[.lcores[] | select(.flows >= $1)] | length")" = 2 ]; }
+# Flows as the dataplane has them: from NAME's device to PORT, in all workers' tables
+flows_to() { # CAMERA|SENSOR-PATH PORT FILTER
+	ctl_json flows "[.flows[] | select(.device_src == \"$(id_of "$1")\" and .dport == $2 and .state == \"established\")] | $3"
+}
+flows_are() { [ "$(flows_to "$1" "$2" length)" = "$3" ]; }
+lost_at_most() {
+	local f n=0
+	for f in "${@:2}"; do n=$((n + $(flow_lost "$f"))); done
+	[ "$n" -le "$1" ]
+}
+
+check_eq "the dataplane has two workers" "0 1" "$(lcores '.lcore | tostring')"
+
+# ---- many flows, both directions ----------------------------------------------------------------
+many udp cam1 "$NVR4" "$NVR6" 5000 c1-udp
+many tcp cam1 "$NVR4" "$NVR6" 554 c1-tcp
+many udp cam2 "$NVR4" "$NVR6" 5000 c2-udp
+many tcp cam2 "$NVR4" "$NVR6" 554 c2-tcp
+many udp s1 "$CAM4" "$CAM6" 7000 s1-udp
+FIRST=(c1-udp c1-udp-v6 c1-tcp c1-tcp-v6)
+OTHER=(c2-udp c2-udp-v6 c2-tcp c2-tcp-v6)
+PEER=(s1-udp s1-udp-v6)
+ALL=("${FIRST[@]}" "${OTHER[@]}" "${PEER[@]}")
+check "each of $((10 * N)) flows is answered, UDP and TCP, in both families" wait_for 20 all_answered "${ALL[@]}"
+check "both workers have their part of the flows: at least a quarter" wait_for 5 both_have $((10 * N / 4))
+say "        flows of the workers: $(lcores '.flows | tostring'); handed on: $(lcores '.handed | tostring')"
+for d in camera/cam1 camera/cam2; do
+	check "$d: both directions of a UDP flow are one flow, $((2 * N)) of them" wait_for 3 flows_are "$d" 5000 $((2 * N))
+	check "$d: and of a TCP flow" wait_for 3 flows_are "$d" 554 $((2 * N))
+done
+check "sensor to camera, in one subnet: the same" wait_for 3 flows_are sensor/s1 7000 $((2 * N))
+# What they say that they sent and got is in the flows' counts, so these count both directions.
+sums() { awk '{ n += $1 + $2 } END { print n }' "$D/c1-udp.flow" "$D/c1-udp-v6.flow"; }
+want=$(sums) got=$(flows_to camera/cam1 5000 'map(.packets) | add')
+check_eq "the flows' counts hold questions and answers ($want asked and answered, $got counted)" true \
+	"$([ "$got" -ge "$want" ] && echo true)"
+check "the largest flows of both workers are found, not of the first alone" \
+	test "$(ctl_json flows --top $((10 * N)) --by packets '.flows | length')" -ge $((10 * N))
+
+# The kernel sees none of it, and most go by the fast lane, on either worker.
+lane() { ctl_json stats .totals.lane; }
+capture gw sp-dev dev "udp port 5000 or tcp port 554 or icmp"
+shadow=$LAST
+before=$(flow_received c1-udp) lane=$(lane)
+must "the capture works: the box itself is in the kernel" 3 ping_try cam1 "$GW4"
+must "100 more answers" 10 flow_beyond c1-udp $((before + 100))
+lane_beyond() { [ "$(lane)" -ge "$1" ]; }
+check "100 more answers, so 200 packets more, by the fast lane" wait_for 4 lane_beyond $((lane + 200))
+end "$shadow"
+check_match "the capture sees the box's own ping" '^[1-9]' "$(seen dev icmp)"
+check_eq "and no packet of a flow" 0 "$(seen dev tcp or udp)"
+check "no packet was lost" wait_for 5 lost_at_most 0 "${ALL[@]}"
+check_eq "nor did a worker find the other's ring full" "0 0" "$(lcores '.ring_dropped | tostring')"
+
+# ---- ICMP errors: to the worker of the flow that they speak of ----------------------------------
+# Linux tells a host six times at once and then once a second, if it is let.
+in_ns core sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 || die "sysctl"
+ports_refused() { # ADDR TYPE: 12 new flows, each is told
+	local i n=0
+	for ((i = 0; i < 12; i++)); do
+		[ "$(traffic cam1 udp-error "$1" $((5050 + i)) 2 64)" != "$2 $1" ] || n=$((n + 1))
+	done
+	[ "$n" = 12 ] || {
+		say "$n of 12"
+		return 1
+	}
+}
+check "each of 12 flows learns that its port is unreachable, whichever worker has it, IPv4" ports_refused "$NVR4" "3 3"
+check "and IPv6" ports_refused "$NVR6" "1 4"
+check_eq "and that the hop limit was exceeded" "11 0 $GW4" "$(traffic cam1 udp-error "$NVR4" 5000 2 1)"
+
+# ---- revocation ---------------------------------------------------------------------------------
+own=$(ctl_json flows "[.flows[] | select(.device_src == \"$(id_of camera/cam1)\" or .device_dst == \"$(id_of camera/cam1)\")] | length")
+receipt=$(ctl revoke "$(id_of camera/cam1)" --reason stolen)
+say "        $receipt"
+closed=$(sed -n 's/.* \([0-9]*\) flows closed, 0 untracked.*/\1/p' <<<"$receipt")
+check_eq "the receipt counts the flows of both workers ($own before, $closed closed)" true \
+	"$([ "${closed:-0}" -ge $((6 * N)) ] && [ "$closed" -le $((own + 2)) ] && echo true)"
+check "every flow of the device stops, whichever worker has it" many_stopped "${FIRST[@]}"
+check "those that end at it too" many_stopped "${PEER[@]}"
+no_flows() { [ "$(flows_to camera/cam1 "$1" length)" = 0 ]; }
+check "no worker has an established flow of it, UDP" wait_for 3 no_flows 5000
+check "nor TCP" wait_for 3 no_flows 554
+check "the other device's flows go on" all_run "${OTHER[@]}"
+check "and have lost nothing" wait_for 5 lost_at_most 0 "${OTHER[@]}"
+
+# ---- after a new start both workers pick their flows up again -----------------------------------
+daemon_stop dataplane
+daemon_start dataplane
+check "after a new start of the dataplane all flows return" wait_for 15 all_run "${OTHER[@]}"
+check "to both workers" wait_for 10 both_have $((4 * N / 4))
