@@ -230,7 +230,6 @@ static void forget(struct bench *b)
 	struct command c = {.kind = COMMAND_FORGET};
 
 	sem_init(&c.done, 0, 0);
-	b->x.w->command_at = 0;
 	while (!worker_command_step(b->x.w, &c))
 		;
 	sem_destroy(&c.done);

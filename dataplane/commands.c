@@ -5,13 +5,16 @@
 #include <string.h>
 
 #include <rte_common.h>
+#include <rte_cycles.h>
+#include <rte_prefetch.h>
 
 #include "dataplane/admission.h"
+#include "dataplane/lane.h"
 #include "dataplane/tcp.h"
 #include "dataplane/worker.h"
 
-#define STEP_FLOWS 8192
 #define STEP_TOP 1024
+#define SWEEP_LOOK 8 /* flows between two looks at the clock */
 #define AGE_ROUND_MS 1000 /* once round the table */
 #define AGE_STEP_MAX 1024
 #define DIED_MS 5000u /* for so long the sweep that follows a revocation finds what it closed */
@@ -25,6 +28,22 @@ static void bindings_of(const struct worker *w, const struct flow *f, const stru
 static bool is_of_slot(const struct flow *f, uint32_t slot)
 {
 	return slot == 0 || f->end[0].slot == slot || f->end[1].slot == slot;
+}
+
+static bool is_swept_end(const struct sweep_slots *s, uint32_t slot)
+{
+	if (!(s->some >> (slot % 64) & 1))
+		return false;
+	for (uint32_t i = 0; i < s->n; i++) {
+		if (s->slot[i] == slot)
+			return true;
+	}
+	return false;
+}
+
+static bool is_swept(const struct flow *f, const struct sweep_slots *s)
+{
+	return s->n == 0 || is_swept_end(s, f->end[0].slot) || is_swept_end(s, f->end[1].slot);
 }
 
 /* When a packet last passed, rounded up to the end of its tick; 0: never. */
@@ -60,13 +79,15 @@ static void sweep_flow(struct worker *w, struct flow *f, struct command *c)
 	struct admission a;
 	bool moves;
 
-	if (f->state == FLOW_DIVERTED || !is_of_slot(f, c->slot))
+	if (f->state == FLOW_DIVERTED || !is_swept(f, &c->sweep))
 		return;
 	if (f->state == FLOW_REFUSED) {
 		if (f->died)
 			close_flow(w, f, c);
 		return;
 	}
+	if (lane_current(w, f))
+		return;
 	bindings_of(w, f, bind);
 	if (admission_current(w, f, bind))
 		return;
@@ -199,7 +220,8 @@ static void keep_largest(const struct worker *w, const struct flow *f, struct co
 /* All flows have to be seen before one is known to be among the largest. */
 static bool top_step(struct worker *w, struct command *c)
 {
-	uint32_t end = RTE_MIN(c->cursor + STEP_TOP, w->flows->high + 1);
+	uint32_t step = RTE_MIN(w->step_flows, (uint32_t)STEP_TOP);
+	uint32_t end = RTE_MIN(c->cursor + step, w->flows->high + 1);
 
 	for (; c->cursor < end; c->cursor++) {
 		const struct flow *f = &w->flows->flows[c->cursor];
@@ -229,7 +251,7 @@ static bool find_origin(const struct worker *w, struct command *c)
 
 static bool list_step(struct worker *w, struct command *c)
 {
-	uint32_t end = RTE_MIN(c->cursor + STEP_FLOWS, w->flows->high + 1);
+	uint32_t end = RTE_MIN(c->cursor + w->step_flows, w->flows->high + 1);
 	uint32_t i;
 
 	for (i = RTE_MAX(c->cursor, 1u); i < end && c->count < c->room; i++) {
@@ -240,10 +262,38 @@ static bool list_step(struct worker *w, struct command *c)
 	return c->cursor == 0 || c->count == c->room;
 }
 
+/* A worker has few cycles to spare, and flows differ: one that is current takes ten, one to be judged a thousand. */
+static bool sweep_step(struct worker *w, struct command *c)
+{
+	uint64_t until = rte_rdtsc() + w->sweep_cycles;
+
+	for (c->cursor = RTE_MAX(c->cursor, 1u); c->cursor <= w->flows->high; c->cursor++) {
+		struct flow *f = &w->flows->flows[c->cursor];
+
+		rte_prefetch0(f + SWEEP_LOOK);
+		if (f->used)
+			sweep_flow(w, f, c);
+		if (c->cursor % SWEEP_LOOK == 0 && rte_rdtsc() >= until) {
+			c->cursor++;
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool forget_step(struct worker *w, struct command *c)
+{
+	uint32_t end = c->cursor + w->step_flows;
+
+	for (; c->cursor < end && c->cursor <= w->flows->high; c->cursor++) {
+		if (w->flows->flows[c->cursor].used)
+			forget(w, &w->flows->flows[c->cursor]);
+	}
+	return c->cursor > w->flows->high;
+}
+
 bool worker_command_step(struct worker *w, struct command *c)
 {
-	uint32_t end;
-
 	if (c->kind == COMMAND_NOTHING)
 		return true;
 	if (c->kind == COMMAND_ORIGIN)
@@ -252,19 +302,7 @@ bool worker_command_step(struct worker *w, struct command *c)
 		return c->filter.order != FLOWS_AS_THEY_LIE ? top_step(w, c) : list_step(w, c);
 	if (c->kind == COMMAND_TALLY)
 		return account_query_step(w, &c->tally, &c->tally_at);
-	end = RTE_MIN(w->command_at + STEP_FLOWS, w->flows->high + 1);
-	for (uint32_t i = RTE_MAX(w->command_at, 1u); i < end; i++) {
-		struct flow *f = &w->flows->flows[i];
-
-		if (!f->used)
-			continue;
-		if (c->kind == COMMAND_SWEEP)
-			sweep_flow(w, f, c);
-		else
-			forget(w, f);
-	}
-	w->command_at = end;
-	return end > w->flows->high;
+	return c->kind == COMMAND_SWEEP ? sweep_step(w, c) : forget_step(w, c);
 }
 
 /* Closed in one direction alone, a connection may go on in the other for as long as an open one. */

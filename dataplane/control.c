@@ -14,6 +14,7 @@
 #include "dataplane/hotplug.h"
 #include "dataplane/judge.h"
 #include "dataplane/query.h"
+#include "dataplane/sweep.h"
 #include "dataplane/trace.h"
 #include "dataplane/worker.h"
 
@@ -22,6 +23,7 @@
 #define REPLY_WAIT_MS 5000 /* an agent that is stopped, or hangs, is not waited for longer */
 #define ROUND_MS 100 /* flow logs wait at most so long */
 #define MESSAGES_A_ROUND 512
+#define SWEEP_LOOK_US 200
 
 enum { CONTINUE = 0, ANOTHER_CONFIG = 1 };
 
@@ -29,6 +31,7 @@ struct server { /* what control_run() passes around */
 	struct control *c;
 	struct state *st;
 	struct apply *a;
+	struct sweeper sweeper;
 	struct judge *judge; /* made at the first question */
 };
 
@@ -266,8 +269,11 @@ static int answer(struct server *s, union msg_any *m, int fd)
 		query_origin(s->st, (void *)m);
 		return say(s->c, m);
 	case MSG_SWEEP:
-		query_sweep(s->st, (void *)m);
-		return say(s->c, m);
+		ret = sweep_order(&s->sweeper, (const void *)m);
+		if (ret != -EAGAIN)
+			return ret;
+		return reply_result(s->c, m->h.seq, err_set(&err, ret, "too many sweeps at a time"),
+				    &err);
 	case MSG_STATS_GET: {
 		struct msg_stats stats;
 
@@ -374,6 +380,24 @@ static int announce(struct control *c)
 	return say(c, &ready);
 }
 
+static int send_swept(void *arg, struct msg_sweep *m)
+{
+	return say(arg, m);
+}
+
+/* Small tables are swept while we look, large ones in the background. */
+static int sweeps(struct server *s, uint64_t *wait_ms)
+{
+	uint64_t until = clock_boot_us() + SWEEP_LOOK_US;
+	int ret = 0;
+
+	while (ret == 0 && sweep_busy(&s->sweeper) && clock_boot_us() < until)
+		ret = sweep_step(&s->sweeper, s->st, send_swept, s->c);
+	if (sweep_busy(&s->sweeper))
+		*wait_ms = 1;
+	return ret;
+}
+
 int control_run(struct control *c, struct state *st, struct apply *a)
 {
 	struct server s = {.c = c, .st = st, .a = a};
@@ -384,15 +408,14 @@ int control_run(struct control *c, struct state *st, struct apply *a)
 		if (ret < 0 && c->sock >= 0) {
 			log_warn("agent lost: %s", strerror(-ret));
 			hang_up(c);
+			sweep_drop(&s.sweeper, st);
 		}
 		if (c->sock < 0) {
 			ret = meet_again(&s);
 			if (ret == -EINTR)
 				break;
-			if (ret == ANOTHER_CONFIG) {
-				judge_free(s.judge);
-				return 1;
-			}
+			if (ret == ANOTHER_CONFIG)
+				break;
 			if (c->sock < 0)
 				continue;
 			ret = announce(c);
@@ -401,10 +424,13 @@ int control_run(struct control *c, struct state *st, struct apply *a)
 		ret = wait_for(c, POLLIN, wait_ms) == 0 ? read_messages(&s) : 0;
 		wait_ms = ROUND_MS;
 		if (ret == 0)
+			ret = sweeps(&s, &wait_ms);
+		if (ret == 0)
 			ret = apply_flush_due(a, clock_boot_ms(), &wait_ms);
 		if (ret == 0)
 			ret = forward_logs(c, st);
 	}
+	sweep_drop(&s.sweeper, st);
 	judge_free(s.judge);
-	return 0;
+	return ret == ANOTHER_CONFIG;
 }

@@ -37,5 +37,8 @@ struct lane_pkt {
 bool lane_parse(const struct port *port, const uint8_t *frame, uint32_t bytes,
 		struct lane_pkt *out);
 
+/** Would the flow's ends be taken by the lane? True means admission_current(); false means nothing. */
+bool lane_current(const struct worker *w, const struct flow *f);
+
 /** A packet of this flow passed the stages: set the hints from what they found. */
 void lane_learn(const struct worker *w, struct flow *f, const struct pkt *p);

@@ -26,20 +26,6 @@ void query_origin(struct state *st, struct msg_flow_origin *m)
 	m->vlan = c.origin.vlan;
 }
 
-void query_sweep(struct state *st, struct msg_sweep *m)
-{
-	m->closed = 0;
-	m->last_forward_us = 0;
-	for (unsigned i = 0; i < st->n_workers; i++) {
-		struct command c = {.kind = COMMAND_SWEEP, .slot = m->slot};
-
-		worker_ask(st->workers[i], &c);
-		m->closed += c.count;
-		if (c.last_forward_us > m->last_forward_us)
-			m->last_forward_us = c.last_forward_us;
-	}
-}
-
 static int list_worker(struct worker *w, const struct command *like, uint32_t *left,
 		       int (*each)(void *arg, struct msg_flow_info *info), void *arg)
 {

@@ -9,8 +9,6 @@
 
 /** Fill the reply in place: found, mac, port, vlan. */
 void query_origin(struct state *st, struct msg_flow_origin *m);
-/** Fill the reply in place: closed, last_forward_us. */
-void query_sweep(struct state *st, struct msg_sweep *m);
 /** Add what the workers count: all but the header, bindings, links and the NICs' own word. Any thread. */
 void query_counters(const struct state *st, struct msg_stats *m);
 /** All but the header. */

@@ -218,7 +218,7 @@ static inline void prefetch_end(const struct worker *w, const struct flow_end *e
 
 /* The end's binding, if the hint still leads to it and its device is still trusted. */
 static inline const struct binding *device_end(const struct worker *w, const struct flow_end *e,
-					       const uint64_t *ip)
+					       const flow_word *ip)
 {
 	const struct binding *b = &w->bindings[e->hint];
 	const flow_word *is = (const flow_word *)&b->ip;
@@ -229,6 +229,19 @@ static inline const struct binding *device_end(const struct worker *w, const str
 	if (((is[0] ^ ip[0]) | (is[1] ^ ip[1])) != 0)
 		return NULL;
 	return trust_current(&w->trust->rec[e->slot], e->generation, w->now_ms) ? b : NULL;
+}
+
+static bool end_holds(const struct worker *w, const struct flow_end *e, const struct ip_addr *ip)
+{
+	if (e->slot == TRUST_SLOT_NONE)
+		return e->hint != 0;
+	return device_end(w, e, (const flow_word *)ip) != NULL;
+}
+
+bool lane_current(const struct worker *w, const struct flow *f)
+{
+	return w->lane && f->epoch == w->epoch && f->topo == w->topo &&
+	       end_holds(w, &f->end[0], &f->id.src) && end_holds(w, &f->end[1], &f->id.dst);
 }
 
 static inline bool source_holds(const struct worker *w, const struct lane_pkt *l,

@@ -21,6 +21,10 @@
 #include "dataplane/trace.h"
 
 #define RING_PACKETS 2048
+#define STEP_FLOWS 8192 /* of a command, when no packets come */
+#define STEP_FLOWS_BUSY 128
+#define SWEEP_SHARE 16 /* a sweep takes this part of a busy worker's time */
+#define SWEEP_IDLE_CYCLES 100000 /* some 40 us: a packet that comes meanwhile waits no longer */
 #define RING_COMMANDS 16
 #define RING_LOG 4096
 #define RING_TRACED 128
@@ -45,6 +49,8 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		return err_set(err, ret, "no memory for a worker");
 	w->st = st;
 	w->index = index;
+	w->sweep_cycles = SWEEP_IDLE_CYCLES;
+	w->step_flows = STEP_FLOWS;
 	w->bindings = bindings_array(st->bindings);
 	w->neighs = neighs_array(st->neighs);
 	ret = idle_init(&w->idle);
@@ -206,27 +212,42 @@ static unsigned from_worker(struct worker *w, uint16_t other)
 	return n;
 }
 
-static unsigned commands_step(struct worker *w)
+/* Take a step of a command that is under way; it is the asker's again when it is done. */
+static void command_step(struct worker *w, struct command **at)
+{
+	struct command *c = *at;
+
+	if (c == NULL || !worker_command_step(w, c))
+		return;
+	*at = NULL;
+	sem_post(&c->done);
+}
+
+/* @param cycles  that this round's packets took; 0: there were none */
+static unsigned commands_step(struct worker *w, uint64_t cycles)
 {
 	void *next;
 
-	if (w->command == NULL) {
-		if (rte_ring_sc_dequeue(w->commands, &next) != 0)
-			return 0;
-		w->command = next;
-		w->command_at = 0;
-	}
-	if (worker_command_step(w, w->command)) {
-		struct command *c = w->command;
+	if (w->command == NULL && rte_ring_sc_dequeue(w->commands, &next) == 0) {
+		struct command *c = next;
 
-		w->command = NULL;
-		sem_post(&c->done); /* c is the asker's again */
+		if (c->kind == COMMAND_SWEEP)
+			w->sweep = c;
+		else
+			w->command = c;
 	}
+	if (w->command == NULL && w->sweep == NULL)
+		return 0;
+	w->sweep_cycles = cycles != 0 ? cycles / SWEEP_SHARE : SWEEP_IDLE_CYCLES;
+	w->step_flows = cycles != 0 ? STEP_FLOWS_BUSY : STEP_FLOWS;
+	command_step(w, &w->command);
+	command_step(w, &w->sweep);
 	return 1;
 }
 
 static unsigned worker_round(struct worker *w)
 {
+	uint64_t start = rte_rdtsc();
 	unsigned work = 0;
 
 	worker_pin(w, clock_boot_us());
@@ -241,7 +262,7 @@ static unsigned worker_round(struct worker *w)
 		for (uint16_t i = 0; i < w->st->n_workers; i++)
 			work += i != w->index ? from_worker(w, i) : 0;
 	}
-	work += commands_step(w);
+	work += commands_step(w, work > 0 ? rte_rdtsc() - start : 0);
 	emit_flush(w);
 	worker_age(w);
 	w->stats.flows = flow_count(w->flows);
@@ -289,12 +310,17 @@ int worker_run(void *arg)
 	return 0;
 }
 
-void worker_ask(struct worker *w, struct command *c)
+void worker_post(struct worker *w, struct command *c)
 {
 	sem_init(&c->done, 0, 0);
-	/* One asker, one command at a time: there is always room. */
+	/* One asker, one command and one sweep at a time: there is always room. */
 	rte_ring_sp_enqueue(w->commands, c);
 	idle_wake(w);
+}
+
+void worker_ask(struct worker *w, struct command *c)
+{
+	worker_post(w, c);
 	while (sem_wait(&c->done) < 0 && errno == EINTR)
 		;
 	sem_destroy(&c->done);

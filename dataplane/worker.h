@@ -54,15 +54,24 @@ struct flow_filter {
 	uint8_t order; /* enum msg_flows_order; with one, `list` keeps the largest `room` of all flows */
 };
 
+/* COMMAND_SWEEP: whose flows. */
+struct sweep_slots {
+	uint32_t n; /* 0: everybody's */
+	uint32_t slot[MSG_SWEEP_SLOTS];
+	uint64_t some; /* bit slot % 64 of each: most flows are told by this */
+};
+
 /* A question of the control thread to one worker. Lives with the control thread until `done` is posted. */
 struct command {
 	enum command_kind kind;
-	uint32_t slot; /* SWEEP, LIST: only flows of this slot; 0: all */
+	uint32_t slot; /* LIST: only flows of this slot; 0: all */
+	struct sweep_slots sweep; /* SWEEP */
 	struct flow_key id; /* ORIGIN: canonical */
 	struct flow_filter filter; /* LIST */
 	struct account_query tally; /* TALLY: reply, added to */
 	uint64_t tally_at; /* TALLY: 0 */
-	uint32_t cursor; /* LIST: first index to look at; reply: where to go on, 0 = end */
+	uint32_t
+		cursor; /* the worker's; LIST: first index to look at; reply: where to go on, 0 = end */
 	uint32_t room; /* LIST: entries in `list` */
 	struct msg_flow_info *list; /* LIST: reply */
 	uint32_t count; /* reply. SWEEP: closed; LIST: entries; ORIGIN: 1 = found */
@@ -101,7 +110,9 @@ struct worker {
 	struct rte_ring *log; /* struct msg_flow_log, to the control thread */
 	struct rte_ring *traced; /* struct msg_traced, to the control thread */
 	struct command *command; /* under way */
-	uint32_t command_at; /* its cursor */
+	struct command *sweep; /* under way beside it */
+	uint64_t sweep_cycles; /* how long a step of a sweep may take */
+	uint32_t step_flows; /* how many flows a step of another command may look at */
 	uint32_t age_at; /* ageing's cursor */
 	uint64_t aged_ms;
 	struct flow_log flow_log;
@@ -120,7 +131,12 @@ void worker_free(struct worker *w); /* NULL is a no-op */
 /** The lcore's main function; arg is the worker. Returns 0 when state.stop is set. */
 int worker_run(void *arg);
 
-/** Hand a command over and wait for `done`. Control thread, while workers run. */
+/**
+ * Hand a command over; `done` is posted when it is carried out. One sweep at a time, and of the others one at a time.
+ * Control thread, while workers run.
+ */
+void worker_post(struct worker *w, struct command *c);
+/** The same, and wait for it. */
 void worker_ask(struct worker *w, struct command *c);
 
 /** Do a step of a command: at most a few thousand flows. Worker, or a test in its place. @return true: finished */

@@ -30,6 +30,7 @@
 #define MSG_LISTENERS_MAX 32
 #define MSG_IDENTITY_BYTES 256
 #define MSG_PATH_BYTES 108
+#define MSG_SWEEP_SLOTS 64
 
 enum msg_type {
 	MSG_HELLO = 1, /* peer > agent */
@@ -248,8 +249,11 @@ struct msg_flow_origin {
 
 struct msg_sweep {
 	struct msg_hdr h;
-	uint32_t slot; /* 0: every flow that is not current */
-	uint32_t closed; /* reply: flows removed */
+	uint32_t n_slots; /* 0: every flow that is not current */
+	uint32_t slot[MSG_SWEEP_SLOTS];
+	uint32_t
+		closed; /* reply: flows removed, of these slots or of others that were asked for meanwhile */
+	uint32_t reserved;
 	uint64_t
 		last_forward_us; /* reply: boot clock, when a packet of these flows last passed, rounded up to 64 us; 0 = never */
 };

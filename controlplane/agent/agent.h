@@ -158,6 +158,12 @@ struct enforcement { /* what a change did, for the receipt */
 	void *arg;
 };
 
+/* Devices whose generation changed and that could pass before. */
+struct changed {
+	uint32_t n; /* also counts those that `slot` has no room for */
+	uint32_t slot[MSG_SWEEP_SLOTS];
+};
+
 /** What is known about a device now, the controller's lease included. */
 struct evidence enforce_evidence(const struct agent *a, const struct device *dev, uint64_t now_ms);
 /** The segment that a device belongs to by the policy in force; NULL: none. */
@@ -165,10 +171,9 @@ const struct seg_segment *enforce_home(const struct agent *a, struct device *dev
 /** Judge one device, write its record. @return true if its generation changed */
 bool enforce_judge(struct agent *a, struct device *dev);
 /** Judge all dirty devices: records first, then the kernel plane in one transaction.
- * @param[out] changed  how many, also if the kernel plane failed; may be NULL
- * @param[out] slot     the one that changed; 0 if many did; may be NULL
+ * @param changed  added to, also if the kernel plane failed; may be NULL
  * @return 0, or -errno of the kernel plane: shut as a whole if it could not be set right at once */
-int enforce_dirty(struct agent *a, uint32_t *changed, uint32_t *slot);
+int enforce_dirty(struct agent *a, struct changed *changed);
 /** Judge this certificate as if the device's standing rested on it. */
 struct judgement enforce_judge_with(struct agent *a, struct device *dev,
 				    const struct device_cert *c);

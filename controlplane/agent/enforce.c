@@ -194,11 +194,19 @@ static void device_review(struct agent *a, struct device *dev)
 		session_review(a, s);
 }
 
-int enforce_dirty(struct agent *a, uint32_t *changed, uint32_t *slot)
+static void note_changed(struct changed *c, uint32_t slot)
+{
+	if (c == NULL)
+		return;
+	if (c->n < MSG_SWEEP_SLOTS)
+		c->slot[c->n] = slot;
+	c->n++;
+}
+
+int enforce_dirty(struct agent *a, struct changed *changed)
 {
 	struct device *dev;
 	struct err err = {""};
-	uint32_t n = 0, one = 0;
 	bool passed;
 	int ret;
 
@@ -209,7 +217,7 @@ int enforce_dirty(struct agent *a, uint32_t *changed, uint32_t *slot)
 		if (enforce_judge(a, dev)) {
 			/* What could not pass has no session and no flow that could be left over. */
 			if (passed)
-				one = n++ == 0 ? dev->slot : 0;
+				note_changed(changed, dev->slot);
 			a->review |= holds_upstream(a, dev);
 		}
 		device_review(a, dev);
@@ -220,10 +228,6 @@ int enforce_dirty(struct agent *a, uint32_t *changed, uint32_t *slot)
 		ret = nft_commit(a->nft, &err);
 	else
 		nft_abort(a->nft);
-	if (changed != NULL)
-		*changed = n;
-	if (slot != NULL)
-		*slot = one;
 	if (ret < 0)
 		enforce_kernel_failed(a, "change not in force", ret, &err);
 	return a->nft_retry_ms == 0 ? 0 : ret;
@@ -311,21 +315,25 @@ static void rechecked(void *arg, const union msg_any *reply)
 }
 
 /* The trust table has spoken already; this makes idle sessions and flows end now, and counts them. */
-static void confirm(struct enforcement *e, uint32_t slot)
+static void confirm(struct enforcement *e, const struct changed *c)
 {
 	struct peer *tls[PEERS_MAX], *dp = e->a->dp_ready ? peers_dataplane(e->a->peers) : NULL;
 	uint32_t n = peers_tls(e->a->peers, tls, PEERS_MAX);
 
 	for (uint32_t i = 0; i < n; i++) {
-		struct msg_recheck m = {.slot = slot};
+		struct msg_recheck m = {.slot = c != NULL && c->n == 1 ? c->slot[0] : 0};
 
 		MSG_INIT(&m, MSG_RECHECK, 0);
 		e->open++;
 		peer_request(tls[i], &m, -1, AGENT_ANSWER_MS, rechecked, e);
 	}
 	if (dp != NULL) {
-		struct msg_sweep m = {.slot = slot};
+		struct msg_sweep m = {0};
 
+		if (c != NULL && c->n <= MSG_SWEEP_SLOTS) {
+			m.n_slots = c->n;
+			memcpy(m.slot, c->slot, c->n * sizeof(m.slot[0]));
+		}
 		MSG_INIT(&m, MSG_SWEEP, 0);
 		e->open++;
 		peer_request(dp, &m, -1, AGENT_ANSWER_MS, swept, e);
@@ -345,25 +353,25 @@ static void sessions_review(struct agent *a)
 
 void enforce_run(struct enforcement *e)
 {
-	uint32_t n = 0, more = 0, slot = 0, slot2 = 0;
+	struct changed changed = {0};
 	int ret;
 
 	e->open++; /* ours, so that done() comes last */
-	ret = enforce_dirty(e->a, &n, &slot);
+	ret = enforce_dirty(e->a, &changed);
 	sessions_review(e->a);
 	if (ret == 0)
-		ret = enforce_dirty(e->a, &more, &slot2);
+		ret = enforce_dirty(e->a, &changed);
 	else
-		enforce_dirty(e->a, &more, &slot2);
+		enforce_dirty(e->a, &changed);
 	if (ret < 0) {
 		e->result = ret;
 		snprintf(e->text, sizeof(e->text), "kernel plane: %s", strerror(-ret));
 	}
-	e->changed = n + more;
+	e->changed = changed.n;
 	if (e->all)
-		confirm(e, 0);
+		confirm(e, NULL);
 	else if (e->changed > 0)
-		confirm(e, e->changed == 1 ? (slot != 0 ? slot : slot2) : 0);
+		confirm(e, &changed);
 	answered(e);
 }
 
@@ -380,7 +388,7 @@ void enforce_now(struct agent *a)
 	if (e != NULL)
 		enforce_run(e);
 	else
-		enforce_dirty(a, NULL, NULL);
+		enforce_dirty(a, NULL);
 }
 
 /* What the kernel plane refused is tried again as a whole. */

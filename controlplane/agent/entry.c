@@ -163,7 +163,7 @@ static void entry_apply(void *arg, const struct decision_entry *entry, bool repl
 		/* No memory for a receipt is no reason not to enforce. */
 		free(j);
 		entry_registry(a, entry, NULL);
-		enforce_dirty(a, NULL, NULL);
+		enforce_dirty(a, NULL);
 		return;
 	}
 	j->a = a;

@@ -321,7 +321,7 @@ static void job_prepared(void *arg, const union msg_any *reply)
 	take(a, &j->segments, &j->form, j->decided);
 	/* Records before the dataplane's commit: whoever moves must not meet the new rules in its old segment. Ids of
 	 * segments that are new mean nothing in the old policy (policy_compile()), and pass nothing there. */
-	enforce_dirty(a, NULL, NULL);
+	enforce_dirty(a, NULL);
 	MSG_INIT(&m, MSG_POLICY_COMMIT, 0);
 	if (dp != NULL)
 		peer_request(dp, &m, -1, PREPARE_MS, job_committed, j);

@@ -154,7 +154,6 @@ static void forget(struct world *x)
 {
 	struct command c = {.kind = COMMAND_FORGET};
 
-	x->w->command_at = 0;
 	while (!worker_command_step(x->w, &c))
 		;
 	if (flow_count(x->w->flows) != 0)

@@ -92,7 +92,6 @@ static void assert_device(struct world *x, uint32_t slot, struct device_tally wa
 
 static void run_command(struct world *x, struct command *c)
 {
-	x->w->command_at = 0;
 	worker_pin(x->w, x->now_us);
 	while (!worker_command_step(x->w, c))
 		;

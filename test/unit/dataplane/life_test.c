@@ -40,11 +40,16 @@ static void assert_verdict(struct verdict v, enum drop_reason want)
 	assert_string_equal(drop_reason_name(v.reason), drop_reason_name(want));
 }
 
+static struct sweep_slots sweep_of(uint32_t slot)
+{
+	return (struct sweep_slots){
+		.n = slot != 0, .slot = {slot}, .some = slot != 0 ? 1ull << (slot % 64) : 0};
+}
+
 static struct command sweep(struct world *x, uint32_t slot)
 {
-	struct command c = {.kind = COMMAND_SWEEP, .slot = slot};
+	struct command c = {.kind = COMMAND_SWEEP, .sweep = sweep_of(slot)};
 
-	x->w->command_at = 0;
 	worker_pin(x->w, x->now_us);
 	while (!worker_command_step(x->w, &c))
 		;

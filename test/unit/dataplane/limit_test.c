@@ -628,7 +628,6 @@ static void a_cap_holds_and_is_given_back(void **state)
 	assert_verdict(udp(&x, 5, 202, 5000, 10), DROP_NONE);
 	/* by forgetting all */
 	c = (struct command){.kind = COMMAND_FORGET};
-	x.w->command_at = 0;
 	while (!worker_command_step(x.w, &c))
 		;
 	assert_int_equal(limit_flows_now(x.w, 5), 0);
@@ -891,7 +890,6 @@ static void counts_never_drift(void **state)
 		} else if (what < 90) {
 			struct command c = {.kind = COMMAND_SWEEP};
 
-			x.w->command_at = 0;
 			worker_pin(x.w, x.now_us);
 			while (!worker_command_step(x.w, &c))
 				;

@@ -70,7 +70,7 @@ static const struct peers_handler handler = {.joined = joined, .message = messag
 static void done(void *arg, const union msg_any *reply)
 {
 	struct world *w = arg;
-	struct msg_sweep m = {.slot = 1};
+	struct msg_sweep m = {.n_slots = 1, .slot = {1}};
 
 	w->done++;
 	w->answered += reply != NULL;
@@ -258,7 +258,7 @@ static void reply(int fd, uint16_t type, uint64_t seq)
 static void each_request_is_done_once(void **state)
 {
 	struct world *w = *state;
-	struct msg_sweep m = {.slot = 1};
+	struct msg_sweep m = {.n_slots = 1, .slot = {1}};
 	struct msg_flows_get get = {.max = 3};
 	struct peer *p;
 	int fd = peer_up(w, MSG_ROLE_DATAPLANE, &p);
@@ -315,7 +315,7 @@ static void each_request_is_done_once(void **state)
 static void a_peer_that_goes_fails_what_it_owes(void **state)
 {
 	struct world *w = *state;
-	struct msg_sweep m = {.slot = 1};
+	struct msg_sweep m = {.n_slots = 1, .slot = {1}};
 	struct peer *p, *other;
 	int tls = peer_up(w, MSG_ROLE_TLS, &other);
 	int fd = peer_up(w, MSG_ROLE_DATAPLANE, &p);
@@ -350,7 +350,7 @@ static void a_peer_that_never_reads_is_cut_off(void **state)
 {
 	struct world *w = *state;
 	struct msg_neigh m = {.port = 1};
-	struct msg_sweep ask = {.slot = 1};
+	struct msg_sweep ask = {.n_slots = 1, .slot = {1}};
 	struct peer *p;
 	int fd = peer_up(w, MSG_ROLE_DATAPLANE, &p), devnull = dup(0);
 	unsigned sent = 0;
