@@ -338,18 +338,19 @@ static uint64_t idle_ms(const struct worker *w, const struct flow *f)
 	return flow_ticks_ms(w->tick, f->state == FLOW_REFUSED ? f->refused_at : f->seen);
 }
 
-void worker_age(struct worker *w)
+bool worker_age(struct worker *w)
 {
 	uint64_t ms = w->now_ms - w->aged_ms;
-	uint64_t n = ms * (w->flows->max / AGE_ROUND_MS + 1);
+	uint32_t n;
 
-	if (ms == 0)
-		return;
 	w->aged_ms = w->now_ms;
-	flow_log_tick(w);
+	/* What was not looked at in time, because the worker slept or was busy, is still due; once round is enough. */
+	w->age_due = RTE_MIN(w->age_due + ms * (w->flows->max / AGE_ROUND_MS + 1),
+			     (uint64_t)w->flows->high);
 	if (flow_count(w->flows) == 0)
-		return;
-	n = RTE_MIN(n, RTE_MIN((uint64_t)AGE_STEP_MAX, (uint64_t)w->flows->high));
+		w->age_due = 0;
+	n = RTE_MIN(w->age_due, (uint64_t)AGE_STEP_MAX);
+	w->age_due -= n;
 	while (n-- > 0 && w->flows->high > 0) {
 		struct flow *f = &w->flows->flows[w->age_at % w->flows->high + 1];
 
@@ -357,4 +358,5 @@ void worker_age(struct worker *w)
 			forget(w, f);
 		w->age_at++;
 	}
+	return w->age_due > 0;
 }

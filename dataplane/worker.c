@@ -264,7 +264,7 @@ static unsigned worker_round(struct worker *w)
 	}
 	work += commands_step(w, work > 0 ? rte_rdtsc() - start : 0);
 	emit_flush(w);
-	worker_age(w);
+	work += worker_age(w);
 	w->stats.flows = flow_count(w->flows);
 	return work;
 }

@@ -115,6 +115,7 @@ struct worker {
 	uint32_t step_flows; /* how many flows a step of another command may look at */
 	uint32_t age_at; /* ageing's cursor */
 	uint64_t aged_ms;
+	uint64_t age_due; /* flows that ageing is behind by */
 	struct flow_log flow_log;
 
 	struct {
@@ -145,5 +146,5 @@ bool worker_command_step(struct worker *w, struct command *c);
 /** Load the published pointers and the time for one burst. */
 void worker_pin(struct worker *w, uint64_t now_us);
 
-/** Forget flows that were idle for too long; a bounded step. Between bursts. */
-void worker_age(struct worker *w);
+/** Forget flows that were idle for too long; a bounded step. Between bursts. @return true: there is more to do now */
+bool worker_age(struct worker *w);

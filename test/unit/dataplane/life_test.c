@@ -509,6 +509,33 @@ static void neighbours_have_room_beside_the_bindings(void **state)
 	world_free(&x);
 }
 
+/* A worker that slept has a whole table to look at, and says so until it is through: it must not sleep again before. */
+static void ageing_catches_up_after_a_sleep(void **state)
+{
+	struct msg_dp_config cfg;
+	unsigned steps = 1;
+	struct world x;
+
+	(void)state;
+	world_config(&cfg);
+	cfg.flows_max = 8192;
+	assert_int_equal(world_new(&x, &cfg), 0);
+	for (uint16_t port = 1; port <= 4000; port++) {
+		struct frame_spec f = udp_out;
+
+		f.sport = port;
+		assert_int_equal(world_one(&x, DEV, &f).edge, EDGE_FORWARD);
+	}
+	while (worker_age(x.w))
+		;
+	worker_pin(x.w, x.now_us + 3600 * 1000000ull);
+	while (worker_age(x.w))
+		steps++;
+	assert_int_equal(flow_count(x.w->flows), 0);
+	assert_true(steps > 2);
+	world_free(&x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -522,6 +549,7 @@ int main(void)
 		cmocka_unit_test(a_full_table_refuses_and_keeps),
 		cmocka_unit_test(refusals_and_diversions_cannot_fill_the_table),
 		cmocka_unit_test(idle_flows_age_by_their_state),
+		cmocka_unit_test(ageing_catches_up_after_a_sleep),
 		cmocka_unit_test(a_restart_picks_up_what_is_allowed_either_way),
 		cmocka_unit_test(an_ended_connection_opens_again_only_by_admission),
 		cmocka_unit_test(icmp_errors_follow_their_flow),
