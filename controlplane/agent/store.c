@@ -14,17 +14,20 @@
 
 #define LAYOUT 1 /* PRAGMA user_version of both files */
 
+/* Receipts have a table of their own, for SQLite writes a row as a whole: an entry's with a policy in it is long. Stores
+ * that are older than this table have them in the entries. */
+#define RECEIPT_OR_OLD "coalesce(r.receipt, e.receipt) FROM entries e LEFT JOIN receipts r USING(revision)"
+#define ENTRY_COLUMNS "seq, revision, snapshot, hash, cose, stored_ms, " RECEIPT_OR_OLD
+
 static const char *const sql[STMT_COUNT] = {
 	[ENTRY_ADD] =
 		"INSERT INTO entries(revision, snapshot, hash, cose, stored_ms) VALUES(?,?,?,?,?)",
-	[ENTRY_ALL] = "SELECT seq, revision, snapshot, hash, cose, stored_ms, receipt FROM entries "
-		      "ORDER BY seq",
-	[ENTRY_AFTER] =
-		"SELECT seq, revision, snapshot, hash, cose, stored_ms, receipt FROM entries "
-		"WHERE revision > ? ORDER BY revision LIMIT ?",
-	[ENTRY_FIND] =
-		"SELECT hash, receipt FROM entries WHERE revision = ? ORDER BY snapshot LIMIT 1",
-	[RECEIPT_PUT] = "UPDATE entries SET receipt = ?2 WHERE revision = ?1",
+	[ENTRY_ALL] = "SELECT " ENTRY_COLUMNS " ORDER BY seq",
+	[ENTRY_AFTER] = "SELECT " ENTRY_COLUMNS " WHERE revision > ? ORDER BY revision LIMIT ?",
+	[ENTRY_FIND] = "SELECT hash, " RECEIPT_OR_OLD " WHERE revision = ? ORDER BY snapshot "
+		       "LIMIT 1",
+	[RECEIPT_PUT] = "INSERT OR REPLACE INTO receipts(revision, receipt) "
+			"SELECT revision, ?2 FROM entries WHERE revision = ?1 LIMIT 1",
 	[META_PUT] = "INSERT OR REPLACE INTO meta(k, v) VALUES(?,?)",
 	[META_GET] = "SELECT v FROM meta WHERE k = ?",
 	[BIND_PUT] = "INSERT OR REPLACE INTO live.bindings(ip, mac, port, vlan, kind, identity, "
@@ -48,6 +51,7 @@ static const char store_schema[] =
 	" snapshot INTEGER NOT NULL, hash BLOB NOT NULL, cose BLOB NOT NULL, stored_ms INTEGER NOT "
 	"NULL,"
 	" receipt BLOB, UNIQUE(revision, snapshot));"
+	"CREATE TABLE IF NOT EXISTS receipts(revision INTEGER PRIMARY KEY, receipt BLOB NOT NULL);"
 	"CREATE TABLE IF NOT EXISTS meta(k TEXT PRIMARY KEY, v TEXT NOT NULL) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS policy_ids(name TEXT PRIMARY KEY, id INTEGER NOT NULL UNIQUE) "
 	"WITHOUT ROWID;"

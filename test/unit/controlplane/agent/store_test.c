@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,42 @@ static int walk_one(void *arg, const struct store_entry *e)
 	w->snapshot[w->n] = e->snapshot;
 	w->receipt_bytes[w->n++] = e->receipt_bytes;
 	return w->n == w->stop_at ? 77 : 0;
+}
+
+/* As stores were before receipts had a table of their own. */
+static void a_receipt_in_its_entry_is_still_found(void **state)
+{
+	struct world *w = *state;
+	struct walk all = {0};
+	uint8_t hash[32], *receipt;
+	char path[128];
+	size_t bytes;
+	sqlite3 *db;
+
+	assert_int_equal(add(w->store, 1, false, "abc", 3, NULL), 0);
+	assert_int_equal(add(w->store, 2, false, "abc", 3, NULL), 0);
+	store_close(w->store);
+	w->store = NULL;
+	snprintf(path, sizeof(path), "%s/store.db", w->dir);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db,
+				      "DROP TABLE receipts;"
+				      "UPDATE entries SET receipt = 'older' WHERE revision = 1",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(sqlite3_changes(db), 1);
+	sqlite3_close(db);
+	reopen(w);
+	assert_int_equal(store_receipt_put(w->store, 2, "rcpt", 4, NULL), 0);
+	assert_int_equal(store_entries(w->store, walk_one, &all, NULL), 0);
+	assert_int_equal(all.n, 2);
+	assert_int_equal(all.receipt_bytes[0], 5);
+	assert_int_equal(all.receipt_bytes[1], 4);
+	assert_int_equal(store_receipt_put(w->store, 1, "new", 3, NULL), 0);
+	assert_int_equal(store_entry_find(w->store, 1, hash, &receipt, &bytes), 0);
+	assert_int_equal(bytes, 3);
+	assert_memory_equal(receipt, "new", 3);
+	free(receipt);
 }
 
 static void the_log_is_there_after_reopening(void **state)
@@ -330,6 +367,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(the_log_is_there_after_reopening),
+		T(a_receipt_in_its_entry_is_still_found),
 		T(a_store_that_is_no_database_is_refused_and_left_alone),
 		T(damaged_bindings_are_begun_anew),
 		T(small_things_are_kept_by_name),
