@@ -191,11 +191,12 @@ int nft_commit(struct nft *n, struct err *err)
 		close_transaction(n, false);
 		return err_set(err, -ENOMEM, "nftables: no memory");
 	}
-	/* ENOENT: an element timed out between the lines of the batch; the second time none of these is left. */
-	for (int i = 0; i < 2 && ret == -ENOENT; i++) {
+	/* ENOENT: an element timed out between the lines of the batch; the second time none of these is left. Or somebody
+	 * took elements of the policy away, or put some there: the second time it does not lean on them. */
+	for (int i = 0; i < 2 && (ret == -ENOENT || ret == -EEXIST || ret == -ENOTEMPTY); i++) {
 		batch_begin(&n->batch, &n->seq);
 		if (n->form_next != NULL)
-			elems_put_policy(&n->batch, n->form_next, n->form);
+			elems_put_policy(&n->batch, n->form_next, i == 0 ? n->form : NULL);
 		if (n->all)
 			elems_flush_bindings(&n->batch);
 		elems_put_staged(&n->batch, staged, n->n_staged, n->all, clock_boot_ms());

@@ -233,6 +233,13 @@ static void put_networks(struct nft_batch *b, const struct policy_form *f, bool 
 	elems_end(&e);
 }
 
+static bool same_ranges(const struct policy_form *f, const struct policy_form *prev)
+{
+	return f != NULL && prev != NULL && f->n_ranges == prev->n_ranges &&
+	       memcmp(policy_ranges(f), policy_ranges(prev),
+		      f->n_ranges * sizeof(struct policy_range)) == 0;
+}
+
 static void policy_key(uint8_t key[static 16], const struct policy_entry *p, uint16_t port)
 {
 	uint16_t from = htons(p->from), to = htons(p->to);
@@ -295,8 +302,10 @@ void elems_put_policy(struct nft_batch *b, const struct policy_form *f,
 {
 	struct nft_elems e;
 
-	put_networks(b, f, false);
-	put_networks(b, f, true);
+	if (!same_ranges(f, prev)) {
+		put_networks(b, f, false);
+		put_networks(b, f, true);
+	}
 	/* To empty this kind of map costs the square of its size, and most of a policy stays what it was. */
 	if (prev != NULL) {
 		elems_begin(&e, b, NFT_MSG_DELSETELEM, MAP_POLICY);

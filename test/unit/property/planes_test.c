@@ -359,6 +359,38 @@ static void planes_set(const struct drawn *d, uint64_t epoch)
 		fail_msg("nftables: %s\n%s", err.msg, d->text);
 }
 
+/* All elements but those that run out by themselves, in one order. Caller frees. */
+static char *elements(void)
+{
+	FILE *from = popen(
+		"nft -j list table inet sallyport | jq -cS '.nftables[] | .map // .set | "
+		"select(. != null and .name != \"alive\") | {name, elem: ((.elem // []) | sort)}'",
+		"r");
+	char *text = NULL;
+	size_t room = 0;
+
+	assert_non_null(from);
+	assert_true(getdelim(&text, &room, '\0', from) > 1000);
+	assert_int_equal(pclose(from), 0);
+	return text;
+}
+
+/* A policy comes as the difference to the one before; the table must be as if it had come alone. */
+static void difference_makes_the_whole(const struct drawn *d)
+{
+	char *by_difference = elements(), *whole;
+	struct err err = {""};
+
+	if (nft_restore(nft, &err) < 0)
+		fail_msg("nftables: %s", err.msg);
+	whole = elements();
+	if (strcmp(by_difference, whole) != 0)
+		fail_msg("seed %llu: by difference\n%s\nas a whole\n%s\n%s",
+			 (unsigned long long)seed, by_difference, whole, d->text);
+	free(by_difference);
+	free(whole);
+}
+
 static void one_packet(const struct drawn *d, uint16_t unique)
 {
 	struct drawn_packet p;
@@ -409,6 +441,8 @@ static void three_evaluators_agree(void **unused)
 	for (unsigned round = 0; round < rounds; round++) {
 		draw_policy(&d);
 		planes_set(&d, 2 + round);
+		if (round % 4 == 3)
+			difference_makes_the_whole(&d);
 		for (unsigned i = 0; i < PACKETS; i++) {
 			uint64_t before = world.w->stats.admissions;
 

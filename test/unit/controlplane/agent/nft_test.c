@@ -187,6 +187,47 @@ static void policies_follow_each_other(void **state)
 	close(at5100);
 }
 
+/* Before the guard has heard of it: the difference to the policy in force does not fit what stands there. */
+static void a_policy_comes_over_elements_that_others_changed(void **state)
+{
+	static const char *const rows[] = {
+		"flush map inet sallyport verdicts",
+		"add element inet sallyport verdicts { 1 . 7 . 17 . 4992-4995 : goto pass }",
+		"flush map inet sallyport network4; flush map inet sallyport verdicts",
+	};
+	int client = sock_in(cam, SOCK_DGRAM, "10.1.0.5", 39000);
+	int server = sock_in(nvr, SOCK_DGRAM, "10.2.0.9", 5000);
+	char command[256];
+
+	(void)state;
+	assert_int_equal(sock_connect(client, "10.2.0.9", 5000), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		for (uint16_t lo = 4990; lo <= 5000; lo += 10) {
+			for (uint32_t k = 0; k < form.f.n_entries; k++) {
+				struct policy_entry *e = &form.entries[k];
+
+				if (e->from == SEG_CAMERAS && e->to == NET_NVR && e->proto == 17 &&
+				    e->port_lo <= 5100)
+					e->port_lo = lo;
+			}
+			if (lo == 4990) {
+				snprintf(command, sizeof(command), "nft '%s'", rows[i]);
+				assert_int_equal(system(command), 0);
+			}
+			assert_int_equal(nft_begin(n), 0);
+			put_form();
+			if (nft_commit(n, &err) < 0)
+				fail_msg("%s: %s", rows[i], err.msg);
+		}
+		/* What is not the difference's is the guard's to repair. */
+		if (strstr(rows[i], "network4") != NULL)
+			assert_int_equal(nft_restore(n, &err), 0);
+		expect_udp(rows[i], client, server, "forwarded");
+	}
+	close(client);
+	close(server);
+}
+
 static void nothing_passes_without_lease(void **state)
 {
 	int server = sock_in(nvr, SOCK_DGRAM, "10.2.0.9", 5000);
@@ -368,6 +409,7 @@ int main(void)
 		cmocka_unit_test_setup(revocation_stops_established_tcp, fresh),
 		cmocka_unit_test_setup(policy_and_segment_change_together, fresh),
 		cmocka_unit_test_setup(policies_follow_each_other, fresh),
+		cmocka_unit_test_setup(a_policy_comes_over_elements_that_others_changed, fresh),
 		cmocka_unit_test_setup(nothing_passes_without_lease, fresh),
 		cmocka_unit_test_setup(bindings_expire_by_themselves, fresh),
 		cmocka_unit_test_setup(a_stranger_reaches_the_listener_only, fresh),
