@@ -170,8 +170,8 @@ fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 
 # ---- benchmarks -------------------------------------------------------------------------------
 $(B)/bench/%: PARTS = $(BASE)
-$(B)/bench/path: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
-$(B)/bench/path: LIBS = $(call pkg,--libs,libdpdk libconfig)
+$(B)/bench/path $(B)/bench/last_packet: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
+$(B)/bench/path $(B)/bench/last_packet: LIBS = $(call pkg,--libs,libdpdk libconfig)
 $(B)/bench/gen: LIBS = $(call pkg,--libs,libdpdk)
 $(BENCHES:%=$(B)/bench/%): $(B)/bench/%: $(B)/o/bench/%.o $$(PARTS)
 	@mkdir -p $(@D)

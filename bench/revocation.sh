@@ -51,5 +51,5 @@ emit() { # NAME STATISTIC GOAL SAMPLES...
 }
 emit revoke_in_force_us median "" "${in_force[@]}"
 emit revoke_in_force_us_p99 p99 "" "${in_force[@]}"
-emit revoke_to_last_packet_us median "" "${to_last[@]}"
-emit revoke_to_last_packet_us_p99 p99 "" "${to_last[@]}"
+emit command_to_last_packet_us median "" "${to_last[@]}"
+emit command_to_last_packet_us_p99 p99 "" "${to_last[@]}"
