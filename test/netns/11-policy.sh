@@ -140,6 +140,15 @@ tamper open "stranger made a camera" add element inet sallyport segment4 "{ 10.9
 tamper open "chain's policy set to accept" add chain inet sallyport forward '{ policy accept; }'
 tamper open "table deleted" delete table inet sallyport
 tamper open "ruleset flushed" flush ruleset
+# A policy comes as the difference to the one before it: also where that is not what stands in the table any more.
+for what in "flush map inet sallyport verdicts" "flush table inet sallyport" "delete table inet sallyport"; do
+	in_ns gw nft "$what" || die "nft $what"
+	check "a policy right after: $what" ctl policy apply "$D/tighter.cfg"
+	check "what it forbids has stopped, on both paths" all_stopped u5000 u5000-v6 w5000 w5000-v6
+	check "the first policy again" ctl policy apply "$D/segments.cfg"
+	check "the table is as it was before" wait_for 2 restored
+	check "what it allows comes back" wait_for 10 all_run u5000 u5000-v6 w5000 w5000-v6
+done
 check "what is allowed runs on both paths" all_run "${kept[@]}"
 in_ns gw nc -u -w 1 "$UPD4" 443 <<<"awake" >/dev/null
 awake() { [ "$(seen wrong)" -gt 0 ]; }
