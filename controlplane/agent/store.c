@@ -16,7 +16,8 @@
 
 /* Receipts have a table of their own, for SQLite writes a row as a whole: an entry's with a policy in it is long. Stores
  * that are older than this table have them in the entries. */
-#define RECEIPT_OR_OLD "coalesce(r.receipt, e.receipt) FROM entries e LEFT JOIN receipts r USING(revision)"
+#define RECEIPT_OR_OLD                                                                             \
+	"coalesce(r.receipt, e.receipt) FROM entries e LEFT JOIN receipts r USING(revision)"
 #define ENTRY_COLUMNS "seq, revision, snapshot, hash, cose, stored_ms, " RECEIPT_OR_OLD
 
 static const char *const sql[STMT_COUNT] = {
