@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The end of the path: buffers a port, one send a loop. Only a port's owner sends; others hand over by ring. */
+/* The end of the path: buffers a port, one send a loop. Where each worker has a transmit queue, each sends; elsewhere,
+ * and to shadows, only the port's owner does, and the others hand over by ring. */
 #include <rte_ethdev.h>
 
 #include "dataplane/path.h"
@@ -13,13 +14,14 @@ static void free_dropped(struct worker *w, struct rte_mbuf *m, enum drop_reason 
 static void send_port(struct worker *w, uint16_t port)
 {
 	struct rte_mbuf **pkt = w->tx[port].pkt;
+	const struct port *p = &w->st->ports[port];
 	uint16_t n = w->tx[port].n, sent = 0;
 	uint64_t bytes = 0;
 
 	for (uint16_t i = 0; i < n; i++)
 		bytes += rte_pktmbuf_pkt_len(pkt[i]);
-	if (port_present(&w->st->ports[port]) && w->st->ports[port].eth != PORT_ETH_NONE)
-		sent = rte_eth_tx_burst(w->st->ports[port].eth, 0, pkt, n);
+	if (port_present(p) && p->eth != PORT_ETH_NONE)
+		sent = rte_eth_tx_burst(p->eth, port_tx_queue(p, w->index), pkt, n);
 	for (uint16_t i = sent; i < n; i++) {
 		bytes -= rte_pktmbuf_pkt_len(pkt[i]);
 		free_dropped(w, pkt[i], DROP_TX_FULL);
@@ -67,11 +69,13 @@ static void put_away(struct worker *w, uint16_t to, struct rte_mbuf *m)
 void emit_put(struct worker *w, struct rte_mbuf *m)
 {
 	struct pkt *p = pkt_of(m);
-	uint16_t port = p->edge == EDGE_KERNEL ? p->in_port : p->out_port;
+	bool kernel = p->edge == EDGE_KERNEL;
+	uint16_t port = kernel ? p->in_port : p->out_port;
+	const struct port *to = &w->st->ports[port];
 
-	if (w->st->ports[port].owner != w->index) {
-		put_away(w, w->st->ports[port].owner, m);
-	} else if (p->edge == EDGE_KERNEL) {
+	if (to->owner != w->index && (kernel || !to->queues.own_tx)) {
+		put_away(w, to->owner, m);
+	} else if (kernel) {
 		w->kernel[port].pkt[w->kernel[port].n++] = m;
 		if (w->kernel[port].n == TX_BUFFER)
 			send_kernel(w, port);

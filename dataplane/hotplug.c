@@ -44,8 +44,7 @@ static void slot_close(struct state *st, unsigned i)
 	if (was)
 		log_info("port removed name=%s", p->name);
 	port_close(p);
-	*p = (struct port){
-		.eth = PORT_ETH_NONE, .tap_eth = PORT_ETH_NONE, .rx_fd = -1, .tap_fd = -1};
+	port_none(p);
 	memset(&st->cfg.ports[i], 0, sizeof(st->cfg.ports[i]));
 }
 

@@ -14,6 +14,7 @@
 
 #define SPIN_US 50 /* polls on for so long after the last work: a wake-up costs about as much */
 #define VAIN_MAX 8 /* a descriptor that cries wolf is not asked any more until there was work */
+#define DESCRIPTORS_MAX (1 + 4 * MSG_PORTS_MAX) /* of more, the rest is asked every nap */
 #define AGEING_NS 10000000
 #define NOTHING_NS 100000000 /* no flow to forget: only against a wake-up that was lost */
 
@@ -57,6 +58,14 @@ static bool nothing_to_do(const struct worker *w)
 	return true;
 }
 
+static void add_descriptor(struct pollfd *fds, unsigned *n, int fd, bool *blind)
+{
+	if (fd < 0 || *n == DESCRIPTORS_MAX)
+		*blind = true;
+	else
+		fds[(*n)++] = (struct pollfd){.fd = fd, .events = POLLIN};
+}
+
 /* @param[out] blind  some port of ours cannot wake us @return how many descriptors */
 static unsigned descriptors(const struct worker *w, struct pollfd *fds, bool *blind)
 {
@@ -64,18 +73,18 @@ static unsigned descriptors(const struct worker *w, struct pollfd *fds, bool *bl
 
 	fds[n++] = (struct pollfd){.fd = w->idle.fd, .events = POLLIN};
 	*blind = w->idle.vain >= VAIN_MAX;
+	if (*blind)
+		return n;
 	for (unsigned i = 0; i < w->st->n_ports; i++) {
 		const struct port *p = &w->st->ports[i];
 
-		if (p->owner != w->index || !port_present(p))
+		if (!port_present(p))
 			continue;
-		*blind |= p->rx_fd < 0 || p->tap_fd < 0;
-		if (w->idle.vain >= VAIN_MAX)
-			continue;
-		if (p->rx_fd >= 0)
-			fds[n++] = (struct pollfd){.fd = p->rx_fd, .events = POLLIN};
-		if (p->tap_fd >= 0)
-			fds[n++] = (struct pollfd){.fd = p->tap_fd, .events = POLLIN};
+		for (uint16_t q = port_queue_first(p, w->index); q < p->queues.rx;
+		     q += w->st->n_workers)
+			add_descriptor(fds, &n, p->rx_fd[q], blind);
+		if (p->owner == w->index)
+			add_descriptor(fds, &n, p->tap_fd, blind);
 	}
 	return n;
 }
@@ -83,7 +92,7 @@ static unsigned descriptors(const struct worker *w, struct pollfd *fds, bool *bl
 /* Descriptors are readable as long as a packet is there, so none that comes before ppoll() is slept through. */
 static void idle_sleep(struct worker *w)
 {
-	struct pollfd fds[1 + 2 * MSG_PORTS_MAX];
+	struct pollfd fds[DESCRIPTORS_MAX];
 	struct timespec t = {0};
 	unsigned step, n;
 	bool blind;

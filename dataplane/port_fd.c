@@ -56,19 +56,24 @@ static int new_socket(const struct port_fds *before)
 	return found;
 }
 
-int port_fd_find(uint16_t eth, const struct port_fds *before)
+static bool driver_is(uint16_t eth, const char *name)
 {
 	struct rte_eth_dev_info info;
 
-	if (rte_eth_dev_info_get(eth, &info) < 0 || info.driver_name == NULL)
-		return -1;
+	return rte_eth_dev_info_get(eth, &info) == 0 && info.driver_name != NULL &&
+	       strcmp(info.driver_name, name) == 0;
+}
+
+int port_fd_socket(uint16_t eth, const struct port_fds *before)
+{
+	return driver_is(eth, "net_af_xdp") || driver_is(eth, "net_af_packet") ? new_socket(before)
+									       : -1;
+}
+
+int port_fd_tap(uint16_t eth, uint16_t queue)
+{
 	/* The interrupt of this driver is the TAP's own descriptor, so nothing needs to be armed. */
-	if (strcmp(info.driver_name, "net_tap") == 0)
-		return rte_eth_dev_rx_intr_ctl_q_get_fd(eth, 0);
-	if (strcmp(info.driver_name, "net_af_xdp") == 0 ||
-	    strcmp(info.driver_name, "net_af_packet") == 0)
-		return new_socket(before);
-	return -1;
+	return driver_is(eth, "net_tap") ? rte_eth_dev_rx_intr_ctl_q_get_fd(eth, queue) : -1;
 }
 
 uint64_t port_fd_cookie(int fd)

@@ -16,12 +16,15 @@ struct port_fds { /* the packet sockets of this process at one moment */
 void port_fds_now(struct port_fds *out);
 
 /**
- * A descriptor that polls readable while the port's queue 0 has packets.
- * @param before  taken before the port was attached
+ * The packet socket of a receive queue of an AF_XDP or AF_PACKET port: readable while the queue has packets.
+ * @param before  taken before the queue was set up; of a port with one queue, before it was attached
  * @return -1: the port has none, or more than one, so it must be asked by time; else it is the driver's and ends with
  *         the port
  */
-int port_fd_find(uint16_t eth, const struct port_fds *before);
+int port_fd_socket(uint16_t eth, const struct port_fds *before);
+
+/** The same of a TAP port's queue, once the port is started. */
+int port_fd_tap(uint16_t eth, uint16_t queue);
 
 /** What tells a socket from a later one with its number. @return 0: no AF_XDP socket */
 uint64_t port_fd_cookie(int fd);

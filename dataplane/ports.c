@@ -22,7 +22,9 @@
 
 #define RX_DESCRIPTORS 2048
 #define TX_DESCRIPTORS 2048
+#define DESCRIPTORS_MIN 256 /* a queue */
 #define PORT_MBUFS 12288 /* rings of a port and its shadow, AF_XDP's fill ring, bursts under way */
+#define QUEUE_MBUFS 4096 /* AF_XDP's fill ring, and what is under way, of each further queue */
 #define MBUF_BYTES (RTE_MBUF_DEFAULT_BUF_SIZE + sizeof(struct rte_mbuf) + sizeof(struct pkt) + 64)
 #define MBUF_CACHE 256
 #define POOL_NAME "mbufs"
@@ -30,10 +32,22 @@
 #define MTU_DEFAULT 1500
 #define EAL_ARGS_MAX (24 + 2 * MSG_PORTS_MAX)
 
+static void forget_descriptors(struct port *p)
+{
+	for (unsigned q = 0; q < PORT_QUEUES_MAX; q++)
+		p->rx_fd[q] = -1;
+}
+
+void port_none(struct port *p)
+{
+	*p = (struct port){.eth = PORT_ETH_NONE, .tap_eth = PORT_ETH_NONE, .tap_fd = -1};
+	port_queues_one(&p->queues);
+	forget_descriptors(p);
+}
+
 void port_from_config(struct port *p, const struct msg_port *cfg)
 {
-	*p = (struct port){
-		.eth = PORT_ETH_NONE, .tap_eth = PORT_ETH_NONE, .rx_fd = -1, .tap_fd = -1};
+	port_none(p);
 	snprintf(p->name, sizeof(p->name), "%s", cfg->name);
 	p->side = cfg->side;
 	p->mtu_bytes = cfg->mtu_bytes != 0 ? cfg->mtu_bytes : MTU_DEFAULT;
@@ -162,31 +176,74 @@ static int attach(const char *devargs, uint16_t *eth, struct err *err)
 	return 0;
 }
 
-static int start(uint16_t eth, uint16_t mtu, struct rte_mempool *pool, struct err *err)
+static int configure(uint16_t eth, const struct rte_eth_dev_info *info, const struct port_queues *q,
+		     struct err *err)
 {
 	/* Drivers that know no interrupts ignore the wish. */
 	struct rte_eth_conf conf = {.rxmode = {.mq_mode = RTE_ETH_MQ_RX_NONE}, .intr_conf.rxq = 1};
-	uint16_t rx = RX_DESCRIPTORS, tx = TX_DESCRIPTORS, now = 0;
-	int node = rte_eth_dev_socket_id(eth);
+	uint8_t key[RSS_KEY_MAX];
 	int ret;
 
-	ret = rte_eth_dev_configure(eth, 1, 1, &conf);
+	if (q->rss != 0) {
+		port_queues_key(key, info->hash_key_size);
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf = q->rss;
+		conf.rx_adv_conf.rss_conf.rss_key = info->hash_key_size > 0 ? key : NULL;
+		conf.rx_adv_conf.rss_conf.rss_key_len = info->hash_key_size;
+	}
+	ret = rte_eth_dev_configure(eth, q->rx, q->tx, &conf);
+	return ret < 0 ? err_set(err, ret, "configure: %s", strerror(-ret)) : 0;
+}
+
+/* @param[out] fds  the sockets of several receive queues, one each; NULL: of no interest */
+static int queues_set_up(uint16_t eth, const struct port_queues *q, struct rte_mempool *pool,
+			 int *fds, struct err *err)
+{
+	/* A port's rings together hold so much, whatever their number: the pool is made for that. */
+	uint16_t rx = RTE_MAX(RX_DESCRIPTORS / q->rx, DESCRIPTORS_MIN);
+	uint16_t tx = RTE_MAX(TX_DESCRIPTORS / q->tx, DESCRIPTORS_MIN);
+	int node = rte_eth_dev_socket_id(eth);
+	struct port_fds before;
+	int ret = rte_eth_dev_adjust_nb_rx_tx_desc(eth, &rx, &tx);
+
 	if (ret < 0)
-		return err_set(err, ret, "configure: %s", strerror(-ret));
+		return err_set(err, ret, "descriptors: %s", strerror(-ret));
+	for (uint16_t i = 0; i < q->rx; i++) {
+		port_fds_now(&before);
+		ret = rte_eth_rx_queue_setup(eth, i, rx, node, NULL, pool);
+		if (ret < 0)
+			return err_set(err, ret, "receive queue %u: %s", i, strerror(-ret));
+		if (fds != NULL && q->rx > 1)
+			fds[i] = port_fd_socket(eth, &before);
+	}
+	for (uint16_t i = 0; i < q->tx; i++) {
+		ret = rte_eth_tx_queue_setup(eth, i, tx, node, NULL);
+		if (ret < 0)
+			return err_set(err, ret, "transmit queue %u: %s", i, strerror(-ret));
+	}
+	return 0;
+}
+
+static int start(uint16_t eth, uint16_t mtu, const struct port_queues *q, struct rte_mempool *pool,
+		 int *fds, struct err *err)
+{
+	struct rte_eth_dev_info info;
+	uint16_t now = 0;
+	int ret = rte_eth_dev_info_get(eth, &info);
+
+	if (ret < 0)
+		return err_set(err, ret, "device information: %s", strerror(-ret));
+	ret = configure(eth, &info, q, err);
+	if (ret < 0)
+		return ret;
 	if (rte_eth_dev_get_mtu(eth, &now) == 0 && now != mtu) {
 		ret = rte_eth_dev_set_mtu(eth, mtu);
 		if (ret < 0)
 			log_warn("port mtu=%u wanted=%u: %s", now, mtu, strerror(-ret));
 	}
-	ret = rte_eth_dev_adjust_nb_rx_tx_desc(eth, &rx, &tx);
+	ret = queues_set_up(eth, q, pool, fds, err);
 	if (ret < 0)
-		return err_set(err, ret, "descriptors: %s", strerror(-ret));
-	ret = rte_eth_rx_queue_setup(eth, 0, rx, node, NULL, pool);
-	if (ret < 0)
-		return err_set(err, ret, "receive queue: %s", strerror(-ret));
-	ret = rte_eth_tx_queue_setup(eth, 0, tx, node, NULL);
-	if (ret < 0)
-		return err_set(err, ret, "transmit queue: %s", strerror(-ret));
+		return ret;
 	ret = rte_eth_dev_start(eth);
 	if (ret < 0)
 		return err_set(err, ret, "start: %s", strerror(-ret));
@@ -194,6 +251,29 @@ static int start(uint16_t eth, uint16_t mtu, struct rte_mempool *pool, struct er
 	if (rte_eth_allmulticast_enable(eth) < 0)
 		(void)rte_eth_promiscuous_enable(eth);
 	return 0;
+}
+
+/* With as many queues as suit it. One that offers to hash and then will not is started with one. */
+static int start_spread(struct port *p, const char *devargs, uint16_t workers,
+			struct rte_mempool *pool, struct err *err)
+{
+	struct rte_eth_dev_info info;
+	int ret = rte_eth_dev_info_get(p->eth, &info);
+
+	if (ret < 0)
+		return err_set(err, ret, "device information: %s", strerror(-ret));
+	if (port_queues_asked(devargs) > PORT_QUEUES_MAX)
+		return err_set(err, -EINVAL, "%s: more than %u queues", devargs, PORT_QUEUES_MAX);
+	port_queues_pick(&info, devargs, workers, &p->queues);
+	ret = start(p->eth, p->mtu_bytes, &p->queues, pool, p->rx_fd, err);
+	if (ret == 0 || p->queues.rss == 0)
+		return ret;
+	log_warn("port name=%s: not with %u queues: %s; one queue for all workers", p->name,
+		 p->queues.rx, err->msg);
+	(void)rte_eth_dev_stop(p->eth);
+	port_queues_one(&p->queues);
+	forget_descriptors(p);
+	return start(p->eth, p->mtu_bytes, &p->queues, pool, p->rx_fd, err);
 }
 
 /* Detached too: what is probed anew gets a new device. */
@@ -213,18 +293,21 @@ static void stop(uint16_t *eth)
 
 void port_close(struct port *p)
 {
-	int fd = p->rx_fd;
-
-	p->rx_fd = p->tap_fd = -1;
+	p->tap_fd = -1;
 	stop(&p->tap_eth);
 	stop(&p->eth);
-	port_fd_release(fd, p->rx_cookie);
-	p->rx_cookie = 0;
+	for (unsigned q = 0; q < PORT_QUEUES_MAX; q++) {
+		port_fd_release(p->rx_fd[q], p->rx_cookie[q]);
+		p->rx_fd[q] = -1;
+		p->rx_cookie[q] = 0;
+	}
+	port_queues_one(&p->queues);
 }
 
-static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg,
+static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg, uint16_t workers,
 		    struct rte_mempool *pool, struct err *err)
 {
+	struct port_queues one;
 	char tap[128], mac[MAC_TEXT_BYTES];
 	struct rte_ether_addr addr;
 	struct port_fds before;
@@ -234,11 +317,15 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg,
 	ret = attach(cfg->devargs, &p->eth, err);
 	if (ret < 0)
 		return ret;
-	ret = start(p->eth, p->mtu_bytes, pool, err);
+	ret = start_spread(p, cfg->devargs, workers, pool, err);
+	if (p->queues.rx == 1)
+		p->rx_fd[0] = port_fd_socket(p->eth, &before); /* the probing may have opened it */
+	for (uint16_t q = 0; q < p->queues.rx; q++)
+		p->rx_cookie[q] = port_fd_cookie(p->rx_fd[q]);
 	if (ret < 0)
 		goto fail;
-	p->rx_fd = port_fd_find(p->eth, &before);
-	p->rx_cookie = port_fd_cookie(p->rx_fd);
+	for (uint16_t q = 0; q < p->queues.rx; q++)
+		p->rx_fd[q] = p->rx_fd[q] >= 0 ? p->rx_fd[q] : port_fd_tap(p->eth, q);
 	ret = rte_eth_macaddr_get(p->eth, &addr);
 	if (ret < 0) {
 		err_set(err, ret, "MAC address: %s", strerror(-ret));
@@ -248,13 +335,14 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg,
 	snprintf(tap, sizeof(tap), "net_tap_shadow%u,iface=%s,mac=%s", index, cfg->tap,
 		 mac_addr_text(&p->mac, mac));
 	ret = attach(tap, &p->tap_eth, err);
+	port_queues_one(&one);
 	if (ret == 0)
-		ret = start(p->tap_eth, p->mtu_bytes, pool, err);
+		ret = start(p->tap_eth, p->mtu_bytes, &one, pool, NULL, err);
 	if (ret < 0) {
 		err_wrap(err, ret, "shadow %s", cfg->tap);
 		goto fail;
 	}
-	p->tap_fd = port_fd_find(p->tap_eth, &before);
+	p->tap_fd = port_fd_tap(p->tap_eth, 0);
 	return 0;
 fail:
 	port_close(p);
@@ -268,6 +356,18 @@ static unsigned dpdk_ports(const struct msg_dp_config *cfg)
 	for (unsigned i = 0; i < cfg->n_ports; i++)
 		n += cfg->ports[i].devargs[0] != '\0';
 	return n;
+}
+
+/* Those that hash share their rings' entries among the queues, down to a least number. */
+static size_t port_mbufs(const char *devargs, uint16_t workers)
+{
+	unsigned asked = RTE_MIN(port_queues_asked(devargs), PORT_QUEUES_MAX);
+	size_t rings = (size_t)RTE_MIN(workers, PORT_QUEUES_MAX) * 2 * DESCRIPTORS_MIN;
+	size_t more = rings > RX_DESCRIPTORS + TX_DESCRIPTORS
+			      ? rings - (RX_DESCRIPTORS + TX_DESCRIPTORS)
+			      : 0;
+
+	return PORT_MBUFS + RTE_MAX(more, asked > 1 ? (size_t)(asked - 1) * QUEUE_MBUFS : 0);
 }
 
 /* With small pages, AF_XDP loses every frame that lies across two of them (the kernel takes no buffer that is not
@@ -308,14 +408,17 @@ fail:
 static struct rte_mempool *pool_get(const struct msg_dp_config *cfg, uint16_t workers,
 				    struct err *err)
 {
-	unsigned wanted = dpdk_ports(cfg) + PORTS_SPARE;
 	size_t each = cfg->hugepages ? MBUF_BYTES : (size_t)getpagesize();
 	size_t room = (size_t)cfg->memory_mb * 1024 * 1024 / 2 / each;
-	size_t n = (size_t)wanted * PORT_MBUFS + (size_t)workers * MBUF_CACHE * 2;
+	size_t n = (size_t)PORTS_SPARE * PORT_MBUFS + (size_t)workers * MBUF_CACHE * 2;
 	struct rte_mempool *pool = rte_mempool_lookup(POOL_NAME);
 
 	if (pool != NULL)
 		return pool;
+	for (unsigned i = 0; i < cfg->n_ports; i++) {
+		if (cfg->ports[i].devargs[0] != '\0')
+			n += port_mbufs(cfg->ports[i].devargs, workers);
+	}
 	if (n > room)
 		n = room;
 	if (!cfg->hugepages && !any_pci(cfg))
@@ -332,11 +435,15 @@ int port_open(struct port *p, unsigned index, const struct msg_dp_config *cfg, u
 	      struct err *err)
 {
 	struct rte_mempool *pool = pool_get(cfg, workers, err);
-	int ret = pool != NULL ? bring_up(p, index, &cfg->ports[index], pool, err) : -ENOMEM;
+	int ret =
+		pool != NULL ? bring_up(p, index, &cfg->ports[index], workers, pool, err) : -ENOMEM;
 
 	if (ret == 0)
-		log_info("port up name=%s devargs=%s shadow=%s mtu=%u", p->name,
-			 cfg->ports[index].devargs, cfg->ports[index].tap, p->mtu_bytes);
+		log_info("port up name=%s devargs=%s shadow=%s mtu=%u rx_queues=%u tx_queues=%u "
+			 "rss=%s",
+			 p->name, cfg->ports[index].devargs, cfg->ports[index].tap, p->mtu_bytes,
+			 p->queues.rx, p->queues.own_tx ? p->queues.tx : 1,
+			 p->queues.rss != 0 ? "yes" : "no");
 	return ret;
 }
 

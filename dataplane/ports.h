@@ -9,6 +9,7 @@
 
 #include "config/base/err.h"
 #include "config/base/msg.h"
+#include "dataplane/port_queues.h"
 
 #define PORT_ETH_NONE 0xffff /* no ethdev: kernel-only, absent, or a test */
 
@@ -21,15 +22,32 @@ struct port {
 	uint16_t mtu_bytes;
 	uint16_t eth; /* DPDK port id, or PORT_ETH_NONE */
 	uint16_t tap_eth; /* of the shadow */
-	uint64_t rx_cookie; /* of rx_fd, if it is an AF_XDP socket. Control thread's */
-	int rx_fd, tap_fd; /* readable while packets wait; -1: it cannot say. The drivers' own */
-	uint16_t owner; /* index of the only worker that receives and sends here */
+	uint16_t owner; /* the worker of the shadow, and of eth where that has one queue for all */
+	struct port_queues queues; /* of eth. The shadow has one of each */
 	uint64_t vlans[64]; /* bitmap of accepted VLAN ids; bit 0: frames without a tag */
 	uint16_t n_qinq;
 	struct port_qinq {
 		uint16_t outer, tag, id; /* subinterface_id() */
 	} qinq[MSG_VLANS_MAX];
+	int rx_fd
+		[PORT_QUEUES_MAX]; /* a queue; readable while packets wait; -1: it cannot say. The drivers' own */
+	int tap_fd; /* the same of the shadow */
+	uint64_t rx_cookie
+		[PORT_QUEUES_MAX]; /* of rx_fd, where it is an AF_XDP socket. Control thread's */
 };
+
+/* The receive queues that worker `index` of n polls: from the first in steps of n, below queues.rx. A single queue is
+ * the owner's. */
+static inline uint16_t port_queue_first(const struct port *p, uint16_t index)
+{
+	return p->queues.rx > 1 ? index : p->owner == index ? 0 : PORT_QUEUES_MAX;
+}
+
+/* Of worker `index`, which with `own_tx` may be any, else is the owner. */
+static inline uint16_t port_tx_queue(const struct port *p, uint16_t index)
+{
+	return p->queues.own_tx ? index : 0;
+}
 
 /* Ask once a round, before the port's other members are read: with `true` they are all set, and stay so until the
  * control thread has heard of the round's end. */
@@ -52,6 +70,9 @@ static inline const struct port_qinq *port_qinq(const struct port *p, uint16_t i
 	}
 	return NULL;
 }
+
+/** No port: what a place without one holds. */
+void port_none(struct port *p);
 
 /** Fill what the configuration says (side, VLANs, MTU); no ethdev yet. */
 void port_from_config(struct port *p, const struct msg_port *cfg);

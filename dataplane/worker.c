@@ -158,7 +158,7 @@ static unsigned from_kernel(struct worker *w, uint16_t port)
 		return 0;
 	for (uint16_t i = 0; i < n; i++)
 		bytes[i] = rte_pktmbuf_pkt_len(pkt[i]);
-	sent = rte_eth_tx_burst(p->eth, 0, pkt, n);
+	sent = rte_eth_tx_burst(p->eth, port_tx_queue(p, w->index), pkt, n);
 	for (uint16_t i = 0; i < sent; i++)
 		w->stats.port[port].tx_bytes += bytes[i];
 	w->stats.port[port].tx_packets += sent;
@@ -169,11 +169,11 @@ static unsigned from_kernel(struct worker *w, uint16_t port)
 	return n;
 }
 
-static unsigned from_port(struct worker *w, uint16_t port)
+static unsigned from_queue(struct worker *w, uint16_t port, uint16_t queue)
 {
 	struct burst in;
 
-	in.n = rte_eth_rx_burst(w->st->ports[port].eth, 0, in.pkt, BURST_MAX);
+	in.n = rte_eth_rx_burst(w->st->ports[port].eth, queue, in.pkt, BURST_MAX);
 	if (in.n == 0)
 		return 0;
 	w->stats.port[port].rx_packets += in.n;
@@ -184,6 +184,16 @@ static unsigned from_port(struct worker *w, uint16_t port)
 	path_run(w, &in, port);
 	emit_burst(w, &in);
 	return in.n;
+}
+
+static unsigned from_port(struct worker *w, uint16_t port)
+{
+	const struct port *p = &w->st->ports[port];
+	unsigned work = 0;
+
+	for (uint16_t q = port_queue_first(p, w->index); q < p->queues.rx; q += w->st->n_workers)
+		work += from_queue(w, port, q);
+	return p->owner == w->index ? work + from_kernel(w, port) : work;
 }
 
 /* Packets of other workers: to judge here, or judged there and to be sent by us. */
@@ -252,11 +262,8 @@ static unsigned worker_round(struct worker *w)
 
 	worker_pin(w, clock_boot_us());
 	for (uint16_t i = 0; i < w->st->n_ports; i++) {
-		if (w->st->ports[i].owner != w->index || !port_present(&w->st->ports[i]) ||
-		    w->st->ports[i].eth == PORT_ETH_NONE)
-			continue;
-		work += from_port(w, i);
-		work += from_kernel(w, i);
+		if (port_present(&w->st->ports[i]) && w->st->ports[i].eth != PORT_ETH_NONE)
+			work += from_port(w, i);
 	}
 	if (w->st->n_workers > 1) {
 		for (uint16_t i = 0; i < w->st->n_workers; i++)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* worker: one lcore that runs packets to completion. It owns its flow table, counters and transmit buffers; ports have
- * one owner each, which receives and sends for all. With more than one worker, a packet goes after parsing to the
- * worker that its flow's hash names, over a ring a pair of workers; with one there is no such step. */
+/* worker: one lcore that runs packets to completion. It owns its flow table, counters and transmit buffers. A port
+ * with several queues has some for each worker; one without has an owner, which receives and sends for all. With more
+ * than one worker, a packet goes after parsing to the worker that its flow's hash names, over a ring a pair of workers;
+ * with one there is no such step. */
 #pragma once
 
 #include <rte_ring.h>

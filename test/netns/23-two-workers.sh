@@ -1,8 +1,9 @@
 #!/bin/bash
-# 23. Two packet workers: many flows, TCP and UDP, both families, lose nothing; both directions of a flow meet on one
-#     worker and count as one flow; an ICMP error finds the worker of its flow; a revocation reaches both workers.
+# 23. Two packet workers, and a port with a queue for each beside one with a single queue: many flows, TCP and UDP, both
+#     families, lose nothing; both directions of a flow meet on one worker and count as one flow; an ICMP error finds the
+#     worker of its flow; a revocation reaches both workers.
 . "$(dirname "$0")/lib.sh"
-LCORES="0-1" N=24
+LCORES="0-1" N=24 DEV_DEVARGS=net_af_packet0,iface=dev0,qpairs=2
 world_up s23
 certify "$DIGEST_A"
 camera_make cam1 11 "$DIGEST_A"
@@ -51,6 +52,8 @@ lost_at_most() {
 }
 
 check_eq "the dataplane has two workers" "0 1" "$(lcores '.lcore | tostring')"
+check "the device port a queue for each" log_has dataplane 'port up name=dev .*rx_queues=2 tx_queues=2'
+check "the uplink one for both" log_has dataplane 'port up name=up .*rx_queues=1 tx_queues=1'
 
 # ---- many flows, both directions ----------------------------------------------------------------
 many udp cam1 "$NVR4" "$NVR6" 5000 c1-udp
@@ -77,6 +80,16 @@ check_eq "the flows' counts hold questions and answers ($want asked and answered
 	"$([ "$got" -ge "$want" ] && echo true)"
 check "the largest flows of both workers are found, not of the first alone" \
 	test "$(ctl_json flows --top $((10 * N)) --by packets '.flows | length')" -ge $((10 * N))
+
+# The driver's own counts
+queues() { # COUNTER: of the device port's two queues
+	printf '%s\n' "/ethdev/stats,0" | RUNTIME_DIRECTORY=$D/run dpdk-telemetry.py -f sp-gw1 2>/dev/null |
+		sed -n '/^{"\/ethdev/p' | jq -r ".[].$1[:2] | join(\" \")"
+}
+queues_both() { [ "$(queues "$1" | awk '{ print ($1 >= 100) + ($2 >= 100) }')" = 2 ]; }
+check "each worker has taken packets from its queue of the device port" wait_for 5 queues_both q_ipackets
+check "and sent by it" wait_for 5 queues_both q_opackets
+say "        received by queue: $(queues q_ipackets); sent: $(queues q_opackets)"
 
 # The kernel sees none of it, and most go by the fast lane, on either worker.
 lane() { ctl_json stats .totals.lane; }

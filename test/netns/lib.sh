@@ -257,7 +257,7 @@ config_write() {
 		dataplane = { lcores = "${LCORES:-1}"; memory_mb = ${MEMORY_MB:-128}; hugepages = false; flows_max = 16384; pickup_ms = 5000; $DATAPLANE_EXTRA };
 		limits = { $LIMITS };
 		ports = (
-		  { name = "dev"; side = "device"; devargs = "net_af_xdp0,iface=dev0"; isolated = true;
+		  { name = "dev"; side = "device"; devargs = "${DEV_DEVARGS:-net_af_xdp0,iface=dev0}"; isolated = true;
 		    addresses = [ "$GW4/24", "$GW6/64" ]; $VLANS },
 		  { name = "up"; side = "uplink"; devargs = "${UP_DEVARGS:-net_af_xdp1,iface=up0}"; addresses = [ "$UP4/24", "$UP6/64" ]; },
 		  { name = "wifi"; side = "device"; kernel = "wifi0"; addresses = [ "$WIFI4/24", "$WIFI6/64" ]; } );

@@ -86,7 +86,7 @@ static void pipes(struct world *x, int fd[4][2])
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(pipe(fd[i]), 0);
 	for (int i = 0; i < 2; i++) {
-		x->st->ports[i].rx_fd = fd[2 * i][0];
+		x->st->ports[i].rx_fd[0] = fd[2 * i][0];
 		x->st->ports[i].tap_fd = fd[2 * i + 1][0];
 	}
 }
@@ -167,7 +167,7 @@ static void a_port_without_descriptor_is_asked_by_time(void **state)
 	(void)state;
 	assert_int_equal(world_new(&x, NULL), 0);
 	pipes(&x, fd);
-	x.st->ports[1].rx_fd = -1;
+	x.st->ports[1].rx_fd[0] = -1;
 	sleeper_start(&s, x.w);
 	assert_true(rounds_beyond(&s, 400)); /* past the growing naps */
 	before = atomic_load(&s.rounds);

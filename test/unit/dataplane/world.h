@@ -229,7 +229,8 @@ static inline int world_routes(struct world *x)
 
 /* Slot 5: a camera at 10.1.0.10, fd01::10 and, on VLAN 30, 10.3.0.10, MAC 02::10.
  * Slot 6: a PLC at 10.1.0.11, MAC 02::11. Every other address is a stranger's or a network's. */
-static inline int world_new(struct world *x, const struct msg_dp_config *change)
+static inline int world_of_workers(struct world *x, const struct msg_dp_config *change,
+				   uint16_t n_workers)
 {
 	struct msg_hdr begin = {.type = MSG_SYNC_BEGIN, .bytes = sizeof(begin)};
 	struct msg_hdr end = {.type = MSG_SYNC_END, .bytes = sizeof(end)};
@@ -239,7 +240,7 @@ static inline int world_new(struct world *x, const struct msg_dp_config *change)
 
 	memset(x, 0, sizeof(*x));
 	world_config(&cfg);
-	if (state_new(&x->st, change != NULL ? change : &cfg, 1, &err) < 0)
+	if (state_new(&x->st, change != NULL ? change : &cfg, n_workers, &err) < 0)
 		return -1;
 	for (int i = 0; i < 2; i++) {
 		x->st->ports[i].present = true;
@@ -267,6 +268,11 @@ static inline int world_new(struct world *x, const struct msg_dp_config *change)
 		return -1;
 	x->now_us = clock_boot_us() + 1000;
 	return 0;
+}
+
+static inline int world_new(struct world *x, const struct msg_dp_config *change)
+{
+	return world_of_workers(x, change, 1);
 }
 
 static inline void world_free(struct world *x)
