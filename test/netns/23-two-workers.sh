@@ -1,7 +1,7 @@
 #!/bin/bash
-# 23. Two packet workers, and a port with a queue for each beside one with a single queue: many flows, TCP and UDP, both
-#     families, lose nothing; both directions of a flow meet on one worker and count as one flow; an ICMP error finds the
-#     worker of its flow; a revocation reaches both workers.
+# 23. Two packet workers, and a port with a queue for each (AF_PACKET) beside one with a single queue: many flows, TCP and
+#     UDP, both families, lose nothing; both directions of a flow meet on one worker and count as one flow; an ICMP error
+#     finds the worker of its flow; a revocation reaches both workers. Then a vhost-user and a TAP port of two queues.
 . "$(dirname "$0")/lib.sh"
 LCORES="0-1" N=24 DEV_DEVARGS=net_af_packet0,iface=dev0,qpairs=2
 world_up s23
@@ -82,11 +82,11 @@ check "the largest flows of both workers are found, not of the first alone" \
 	test "$(ctl_json flows --top $((10 * N)) --by packets '.flows | length')" -ge $((10 * N))
 
 # The driver's own counts
-queues() { # COUNTER: of the device port's two queues
-	printf '%s\n' "/ethdev/stats,0" | RUNTIME_DIRECTORY=$D/run dpdk-telemetry.py -f sp-gw1 2>/dev/null |
+queues() { # COUNTER [ETHDEV]: of the two queues of the device port, which is the first, or of another
+	printf '%s\n' "/ethdev/stats,${2:-0}" | RUNTIME_DIRECTORY=$D/run dpdk-telemetry.py -f sp-gw1 2>/dev/null |
 		sed -n '/^{"\/ethdev/p' | jq -r ".[].$1[:2] | join(\" \")"
 }
-queues_both() { [ "$(queues "$1" | awk '{ print ($1 >= 100) + ($2 >= 100) }')" = 2 ]; }
+queues_both() { [ "$(queues "$@" | awk '{ print ($1 >= 100) + ($2 >= 100) }')" = 2 ]; }
 check "each worker has taken packets from its queue of the device port" wait_for 5 queues_both q_ipackets
 check "and sent by it" wait_for 5 queues_both q_opackets
 say "        received by queue: $(queues q_ipackets); sent: $(queues q_opackets)"
@@ -143,3 +143,51 @@ daemon_stop dataplane
 daemon_start dataplane
 check "after a new start of the dataplane all flows return" wait_for 15 all_run "${OTHER[@]}"
 check "to both workers" wait_for 10 both_have $((4 * N / 4))
+
+# ---- a vhost-user port of two queues, and a TAP port -----------------------------------------------
+# uplink_becomes DEVARGS
+uplink_becomes() {
+	daemon_stop dataplane
+	daemon_stop agent
+	sed -i "s|devargs = \"[^\"]*\"; addresses = \[ \"$UP4|devargs = \"$1\"; addresses = [ \"$UP4|" "$D/gateway.cfg"
+	daemon_start agent
+	daemon_start dataplane
+	must "the gateway is ready again" 15 gw_ready
+}
+# The other side spreads over both queues and reads no other than the first.
+uplink_becomes "net_vhost0,iface=$D/up.sock,queues=2"
+check "a vhost-user port has the queues that were asked for" log_has dataplane 'port up name=up .*rx_queues=2 tx_queues=1 rss=no'
+spawn gw testpmd dpdk-testpmd --no-huge --no-shconf --no-pci --no-telemetry -m 128 -l 0,1 --file-prefix "testpmd-$$" \
+	--vdev "net_virtio_user0,path=$D/up.sock,queues=2,queue_size=512" --vdev net_af_packet0,iface=up0,qpairs=2 -- \
+	--rxq=2 --txq=2 --forward-mode=io --auto-start --stats-period 1 --total-num-mbufs=8192
+uplink_is_up() { [ "$(ctl_json status '.dataplane.ports[1].link')" = up ]; }
+must "the vhost-user link is up" 15 uplink_is_up
+in_ns core ip neigh flush dev eth0
+check "all flows return" wait_for 20 all_run "${OTHER[@]}"
+lose_no_more() { # over 200 more answers
+	local f n=0 a
+	for f in "${OTHER[@]}"; do n=$((n + $(flow_lost "$f"))); done
+	a=$(flow_received c2-udp)
+	wait_for 10 flow_beyond c2-udp $((a + 200)) && wait_for 5 lost_at_most "$n" "${OTHER[@]}"
+}
+check "and lose nothing" lose_no_more
+# ethdev 1 is the device port's shadow
+check "each worker has taken packets from its queue of the uplink" wait_for 10 queues_both q_ipackets 2
+say "        received by queue: $(queues q_ipackets 2)"
+end "$LAST"
+
+# A TAP driver hashes, so it says. Its interface becomes the core's.
+uplink_becomes net_tap0,iface=sptap
+check "a TAP port has a queue for each worker" log_has dataplane 'port up name=up .*rx_queues=2 tx_queues=2 rss=yes'
+in_ns gw ip link set sptap netns "${P}core"
+in_ns core ip link set eth0 down
+in_ns core ip addr flush dev eth0
+in_ns core ip link set sptap address 02:00:00:00:0c:01 mtu 1500 up
+in_ns core ip addr add "$NVR4/24" dev sptap
+in_ns core ip addr add "$NVR6/64" dev sptap nodad
+in_ns core ip route replace default via "$UP4"
+in_ns core ip -6 route replace default via "$UP6" src "$NVR6"
+check "all flows return" wait_for 20 all_run "${OTHER[@]}"
+check "and lose nothing" lose_no_more
+check "each worker has sent by its queue of it" wait_for 5 queues_both q_opackets 2
+say "        received by queue: $(queues q_ipackets 2); sent: $(queues q_opackets 2)"
