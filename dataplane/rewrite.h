@@ -28,19 +28,22 @@ static inline void rewrite_put16(uint8_t *b, uint16_t v)
 	memcpy(b, &v, sizeof(v));
 }
 
-/* RFC 1812 section 5.3.1; the sum by RFC 1624: HC' = ~(~HC + ~m + m'). The TTL is above 1, so ~m + m' is ~0x0100. */
+/* RFC 1812 section 5.3.1; the sum by RFC 1624: the TTL, above 1, is the high byte of its word, so one less of it is
+ * 0x0100 more in the sum, with the carry at the other end. In this byte order (RFC 1071 section 2 B) the word's high byte
+ * is the low one, and the carry's end is the high one of the four bytes that are written at once. */
 static inline void rewrite_age(uint8_t *l3, bool v4)
 {
-	uint32_t sum;
+	uint32_t word, sum;
 
 	if (!v4) {
 		l3[7]--;
 		return;
 	}
-	sum = (uint16_t) ~(l3[10] << 8 | l3[11]) + 0xfeffu;
-	sum = (sum & 0xffff) + (sum >> 16);
-	l3[8]--;
-	rewrite_put16(l3 + 10, (uint16_t)~sum);
+	memcpy(&word, l3 + 8, sizeof(word));
+	sum = (word >> 16) + 1;
+	sum += sum >= 0xffff;
+	word = ((word & 0xffff) - 1) | sum << 16;
+	memcpy(l3 + 8, &word, sizeof(word));
 }
 
 static inline uint16_t rewrite_tags_bytes(uint16_t vlan)

@@ -55,7 +55,7 @@ static inline bool mac_is(const struct mac_addr *mac, const uint8_t *b)
 /* A usual TCP or UDP header: no event but data and acknowledgements. */
 static inline bool l4_usual(const uint8_t *l4, uint32_t bytes, uint8_t proto, struct lane_pkt *out)
 {
-	uint16_t sport = rte_be_to_cpu_16(load16(l4)), dport = rte_be_to_cpu_16(load16(l4 + 2));
+	uint32_t ports = rte_be_to_cpu_32(load32(l4)); /* destination in the low half */
 
 	out->tcp = proto == IPPROTO_TCP;
 	if (out->tcp) {
@@ -71,13 +71,9 @@ static inline bool l4_usual(const uint8_t *l4, uint32_t bytes, uint8_t proto, st
 		if (proto != IPPROTO_UDP || length < UDP_BYTES || length > bytes)
 			return false;
 	}
-	if (out->reversed) {
-		uint16_t swap = sport;
-
-		sport = dport;
-		dport = swap;
-	}
-	out->key[4] = (uint64_t)sport | (uint64_t)dport << 16 | (uint64_t)proto << 32;
+	if (!out->reversed)
+		ports = ports << 16 | ports >> 16;
+	out->key[4] = (uint64_t)ports | (uint64_t)proto << 32;
 	return true;
 }
 
@@ -94,11 +90,8 @@ static inline bool ipv4_usual(const uint8_t *l3, uint32_t bytes, struct lane_pkt
 	src = load32(l3 + 12);
 	dst = load32(l3 + 16);
 	sum = (uint64_t)load32(l3) + load32(l3 + 4) + load32(l3 + 8) + src + dst;
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	if (sum != 0xffff)
+	/* Carries added to the low end are what is left of a division; it is not 0, for the version is not. */
+	if (sum % 0xffff != 0)
 		return false;
 	out->reversed = rte_be_to_cpu_32(src) > rte_be_to_cpu_32(dst);
 	out->key[0] = out->key[2] = 0;
@@ -328,11 +321,10 @@ static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
 
 /* Parse what can be parsed here and fetch its bucket. @return false: not for the lane */
 static inline bool enter(const struct worker *w, struct rte_mbuf *m, uint16_t port,
-			 struct lane_pkt *l)
+			 const struct port *from, struct lane_pkt *l)
 {
 	if (unlikely(m->nb_segs != 1) ||
-	    !usual(&w->st->ports[port], rte_pktmbuf_mtod(m, const uint8_t *),
-		   rte_pktmbuf_data_len(m), l))
+	    !usual(from, rte_pktmbuf_mtod(m, const uint8_t *), rte_pktmbuf_data_len(m), l))
 		return false;
 	l->port = port;
 	l->hash = flow_hash_words(w->st->seed, l->key);
@@ -366,10 +358,12 @@ static inline void step_flow(const struct worker *w, struct lane_pkt *l)
 	prefetch_end(w, &l->flow->end[1]);
 }
 
-/* In:  frames as they came by `port`, or, if that is PORT_ANY, by pkt_of()->in_port.
- * Out: those for the other stages, in their order; the rest is rewritten and on EDGE_FORWARD, or another worker's. */
-void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst *out)
+/* Compiled twice: mostly a burst has come by one port, which need not be looked up a packet. */
+static inline __attribute__((always_inline)) void
+lane_run(struct worker *w, struct burst *in, uint16_t port, bool any, struct burst *out)
 {
+	const struct port *from = any ? NULL : &w->st->ports[port];
+	uint16_t n_workers = w->st->n_workers;
 	struct lane_pkt lane[BURST_MAX];
 	uint32_t left = 0; /* bit i: in->pkt[i] is for the stages */
 	uint32_t here = 0; /* bit i: in->pkt[i] is in the lane */
@@ -381,12 +375,15 @@ void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst 
 
 		if (i < in->n) {
 			struct rte_mbuf *m = in->pkt[i];
-			uint16_t from = port != PORT_ANY ? port : pkt_of(m)->in_port;
 
-			if (unlikely(!enter(w, m, from, &lane[i])))
+			if (any) {
+				port = pkt_of(m)->in_port;
+				from = &w->st->ports[port];
+			}
+			if (unlikely(!enter(w, m, port, from, &lane[i])))
 				left |= 1u << i;
-			else if (unlikely(flow_worker(lane[i].hash, w->st->n_workers) != w->index))
-				path_away(m, from, lane[i].hash);
+			else if (unlikely(flow_worker(lane[i].hash, n_workers) != w->index))
+				path_away(m, port, lane[i].hash);
 			else
 				here |= 1u << i;
 		}
@@ -404,10 +401,20 @@ void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst 
 	for (; left != 0; left &= left - 1) {
 		struct rte_mbuf *m = in->pkt[__builtin_ctz(left)];
 
-		if (port != PORT_ANY)
+		if (!any)
 			pkt_of(m)->in_port = port;
 		burst_push(out, m);
 	}
+}
+
+/* In:  frames as they came by `port`, or, if that is PORT_ANY, by pkt_of()->in_port.
+ * Out: those for the other stages, in their order; the rest is rewritten and on EDGE_FORWARD, or another worker's. */
+void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst *out)
+{
+	if (port == PORT_ANY)
+		lane_run(w, in, port, true, out);
+	else
+		lane_run(w, in, port, false, out);
 }
 
 _Static_assert(BURST_MAX <= 32, "a burst's packets are bits of a word");
