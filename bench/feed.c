@@ -24,12 +24,11 @@
 #include <unistd.h>
 
 #include "bench/frames.h"
+#include "bench/load.h"
 #include "config/base/clock.h"
 #include "config/base/msg.h"
 #include "config/base/trust.h"
 
-#define SEGMENTS 64
-#define RULES 2000
 #define DEVICES_MAX 200000u
 #define BATCH_MAX 64
 #define AHEAD 64 /* admissions under way */
@@ -65,34 +64,7 @@ static void die(const char *what)
 
 static void name_of(uint32_t d, char *out, size_t bytes)
 {
-	snprintf(out, bytes, "spiffe://x/s%u/d%u", d % SEGMENTS, d);
-}
-
-/* ---- policy ---- */
-
-/* Each segment may reach 31 networks at a hundred UDP ports, and one at a TCP port. */
-static void policy_write(FILE *to, unsigned variant)
-{
-	int n = 0;
-
-	for (int i = 0; i < SEGMENTS; i++)
-		fprintf(to, "%s{ name = \"s%d\"; members = ( { san = \"spiffe://x/s%d/*\"; } ); }",
-			i ? ",\n" : "segments = ( ", i, i);
-	for (int i = 0; i < FRAMES_NETWORKS; i++)
-		fprintf(to,
-			"%s{ name = \"n%d\"; prefixes = [ \"10.32.%d.0/24\", \"fd32:0:0:%x::/64\" "
-			"]; }",
-			i ? ",\n" : " );\nnetworks = ( ", i, i, i);
-	for (int k = 0; k < FRAMES_NETWORKS - 1; k++) {
-		for (int i = 0; i < SEGMENTS; i++, n++)
-			fprintf(to, "%s{ from = \"s%d\"; to = \"n%d\"; service = \"udp/%d-%d\"; }",
-				n ? ",\n" : " );\nrules = ( ", i, k, FRAMES_DPORT,
-				FRAMES_DPORT + FRAMES_DPORTS - 1);
-	}
-	for (; n < RULES; n++)
-		fprintf(to, ",\n{ from = \"s%d\"; to = \"n%d\"; service = \"tcp/%u\"; }",
-			n % SEGMENTS, FRAMES_NETWORKS - 1, n == RULES - 1 ? 443 + variant : 443);
-	fputs(" );\n", to);
+	snprintf(out, bytes, "spiffe://x/s%u/d%u", d % LOAD_SEGMENTS, d);
 }
 
 /* ---- the agent's socket ---- */

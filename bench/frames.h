@@ -13,9 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FRAMES_NETWORKS 32 /* of the policy; the last one takes no UDP */
-#define FRAMES_DPORT 5000
-#define FRAMES_DPORTS 100
+#include "bench/load.h"
+
 #define FRAMES_SPORT 10000
 #define FRAMES_HEAD_BYTES                                                                          \
 	64 /* what of a frame is written; the rest of a longer one is whatever lies there */
@@ -88,7 +87,7 @@ static inline uint32_t device_of_ip(const uint8_t *at, bool v4)
 
 static inline void server_ip(uint32_t f, bool v4, uint8_t *at)
 {
-	uint8_t net = f % (FRAMES_NETWORKS - 1), host = 1 + f / (FRAMES_NETWORKS - 1) % 250;
+	uint8_t net = f % (LOAD_NETWORKS - 1), host = 1 + f / (LOAD_NETWORKS - 1) % 250;
 
 	if (v4) {
 		at[0] = 10;
@@ -156,7 +155,7 @@ static inline uint16_t frame_make(struct frame_head *out, const struct frames_pl
 	const uint16_t bytes = frame_bytes(p, f), ip_bytes = p->v4 ? IP4_BYTES : IP6_BYTES;
 	const uint16_t l4_bytes = bytes - ETH_BYTES - ip_bytes, addr = p->v4 ? 4 : 16;
 	const uint32_t d = f % p->devices;
-	const uint16_t inner = p->sport + f / p->devices, outer = FRAMES_DPORT + f % FRAMES_DPORTS;
+	const uint16_t inner = p->sport + f / p->devices, outer = LOAD_DPORT + f % LOAD_DPORTS;
 	uint8_t *eth = out->b, *ip = eth + ETH_BYTES, *udp = ip + ip_bytes;
 	uint8_t *src = ip + (p->v4 ? 12 : 8), *dst = src + addr;
 

@@ -154,24 +154,6 @@ static inline void flows_free(void)
 	g.order = NULL;
 }
 
-static inline void shuffle(uint32_t *order, uint32_t n)
-{
-	uint64_t random = 88172645463325252ull; /* xorshift64; the same order in every run */
-
-	for (uint32_t i = 0; i < n; i++)
-		order[i] = i;
-	for (uint32_t i = n - 1; i > 0; i--) {
-		uint32_t j, swap = order[i];
-
-		random ^= random << 13;
-		random ^= random >> 7;
-		random ^= random << 17;
-		j = random % (i + 1);
-		order[i] = order[j];
-		order[j] = swap;
-	}
-}
-
 static inline void frames_write(void)
 {
 	for (uint32_t i = 0; i < g.plan.flows; i++) {

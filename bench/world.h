@@ -4,12 +4,10 @@
  * Whatever fails ends the program. */
 #pragma once
 
+#include "bench/load.h"
 #include "test/unit/dataplane/world.h"
 
 #define RING 1024
-#define SEGMENTS 64
-#define NETWORKS 32
-#define RULES 2000
 #define FLOWS_MAX 1000000
 #define TABLE_MAX 1048576 /* flows; the traffic fills it almost */
 #define FRAME_BYTES_V4 60 /* 64 with the frame check sequence, which no mbuf holds */
@@ -69,34 +67,15 @@ static inline void trust_file(struct world *x, uint32_t slots)
 		x->trust.rec[i].slot = i;
 }
 
-/* 64 segments, 32 networks, 2,000 rules: each segment may reach 31 networks at a hundred ports. */
 static inline char *policy_text(void)
 {
 	char *text = NULL;
 	size_t bytes;
 	FILE *f = open_memstream(&text, &bytes);
-	int n = 0;
 
 	if (f == NULL)
 		die("no memory");
-	for (int i = 0; i < SEGMENTS; i++)
-		fprintf(f, "%s{ name = \"s%d\"; members = ( { san = \"spiffe://x/s%d/*\"; } ); }",
-			i ? ",\n" : "segments = ( ", i, i);
-	for (int i = 0; i < NETWORKS; i++)
-		fprintf(f,
-			"%s{ name = \"n%d\"; prefixes = [ \"10.32.%d.0/24\", \"fd32:0:0:%x::/64\" "
-			"]; }",
-			i ? ",\n" : " );\nnetworks = ( ", i, i, i);
-	for (int k = 0; k < NETWORKS - 1; k++) {
-		for (int i = 0; i < SEGMENTS; i++, n++)
-			fprintf(f,
-				"%s{ from = \"s%d\"; to = \"n%d\"; service = \"udp/5000-5099\"; }",
-				n ? ",\n" : " );\nrules = ( ", i, k);
-	}
-	for (; n < RULES; n++)
-		fprintf(f, ",\n{ from = \"s%d\"; to = \"n%d\"; service = \"tcp/443\"; }",
-			n % SEGMENTS, NETWORKS - 1);
-	fputs(" );\n", f);
+	policy_write(f, 0);
 	fclose(f);
 	return text;
 }
@@ -114,7 +93,7 @@ static inline struct ip_addr device_addr(uint32_t d, bool v4)
 
 static inline struct ip_addr server_addr(uint32_t f, bool v4)
 {
-	uint8_t net = f % (NETWORKS - 1), host = 1 + f / (NETWORKS - 1) % 250;
+	uint8_t net = f % (LOAD_NETWORKS - 1), host = 1 + f / (LOAD_NETWORKS - 1) % 250;
 	uint8_t low[4] = {10, 32, net, host};
 	struct ip_addr a = {{0xfd, 0x32, 0, 0, 0, 0, 0, net}};
 
@@ -145,7 +124,7 @@ static inline void devices_new(struct world *x, uint32_t devices)
 		char name[8];
 		struct msg_bind m;
 
-		snprintf(name, sizeof(name), "s%u", d % SEGMENTS);
+		snprintf(name, sizeof(name), "s%u", d % LOAD_SEGMENTS);
 		e = policy_endpoint_by_name(x->form, name);
 		if (e == NULL)
 			die("no such segment");
@@ -240,24 +219,12 @@ static inline void frame_of(struct frame64 *out, uint32_t f, uint32_t devices, b
 static inline void traffic_new(struct traffic *t, uint32_t flows, uint32_t devices, bool v4)
 {
 	uint32_t *order = malloc(flows * sizeof(*order));
-	uint64_t random = 88172645463325252ull; /* xorshift64; the same order in every run */
 
 	*t = (struct traffic){
 		.flows = flows, .v4 = v4, .bytes = v4 ? FRAME_BYTES_V4 : FRAME_BYTES_V6};
 	if (order == NULL)
 		die("no memory");
-	for (uint32_t i = 0; i < flows; i++)
-		order[i] = i;
-	for (uint32_t i = flows - 1; i > 0; i--) {
-		uint32_t j, swap = order[i];
-
-		random ^= random << 13;
-		random ^= random >> 7;
-		random ^= random << 17;
-		j = random % (i + 1);
-		order[i] = order[j];
-		order[j] = swap;
-	}
+	shuffle(order, flows);
 	for (int dir = 0; dir < 2; dir++) {
 		t->frame[dir] = aligned_alloc(64, (size_t)flows * sizeof(struct frame64));
 		if (t->frame[dir] == NULL)

@@ -17,7 +17,9 @@
 	50000 /* longer than any nap and than a sleep with flows to age, shorter than one without */
 
 struct sleeper {
-	struct worker *w;
+	struct world x;
+	struct worker *w; /* x.w */
+	int fd[4][2]; /* pipes: port 0, its shadow, port 1, its shadow */
 	pthread_t thread;
 	_Atomic bool registered, quit;
 	_Atomic uint64_t rounds;
@@ -66,9 +68,22 @@ static bool rounds_beyond(struct sleeper *s, uint64_t n)
 	return true;
 }
 
-static void sleeper_start(struct sleeper *s, struct worker *w)
+/* A world whose ports have descriptors that a test can make readable. */
+static void sleeper_new(struct sleeper *s)
 {
-	*s = (struct sleeper){.w = w};
+	*s = (struct sleeper){0};
+	assert_int_equal(world_new(&s->x, NULL), 0);
+	s->w = s->x.w;
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pipe(s->fd[i]), 0);
+	for (int i = 0; i < 2; i++) {
+		s->x.st->ports[i].rx_fd[0] = s->fd[2 * i][0];
+		s->x.st->ports[i].tap_fd = s->fd[2 * i + 1][0];
+	}
+}
+
+static void sleeper_start(struct sleeper *s)
+{
 	assert_int_equal(pthread_create(&s->thread, NULL, sleeper_run, s), 0);
 	assert_true(becomes(&s->registered));
 }
@@ -78,25 +93,11 @@ static void sleeper_end(struct sleeper *s)
 	atomic_store(&s->quit, true);
 	idle_wake(s->w);
 	assert_int_equal(pthread_join(s->thread, NULL), 0);
-}
-
-/* Give both ports descriptors that a test can make readable. */
-static void pipes(struct world *x, int fd[4][2])
-{
-	for (int i = 0; i < 4; i++)
-		assert_int_equal(pipe(fd[i]), 0);
-	for (int i = 0; i < 2; i++) {
-		x->st->ports[i].rx_fd[0] = fd[2 * i][0];
-		x->st->ports[i].tap_fd = fd[2 * i + 1][0];
-	}
-}
-
-static void pipes_close(int fd[4][2])
-{
 	for (int i = 0; i < 4; i++) {
-		close(fd[i][0]);
-		close(fd[i][1]);
+		close(s->fd[i][0]);
+		close(s->fd[i][1]);
 	}
+	world_free(&s->x);
 }
 
 static void each_cause_wakes(void **state)
@@ -104,97 +105,79 @@ static void each_cause_wakes(void **state)
 	static const char *const rows[] = {"port 0", "its shadow", "port 1", "its shadow",
 					   "another thread"};
 	struct sleeper s;
-	int fd[4][2];
-	struct world x;
 
 	(void)state;
-	assert_int_equal(world_new(&x, NULL), 0);
-	pipes(&x, fd);
-	sleeper_start(&s, x.w);
+	sleeper_new(&s);
+	sleeper_start(&s);
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		uint64_t before, start;
 		char byte = 0;
 
-		assert_true(becomes(&x.w->idle.asleep));
+		assert_true(becomes(&s.w->idle.asleep));
 		before = atomic_load(&s.rounds);
 		start = clock_boot_us();
 		if (i < 4)
-			assert_int_equal(write(fd[i][1], &byte, 1), 1);
+			assert_int_equal(write(s.fd[i][1], &byte, 1), 1);
 		else
-			idle_wake(x.w);
+			idle_wake(s.w);
 		assert_true(rounds_beyond(&s, before));
 		if (clock_boot_us() - start > LONG_US)
 			fail_msg("%s: woke after %lu us", rows[i],
 				 (unsigned long)(clock_boot_us() - start));
 		if (i < 4)
-			assert_int_equal(read(fd[i][0], &byte, 1), 1);
+			assert_int_equal(read(s.fd[i][0], &byte, 1), 1);
 	}
 	sleeper_end(&s);
-	pipes_close(fd);
-	world_free(&x);
 }
 
 static void sleep_holds_up_no_grace_period(void **state)
 {
 	struct sleeper s;
-	int fd[4][2];
-	struct world x;
 
 	(void)state;
-	assert_int_equal(world_new(&x, NULL), 0);
-	pipes(&x, fd);
-	sleeper_start(&s, x.w);
+	sleeper_new(&s);
+	sleeper_start(&s);
 	for (int i = 0; i < 20; i++) {
 		uint64_t start;
 
-		assert_true(becomes(&x.w->idle.asleep));
+		assert_true(becomes(&s.w->idle.asleep));
 		start = clock_boot_us();
-		state_grace(x.st);
+		state_grace(s.x.st);
 		assert_true(clock_boot_us() - start < LONG_US);
 	}
 	sleeper_end(&s);
-	pipes_close(fd);
-	world_free(&x);
 }
 
 static void a_port_without_descriptor_is_asked_by_time(void **state)
 {
 	struct sleeper s;
-	int fd[4][2];
-	struct world x;
 	uint64_t before, start;
 
 	(void)state;
-	assert_int_equal(world_new(&x, NULL), 0);
-	pipes(&x, fd);
-	x.st->ports[1].rx_fd[0] = -1;
-	sleeper_start(&s, x.w);
+	sleeper_new(&s);
+	s.x.st->ports[1].rx_fd[0] = -1;
+	sleeper_start(&s);
 	assert_true(rounds_beyond(&s, 400)); /* past the growing naps */
 	before = atomic_load(&s.rounds);
 	start = clock_boot_us();
 	assert_true(rounds_beyond(&s, before + 20));
 	assert_true(clock_boot_us() - start < 20 * LONG_US); /* not by the long sleep */
 	sleeper_end(&s);
-	pipes_close(fd);
-	world_free(&x);
 }
 
 /* A readable descriptor of a port that gives no packet must not become a loop that never sleeps. */
 static void a_false_alarm_does_not_spin(void **state)
 {
 	struct sleeper s;
-	int fd[4][2];
 	struct timespec cpu[2];
 	uint64_t start, us;
 	clockid_t clock;
-	struct world x;
 	char byte = 0;
 
 	(void)state;
-	assert_int_equal(world_new(&x, NULL), 0);
-	pipes(&x, fd);
-	sleeper_start(&s, x.w);
-	assert_int_equal(write(fd[0][1], &byte, 1), 1);
+	sleeper_new(&s);
+	sleeper_start(&s);
+	assert_int_equal(write(s.fd[0][1], &byte, 1), 1);
 	assert_true(rounds_beyond(&s, atomic_load(&s.rounds) + 400));
 	assert_int_equal(pthread_getcpuclockid(s.thread, &clock), 0);
 	start = clock_boot_us();
@@ -206,8 +189,6 @@ static void a_false_alarm_does_not_spin(void **state)
 			    cpu[0].tv_nsec / 1000 <
 		    us / 2);
 	sleeper_end(&s);
-	pipes_close(fd);
-	world_free(&x);
 }
 
 static int setup(void **state)
