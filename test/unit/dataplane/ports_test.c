@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Ports come up with the queues that suit them, fall back to one where the driver will not, and leave nothing behind.
+ * In a network namespace of its own: each has a TAP interface as its shadow. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+
+#include <rte_ethdev.h>
+#include <rte_log.h>
+
+#include "dataplane/ports.h"
+#include "test/unit/dataplane/world.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define VHOST "net_vhost0,iface=/tmp/sallyport-ports-test"
+
+/* In place of the library's: a driver that says that it hashes and then takes no second queue. */
+static int refuse_configure, refuse_start;
+static unsigned refused;
+
+int rte_eth_dev_configure(uint16_t eth, uint16_t rx, uint16_t tx, const struct rte_eth_conf *conf)
+{
+	int (*real)(uint16_t, uint16_t, uint16_t, const struct rte_eth_conf *);
+
+	*(void **)&real = dlsym(RTLD_NEXT, "rte_eth_dev_configure");
+	if (rx > 1 && refuse_configure != 0) {
+		refused++;
+		return refuse_configure;
+	}
+	return real(eth, rx, tx, conf);
+}
+
+int rte_eth_dev_start(uint16_t eth)
+{
+	int (*real)(uint16_t);
+	struct rte_eth_dev_info info;
+
+	*(void **)&real = dlsym(RTLD_NEXT, "rte_eth_dev_start");
+	if (refuse_start != 0 && rte_eth_dev_info_get(eth, &info) == 0 && info.nb_rx_queues > 1) {
+		refused++;
+		return refuse_start;
+	}
+	return real(eth);
+}
+
+static const struct row {
+	const char *name, *devargs;
+	uint16_t workers;
+	int configure, start; /* refused with */
+	int ret;
+	struct port_queues want; /* rss: whether */
+} rows[] = {
+	{"one worker", "net_null0", 1, 0, 0, 0, {0, 1, 1, false}},
+	{"a queue for each of two", "net_null0", 2, 0, 0, 0, {1, 2, 2, true}},
+	{"of three", "net_null0", 3, 0, 0, 0, {1, 3, 3, true}},
+	{"the driver refuses when it is configured",
+	 "net_null0",
+	 2,
+	 -ENOTSUP,
+	 0,
+	 0,
+	 {0, 1, 1, false}},
+	{"when it is started", "net_null0", 2, 0, -EIO, 0, {0, 1, 1, false}},
+	{"and then takes them again", "net_null0", 2, 0, 0, 0, {1, 2, 2, true}},
+	{"TAP", "net_tap0,iface=tp0", 2, 0, 0, 0, {1, 2, 2, true}},
+	{"TAP, refuses", "net_tap0,iface=tp0", 2, -ENOTSUP, 0, 0, {0, 1, 1, false}},
+	{"TAP, refuses to start", "net_tap0,iface=tp0", 2, 0, -EIO, 0, {0, 1, 1, false}},
+	{"as devargs ask", VHOST ",queues=2", 2, 0, 0, 0, {0, 2, 2, false}},
+	{"what was asked for is no wish to drop",
+	 VHOST ",queues=2",
+	 2,
+	 -ENOTSUP,
+	 0,
+	 -ENOTSUP,
+	 {0, 1, 1, 0}},
+	{"nor at the start", VHOST ",queues=2", 2, 0, -EIO, -EIO, {0, 1, 1, 0}},
+	{"more than there is room for", VHOST ",queues=40", 2, 0, 0, -EINVAL, {0, 1, 1, 0}},
+	{"none of them stays behind", VHOST ",queues=2", 2, 0, 0, 0, {0, 2, 2, false}},
+};
+
+static void check_open(const struct row *r, struct port *p, const struct msg_dp_config *cfg)
+{
+	struct err err = {0};
+	int ret;
+
+	port_from_config(p, &cfg->ports[0]);
+	refuse_configure = r->configure;
+	refuse_start = r->start;
+	refused = 0;
+	ret = port_open(p, 0, cfg, r->workers, &err);
+	if (ret != r->ret)
+		fail_msg("%s: %d: %s", r->name, ret, err.msg);
+	if (ret < 0)
+		assert_true(err.msg[0] != '\0' && p->eth == PORT_ETH_NONE);
+	assert_int_equal(refused, r->configure != 0 || r->start != 0);
+	if (p->queues.rx != r->want.rx || p->queues.tx != r->want.tx ||
+	    p->queues.own_tx != r->want.own_tx || (p->queues.rss != 0) != r->want.rss)
+		fail_msg("%s: %u and %u queues, own %d, rss %lx", r->name, p->queues.rx,
+			 p->queues.tx, p->queues.own_tx, (unsigned long)p->queues.rss);
+}
+
+static void config(struct msg_dp_config *cfg, const char *devargs)
+{
+	world_config(cfg);
+	cfg->memory_mb = 64;
+	snprintf(cfg->ports[0].devargs, sizeof(cfg->ports[0].devargs), "%s", devargs);
+	snprintf(cfg->ports[0].tap, sizeof(cfg->ports[0].tap), "sp-test");
+}
+
+static void each_port_comes_up_with_its_queues(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct rte_eth_dev_info info;
+		struct msg_dp_config cfg;
+		uint16_t left = rte_eth_dev_count_avail();
+		struct port p;
+		bool tap = strstr(rows[i].devargs, "tap") != NULL;
+
+		config(&cfg, rows[i].devargs);
+		check_open(&rows[i], &p, &cfg);
+		for (uint16_t q = 0; q < PORT_QUEUES_MAX; q++)
+			assert_int_equal(p.rx_fd[q] >= 0, tap && q < p.queues.rx);
+		if (rows[i].ret == 0) {
+			assert_int_equal(rte_eth_dev_info_get(p.eth, &info), 0);
+			assert_int_equal(info.nb_rx_queues, p.queues.rx);
+			assert_int_equal(rte_eth_dev_info_get(p.tap_eth, &info), 0);
+			assert_int_equal(info.nb_rx_queues, 1);
+			assert_true(p.tap_fd >= 0);
+			/* every queue can be polled */
+			for (uint16_t q = 0; q < p.queues.rx; q++) {
+				struct rte_mbuf *m[4];
+				uint16_t n = rte_eth_rx_burst(p.eth, q, m, 4);
+
+				rte_pktmbuf_free_bulk(m, n);
+			}
+		}
+		port_close(&p);
+		assert_int_equal(rte_eth_dev_count_avail(), left);
+	}
+}
+
+static unsigned tap_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *e;
+	unsigned n = 0;
+
+	assert_non_null(dir);
+	while ((e = readdir(dir)) != NULL) {
+		char path[PATH_MAX], to[64] = "";
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%s", e->d_name);
+		n += readlink(path, to, sizeof(to) - 1) > 0 && strcmp(to, "/dev/net/tun") == 0;
+	}
+	closedir(dir);
+	return n;
+}
+
+/* The kernel goes on to spread over every queue that is open: one that nobody reads would lose packets. */
+static void a_queue_that_is_not_used_is_closed(void **state)
+{
+	static const struct row open[] = {
+		{"one worker", "net_tap0,iface=tp0", 1, 0, 0, 0, {0, 1, 1, false}},
+		{"two", "net_tap0,iface=tp0", 2, 0, 0, 0, {1, 2, 2, true}},
+		{"refuses", "net_tap0,iface=tp0", 2, -ENOTSUP, 0, 0, {0, 1, 1, false}},
+		{"refuses to start", "net_tap0,iface=tp0", 2, 0, -EIO, 0, {0, 1, 1, false}},
+	};
+	unsigned n[COUNT(open)], before = tap_descriptors();
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(open); i++) {
+		struct msg_dp_config cfg;
+		struct port p;
+
+		config(&cfg, open[i].devargs);
+		check_open(&open[i], &p, &cfg);
+		n[i] = tap_descriptors();
+		port_close(&p);
+		assert_int_equal(tap_descriptors(), before);
+	}
+	assert_true(n[0] > before && n[1] > n[0]);
+	assert_int_equal(n[2], n[0]);
+	assert_int_equal(n[3], n[0]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_port_comes_up_with_its_queues),
+		cmocka_unit_test(a_queue_that_is_not_used_is_closed),
+	};
+
+	if (unshare(CLONE_NEWNET) < 0 || world_eal() < 0)
+		return 1;
+	rte_log_set_level_pattern("pmd.net.tap", RTE_LOG_CRIT);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
