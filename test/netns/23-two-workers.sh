@@ -144,7 +144,7 @@ daemon_start dataplane
 check "after a new start of the dataplane all flows return" wait_for 15 all_run "${OTHER[@]}"
 check "to both workers" wait_for 10 both_have $((4 * N / 4))
 
-# ---- a vhost-user port of two queues, and a TAP port -----------------------------------------------
+# ---- an uplink of two queues: AF_PACKET, which comes and goes, vhost-user, TAP --------------------
 # uplink_becomes DEVARGS
 uplink_becomes() {
 	daemon_stop dataplane
@@ -154,6 +154,18 @@ uplink_becomes() {
 	daemon_start dataplane
 	must "the gateway is ready again" 15 gw_ready
 }
+# Both workers send by a queue of their own when it goes, and when it comes back.
+uplink_becomes "net_af_packet1,iface=up0,qpairs=2"
+check "all flows run over an uplink with a queue for each worker" wait_for 20 all_run "${OTHER[@]}"
+pid=$(daemon_pid dataplane)
+for i in 1 2 3; do
+	check_match "$i: it is removed while both workers use it" 'port up: removed' "$(ctl port remove up 2>&1)"
+	check "$i: no flow passes" many_stopped "${OTHER[@]}"
+	check_match "$i: it is added" 'port up: added' "$(ctl port add up 2>&1)"
+	check "$i: the flows return" wait_for 20 all_run "${OTHER[@]}"
+done
+check_eq "the dataplane is the same process" "$pid" "$(daemon_pid dataplane)"
+
 # The other side spreads over both queues and reads no other than the first.
 uplink_becomes "net_vhost0,iface=$D/up.sock,queues=2"
 check "a vhost-user port has the queues that were asked for" log_has dataplane 'port up name=up .*rx_queues=2 tx_queues=1 rss=no'
@@ -164,11 +176,21 @@ uplink_is_up() { [ "$(ctl_json status '.dataplane.ports[1].link')" = up ]; }
 must "the vhost-user link is up" 15 uplink_is_up
 in_ns core ip neigh flush dev eth0
 check "all flows return" wait_for 20 all_run "${OTHER[@]}"
-lose_no_more() { # over 200 more answers
+lose_no_more() { # each UDP flow asks once, then four times more. TCP asks on while it waits to send again
 	local f n=0 a
-	for f in "${OTHER[@]}"; do n=$((n + $(flow_lost "$f"))); done
-	a=$(flow_received c2-udp)
-	wait_for 10 flow_beyond c2-udp $((a + 200)) && wait_for 5 lost_at_most "$n" "${OTHER[@]}"
+	for f in c2-udp c2-udp-v6; do
+		a=$(flow_received "$f")
+		wait_for 10 flow_beyond "$f" $((a + N)) || return 1
+	done
+	for f in c2-udp c2-udp-v6; do n=$((n + $(flow_lost "$f"))); done
+	for f in c2-udp c2-udp-v6; do
+		a=$(flow_received "$f")
+		wait_for 10 flow_beyond "$f" $((a + 4 * N)) || return 1
+	done
+	wait_for 5 lost_at_most "$n" c2-udp c2-udp-v6 || {
+		say "lost before: $n, of the flows: $(flow_lost c2-udp) $(flow_lost c2-udp-v6)"
+		return 1
+	}
 }
 check "and lose nothing" lose_no_more
 # ethdev 1 is the device port's shadow
