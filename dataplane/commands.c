@@ -344,8 +344,10 @@ bool worker_age(struct worker *w)
 	uint32_t n;
 
 	w->aged_ms = w->now_ms;
+	if (ms > 0)
+		flow_log_tick(w);
 	/* What was not looked at in time, because the worker slept or was busy, is still due; once round is enough. */
-	w->age_due = RTE_MIN(w->age_due + ms * (w->flows->max / AGE_ROUND_MS + 1),
+	w->age_due = RTE_MIN(w->age_due + ms * (w->flows->high / AGE_ROUND_MS + 1),
 			     (uint64_t)w->flows->high);
 	if (flow_count(w->flows) == 0)
 		w->age_due = 0;

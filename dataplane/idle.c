@@ -128,7 +128,7 @@ void idle_after(struct worker *w, bool worked)
 	if (worked) {
 		w->idle.worked_us = w->now_us;
 		w->idle.naps = w->idle.vain = 0;
-	} else if (w->now_us - w->idle.worked_us >= SPIN_US && w->idle.fd >= 0) {
+	} else if (w->now_us - w->idle.worked_us >= SPIN_US && w->idle.fd >= 0 && w->age_due == 0) {
 		idle_sleep(w);
 	}
 }

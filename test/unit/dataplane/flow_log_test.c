@@ -39,7 +39,7 @@ static void a_second_later(struct world *x)
 {
 	x->now_us += 1000000;
 	worker_pin(x->w, x->now_us);
-	flow_log_tick(x->w);
+	worker_age(x->w); /* what a worker does without packets */
 }
 
 static void refusals_do_not_push_out_starts(void **state)

@@ -191,6 +191,27 @@ static void a_false_alarm_does_not_spin(void **state)
 	sleeper_end(&s);
 }
 
+/* Flows that are due to be looked at keep a worker awake, but it goes on sleeping where it was. */
+static void ageing_is_not_work(void **state)
+{
+	struct world x;
+
+	(void)state;
+	assert_int_equal(world_new(&x, NULL), 0);
+	assert_int_equal(rte_rcu_qsbr_thread_register(x.st->qsbr, x.w->index), 0);
+	x.st->ports[0].rx_fd[0] = -1;
+	worker_pin(x.w, clock_boot_us());
+	idle_after(x.w, false);
+	assert_int_equal(x.w->idle.naps, 1);
+	x.w->age_due = 1;
+	idle_after(x.w, false);
+	assert_int_equal(x.w->idle.naps, 1); /* awake */
+	x.w->age_due = 0;
+	idle_after(x.w, false);
+	assert_int_equal(x.w->idle.naps, 2);
+	world_free(&x);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -204,6 +225,7 @@ int main(void)
 		cmocka_unit_test(sleep_holds_up_no_grace_period),
 		cmocka_unit_test(a_port_without_descriptor_is_asked_by_time),
 		cmocka_unit_test(a_false_alarm_does_not_spin),
+		cmocka_unit_test(ageing_is_not_work),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -536,6 +536,36 @@ static void ageing_catches_up_after_a_sleep(void **state)
 	world_free(&x);
 }
 
+/* Once round its flows a second: a few flows in a large table are no reason to stay awake. */
+static void ageing_looks_at_what_is_there(void **state)
+{
+	struct msg_dp_config cfg;
+	struct world x;
+	uint32_t at;
+
+	(void)state;
+	world_config(&cfg);
+	cfg.flows_max = 65536;
+	assert_int_equal(world_new(&x, &cfg), 0);
+	for (uint16_t port = 1; port <= 2000; port++) {
+		struct frame_spec f = udp_out;
+
+		f.sport = port;
+		assert_int_equal(world_one(&x, DEV, &f).edge, EDGE_FORWARD);
+	}
+	while (worker_age(x.w))
+		;
+	at = x.w->age_at;
+	worker_pin(x.w, x.now_us + 100000);
+	assert_false(worker_age(x.w));
+	assert_in_range(x.w->age_at - at, 200, 400);
+	worker_pin(x.w, x.now_us + 1100000);
+	while (worker_age(x.w))
+		;
+	assert_in_range(x.w->age_at - at, 2000, 2400);
+	world_free(&x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -550,6 +580,7 @@ int main(void)
 		cmocka_unit_test(refusals_and_diversions_cannot_fill_the_table),
 		cmocka_unit_test(idle_flows_age_by_their_state),
 		cmocka_unit_test(ageing_catches_up_after_a_sleep),
+		cmocka_unit_test(ageing_looks_at_what_is_there),
 		cmocka_unit_test(a_restart_picks_up_what_is_allowed_either_way),
 		cmocka_unit_test(an_ended_connection_opens_again_only_by_admission),
 		cmocka_unit_test(icmp_errors_follow_their_flow),
