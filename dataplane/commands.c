@@ -354,11 +354,12 @@ bool worker_age(struct worker *w)
 	n = RTE_MIN(w->age_due, (uint64_t)AGE_STEP_MAX);
 	w->age_due -= n;
 	while (n-- > 0 && w->flows->high > 0) {
-		struct flow *f = &w->flows->flows[w->age_at % w->flows->high + 1];
+		struct flow *f;
 
+		w->age_at = w->age_at < w->flows->high ? w->age_at + 1 : 1;
+		f = &w->flows->flows[w->age_at];
 		if (f->used && idle_ms(w, f) > idle_limit_ms(&w->st->cfg, f))
 			forget(w, f);
-		w->age_at++;
 	}
 	return w->age_due > 0;
 }

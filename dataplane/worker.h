@@ -114,7 +114,7 @@ struct worker {
 	struct command *sweep; /* under way beside it */
 	uint64_t sweep_cycles; /* how long a step of a sweep may take */
 	uint32_t step_flows; /* how many flows a step of another command may look at */
-	uint32_t age_at; /* ageing's cursor */
+	uint32_t age_at; /* index of the flow that ageing looked at last */
 	uint64_t aged_ms;
 	uint64_t age_due; /* flows that ageing is behind by */
 	struct flow_log flow_log;
