@@ -246,6 +246,11 @@ static void take_back(struct worker *w, const struct flow *f, uint32_t account)
 	}
 }
 
+void account_prefetch(const struct worker *w, uint32_t slot)
+{
+	rte_prefetch0(device_of(w->accounts, w->accounts->device, slot));
+}
+
 void account_open(struct worker *w, const struct flow *f)
 {
 	struct accounts *a = w->accounts;

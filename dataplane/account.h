@@ -54,6 +54,9 @@ struct account_query {
 int accounts_new(struct accounts **out, uint32_t slots);
 void accounts_free(struct accounts *a); /* NULL is a no-op */
 
+/** Fetch what account_open() will write for a device. */
+void account_prefetch(const struct worker *w, uint32_t slot);
+
 /** A flow was admitted or refused (state, rule, epoch and ends are set): note where it counts. Worker. */
 void account_open(struct worker *w, const struct flow *f);
 /** Fold what the flow holds: it is removed now. Worker. */

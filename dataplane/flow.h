@@ -181,6 +181,13 @@ static inline void flow_prefetch(const struct flow *f)
 	rte_prefetch0((const char *)f + 64);
 }
 
+/* The place of the flow that is made next (n = 0), or after n others. */
+static inline void flow_prefetch_next(const struct flow_table *t, uint32_t n)
+{
+	if (n < t->n_spare)
+		flow_prefetch(&t->flows[t->spare[t->n_spare - 1 - n]]);
+}
+
 /** @return NULL if there is none */
 struct flow *flow_find(const struct flow_table *t, const struct flow_key *id, uint64_t hash);
 

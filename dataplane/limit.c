@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <rte_prefetch.h>
 #include <rte_cycles.h>
 #include <rte_malloc.h>
 
@@ -367,6 +368,11 @@ static uint16_t segment_of(const struct worker *w, uint32_t slot)
 	if (w->trust == NULL || slot >= w->trust->slots)
 		return 0;
 	return __atomic_load_n(&w->trust->rec[slot].segment, __ATOMIC_RELAXED);
+}
+
+void limit_prefetch(const struct worker *w, uint32_t slot)
+{
+	rte_prefetch0(device_of(w, slot)); /* of no address: nothing */
 }
 
 enum drop_reason limit_open(struct worker *w, uint32_t slot)

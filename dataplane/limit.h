@@ -113,6 +113,9 @@ uint64_t limits_bytes(uint32_t slots); /* of memory, a worker */
 
 /* ---- the questions of the stages. DROP_NONE: it may pass, and has been charged ---- */
 
+/** Fetch what limit_open() will read. */
+void limit_prefetch(const struct worker *w, uint32_t slot);
+
 /** May this end try to open a flow? Before anything is judged or looked up. slot 0: a network. */
 enum drop_reason limit_open(struct worker *w, uint32_t slot);
 

@@ -341,11 +341,33 @@ static void find_bulk(const struct worker *w, struct burst *in)
 		pkt_of(in->pkt[i])->flow = flow[i];
 }
 
+/* What opening a flow will touch, of all packets without one before the first is opened. */
+static void prefetch_opens(const struct worker *w, const struct burst *in)
+{
+	uint32_t n = 0;
+
+	for (uint16_t i = 0; i < in->n; i++) {
+		const struct pkt *p = pkt_of(in->pkt[i]);
+		const struct binding *const bind[2] = {p->src_bind, p->dst_bind};
+
+		if (p->flow != NULL)
+			continue;
+		flow_prefetch_next(w->flows, n++);
+		for (int end = 0; end < 2; end++) {
+			if (bind[end] == NULL)
+				continue;
+			limit_prefetch(w, bind[end]->slot);
+			account_prefetch(w, bind[end]->slot);
+		}
+	}
+}
+
 /* In:  packets that leave by a DPDK port.
  * Out: those whose flow is, or now was, admitted. No flow is removed here, so the burst's pointers stay good. */
 void stage_flow(struct worker *w, struct burst *in, struct burst *out)
 {
 	find_bulk(w, in);
+	prefetch_opens(w, in);
 	for (uint16_t i = 0; i < in->n; i++) {
 		struct rte_mbuf *m = in->pkt[i];
 		struct pkt *p = pkt_of(m);
