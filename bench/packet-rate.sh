@@ -8,7 +8,8 @@ RUNS=$1
 MS=${MS:-300} # of one measurement
 BIG=${BIG:-100000} # devices
 NEW_FLOWS=1000000
-WINDOW_MS=${WINDOW_MS:-3000} # of a measurement with the agent at work; that many devices are revoked in it
+WINDOW_MS=${WINDOW_MS:-1000} # of a measurement with the agent at work; that many devices are revoked in it
+TURNS=$((3 * RUNS)) # of those: what a busy machine does to one of a pair shows in their spread
 declare -A SAMPLES
 
 # emit NAME UNIT STATISTIC GOAL SAMPLES [REFERENCE SAMPLES]: samples with commas between
@@ -96,7 +97,7 @@ window() {
 disturbed() {
 	local name=$1 ms=$2 i still busy before at=$SPARE args
 	shift 2
-	for ((i = 0; i < RUNS; i++)); do
+	for ((i = 0; i < TURNS; i++)); do
 		read -ra still <<<"$(window "$ms")"
 		before=$(policy_drops)
 		args=("${@//\{at\}/$at}")
@@ -116,7 +117,7 @@ disturbed() {
 	say "$name: ${SAMPLES[$name]#,} % (${SAMPLES[${name}_per_s]#,} a second, lost ${SAMPLES[${name}_lost]#,})"
 }
 SPARE=$BIG
-devices_load "$BIG" $((BIG + RUNS * WINDOW_MS)) v4
+devices_load "$BIG" $((BIG + TURNS * WINDOW_MS)) v4
 gen flows 1000 1000 v4 64 10000 >/dev/null
 gen prime gateway >/dev/null
 GOAL=">= 100" disturbed policy_churn "$WINDOW_MS" churn 100 "$WINDOW_MS"

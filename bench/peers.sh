@@ -66,9 +66,20 @@ nft_rules() {
 		'ct state new iifname "n0" ip daddr @nets meta mark set ip saddr & 0.0.0.63 map @segment meta mark . udp dport vmap @verdict' \
 		'}' '}'
 }
+# Tracked connections are counted a namespace, but their limit and their table are the machine's: enough for all flows.
+CONNTRACK=/proc/sys/net/netfilter/nf_conntrack
+conntrack_set() { # MAX BUCKETS
+	echo "$1" >"${CONNTRACK}_max"
+	echo "$2" >"${CONNTRACK}_buckets"
+}
+conntrack_raise() {
+	CONNTRACK_WAS=($(<"${CONNTRACK}_max") $(<"${CONNTRACK}_buckets")) || die "no connection tracking in this kernel"
+	conntrack_set 3000000 1048576
+}
 nft_up() {
 	local i
 	ns_make nft
+	conntrack_raise
 	for i in 0 1; do
 		ip link add "${P//-/}$i" type veth peer name "n$i" netns "${P}nft" || die "veth"
 		ethtool -K "${P//-/}$i" tx off rx off >/dev/null 2>&1
@@ -76,7 +87,7 @@ nft_up() {
 		in_ns nft ip link set "n$i" up
 		in_ns nft sh -c "echo $(printf '%x' $((1 << WORKER_CPU))) >/sys/class/net/n$i/queues/rx-0/rps_cpus"
 	done
-	in_ns nft sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.netfilter.nf_conntrack_max=3000000 \
+	in_ns nft sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 \
 		net.netfilter.nf_conntrack_udp_timeout=600 net.netfilter.nf_conntrack_udp_timeout_stream=600 net.core.netdev_max_backlog=4096 2>"$D/nft-sysctl.log"
 	in_ns nft ip addr add 10.60.0.1/24 dev n0
 	in_ns nft ip addr add "$RIG_UP4/24" dev n1
@@ -88,6 +99,7 @@ nft_up() {
 }
 nft_down() {
 	local i
+	[ -z "${CONNTRACK_WAS:-}" ] || conntrack_set "${CONNTRACK_WAS[@]}"
 	for i in 0 1; do ip link del "${P//-/}$i" 2>/dev/null; done
 }
 nft_target() { say "nft=hop:net_af_packet0,iface=${P//-/}0+net_af_packet1,iface=${P//-/}1"; }

@@ -87,6 +87,7 @@ rig_exit() {
 	local code=$?
 	trap '' INT TERM HUP
 	end ${GEN_PID:+"$GEN_PID"} ${FEED_PID:+"$FEED_PID"}
+	! declare -F nft_down >/dev/null || nft_down
 	(exit "$code")
 	world_exit
 }
