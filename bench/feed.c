@@ -42,6 +42,7 @@ struct session {
 
 struct feed {
 	int controller, agent;
+	const char *controller_path;
 	struct trust_table trust;
 	struct ip_addr listener[2]; /* [0] IPv4 */
 	uint16_t listener_port;
@@ -252,8 +253,20 @@ static void controller_join(const char *path)
 		die("no controller");
 }
 
+/* It hangs up on who asks nothing for a while. */
+static void controller_again(void)
+{
+	struct pollfd p = {.fd = f.controller, .events = POLLIN};
+
+	if (poll(&p, 1, 0) == 0)
+		return;
+	close(f.controller);
+	controller_join(f.controller_path);
+}
+
 static void controller_write(const char *text, size_t bytes)
 {
+	controller_again();
 	while (bytes > 0) {
 		ssize_t n = send(f.controller, text, bytes, MSG_NOSIGNAL);
 
@@ -489,6 +502,7 @@ int main(int argc, char **argv)
 	if (f.holder == NULL)
 		die("no memory");
 	f.journal = atomic_load(&f.trust.hdr->journal_head);
+	f.controller_path = argv[1];
 	controller_join(argv[1]);
 	agent_join(argv[2]);
 	commands();

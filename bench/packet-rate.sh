@@ -9,7 +9,7 @@ MS=${MS:-300} # of one measurement
 BIG=${BIG:-100000} # devices
 NEW_FLOWS=1000000
 WINDOW_MS=${WINDOW_MS:-1000} # of a measurement with the agent at work; that many devices are revoked in it
-TURNS=$((3 * RUNS)) # of those: what a busy machine does to one of a pair shows in their spread
+TURNS=${TURNS:-$((3 * RUNS))} # of those: what a busy machine does to one of a pair shows in their spread
 declare -A SAMPLES
 
 # emit NAME UNIT STATISTIC GOAL SAMPLES [REFERENCE SAMPLES]: samples with commas between
