@@ -38,6 +38,8 @@ static void conn_free(struct conn *c)
 	source_close(c->w, &c->dev);
 	source_close(c->w, &c->up);
 	session_free(c->tls);
+	buffer_drop(&c->to_up);
+	buffer_drop(&c->to_dev);
 	explicit_bzero(c, sizeof(*c));
 	free(c);
 }
@@ -133,6 +135,7 @@ void conn_start(struct listener *l, int fd, const struct ip_addr *peer, uint16_t
 	c->peer_port = peer_port;
 	c->dev = (struct source){.fd = fd, .ready = conn_ready, .arg = c};
 	c->up = (struct source){.fd = -1, .ready = conn_ready, .arg = c};
+	c->to_up.capacity = c->to_dev.capacity = RELAY_BYTES;
 	c->active_ms = clock_boot_ms();
 	c->deadline_ms = c->active_ms + l->cfg->handshake_timeout_s * 1000ull;
 	l->handshakes++;
@@ -276,9 +279,11 @@ static int proxy_header(struct conn *c)
 
 	if (!c->l->cfg->proxy_protocol)
 		return 0;
-	n = proxyv2_encode(c->to_up, sizeof(c->to_up), &p);
+	if (!buffer_hold(&c->to_up))
+		return -ENOMEM;
+	n = proxyv2_encode(c->to_up.data, c->to_up.capacity, &p);
 	if (n > 0)
-		c->up_n = n;
+		c->to_up.n = n;
 	return n;
 }
 
@@ -452,6 +457,13 @@ static void conn_work(struct conn *c)
 		   (c->state == CONN_ADMIT ? 0u : EPOLLIN) | (out > 0 ? EPOLLOUT : 0u));
 }
 
+static void conn_trim(struct conn *c)
+{
+	session_trim(c->tls);
+	buffer_trim(&c->to_up);
+	buffer_trim(&c->to_dev);
+}
+
 static void tick_one(struct conn *c, uint64_t now_ms)
 {
 	switch (c->state) {
@@ -473,6 +485,8 @@ static void tick_one(struct conn *c, uint64_t now_ms)
 			conn_revoked(c);
 		else if (now_ms >= c->active_ms + c->l->cfg->idle_timeout_s * 1000ull)
 			conn_close(c, 0, "idle");
+		else if (now_ms >= c->active_ms + QUIET_MS)
+			conn_trim(c);
 		break;
 	case CONN_CLOSING:
 		if (now_ms >= c->deadline_ms)

@@ -44,32 +44,35 @@ bool device_send(struct conn *c)
 /* Device > upstream. @return false: it ends */
 static bool relay_up(struct conn *c)
 {
-	while (!c->dev_eof && c->up_n == 0) {
-		ssize_t n = session_read(c->tls, c->to_up, RELAY_BYTES);
+	struct buffer *b = &c->to_up;
 
+	while (!c->dev_eof && b->n == 0) {
+		ssize_t n;
+
+		if (!buffer_hold(b))
+			return false;
+		n = session_read(c->tls, b->data, b->capacity);
 		if (n == -EAGAIN)
 			break;
 		if (n < 0)
 			return false;
 		if (n == 0)
 			c->dev_eof = true;
-		c->up_at = 0;
-		c->up_n = n;
+		b->n = n;
 		c->bytes_up += n;
 		c->active_ms = clock_boot_ms();
 		if (n > 0)
 			break;
 	}
-	while (c->up_at < c->up_n) {
-		ssize_t n = send(c->up.fd, c->to_up + c->up_at, c->up_n - c->up_at, MSG_NOSIGNAL);
+	while (buffer_waiting(b) > 0) {
+		ssize_t n = send(c->up.fd, b->data + b->at, buffer_waiting(b), MSG_NOSIGNAL);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return true;
 		if (n < 0)
 			return false;
-		c->up_at += n;
+		buffer_taken(b, n);
 	}
-	c->up_at = c->up_n = 0;
 	if (c->dev_eof && !c->up_shut) {
 		c->up_shut = true;
 		shutdown(c->up.fd, SHUT_WR);
@@ -80,30 +83,33 @@ static bool relay_up(struct conn *c)
 /* Upstream > device. @return false: it ends */
 static bool relay_down(struct conn *c)
 {
-	if (!c->up_eof && c->dev_n == 0) {
-		ssize_t n = recv(c->up.fd, c->to_dev, sizeof(c->to_dev), 0);
+	struct buffer *b = &c->to_dev;
 
+	if (!c->up_eof && b->n == 0) {
+		ssize_t n;
+
+		if (!buffer_hold(b))
+			return false;
+		n = recv(c->up.fd, b->data, b->capacity, 0);
 		if (n == 0)
 			c->up_eof = true;
 		else if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return false;
 		if (n > 0) {
-			c->dev_at = 0;
-			c->dev_n = n;
+			b->n = n;
 			c->bytes_down += n;
 			c->active_ms = clock_boot_ms();
 		}
 	}
-	while (c->dev_at < c->dev_n) {
-		ssize_t n = session_write(c->tls, c->to_dev + c->dev_at, c->dev_n - c->dev_at);
+	while (buffer_waiting(b) > 0) {
+		ssize_t n = session_write(c->tls, b->data + b->at, buffer_waiting(b));
 
 		if (n == -EAGAIN)
 			return true;
 		if (n < 0)
 			return false;
-		c->dev_at += n;
+		buffer_taken(b, n);
 	}
-	c->dev_at = c->dev_n = 0;
 	if (c->up_eof && !c->dev_shut) {
 		c->dev_shut = true;
 		session_close_notify(c->tls);
@@ -118,13 +124,13 @@ static void relay_wait(struct conn *c, bool more)
 	uint32_t dev = 0, up = 0;
 
 	session_output(c->tls, &out);
-	if (!c->dev_fin && !c->dev_eof && c->up_n == 0)
+	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0)
 		dev |= EPOLLIN;
 	if (out > 0)
 		dev |= EPOLLOUT;
-	if (!c->up_eof && c->dev_n == 0 && out == 0)
+	if (!c->up_eof && c->to_dev.n == 0 && out == 0)
 		up |= EPOLLIN;
-	if (c->up_n > 0)
+	if (c->to_up.n > 0)
 		up |= EPOLLOUT;
 	/* Cut short: what the session holds makes no event, an upstream that takes bytes does. */
 	if (more)
@@ -137,13 +143,13 @@ static void relay_wait(struct conn *c, bool more)
 static bool relay_turn(struct conn *c, bool *more)
 {
 	uint64_t up = c->bytes_up, down = c->bytes_down;
-	size_t full, out, waiting = c->up_n;
+	size_t full, out, waiting = c->to_up.n;
 
 	if (!conn_current(c, clock_boot_ms())) {
 		conn_revoked(c);
 		return false;
 	}
-	if (!c->dev_fin && !c->dev_eof && c->up_n == 0)
+	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0)
 		c->dev_fin = !device_receive(c);
 	if (!relay_up(c) || !relay_down(c)) {
 		/* Not close_notify: what the device got so far is not all that there was to be. */
@@ -160,8 +166,8 @@ static bool relay_turn(struct conn *c, bool *more)
 	}
 	session_output(c->tls, &out);
 	/* No event tells of what the session already holds, nor of room that was made just now. */
-	*more = up != c->bytes_up || down != c->bytes_down || (waiting > 0 && c->up_n == 0) ||
-		(c->dev_n > 0 && out < full);
+	*more = up != c->bytes_up || down != c->bytes_down || (waiting > 0 && c->to_up.n == 0) ||
+		(c->to_dev.n > 0 && out < full);
 	return true;
 }
 
@@ -174,13 +180,13 @@ void relay_work(struct conn *c)
 		if (!relay_turn(c, &more))
 			return;
 	}
-	if (!more && c->dev_fin && !c->dev_eof && c->up_n == 0) {
+	if (!more && c->dev_fin && !c->dev_eof && c->to_up.n == 0) {
 		/* TCP ended without close_notify: truncation, RFC 8446 section 6.1 */
 		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
 		return;
 	}
 	session_output(c->tls, &out);
-	if (c->dev_eof && c->up_eof && c->up_n == 0 && c->dev_n == 0 && out == 0) {
+	if (c->dev_eof && c->up_eof && c->to_up.n == 0 && c->to_dev.n == 0 && out == 0) {
 		snprintf(c->reason, sizeof(c->reason), "closed");
 		conn_end(c);
 		return;

@@ -8,6 +8,8 @@
 #include <wolfssl/error-ssl.h>
 #include <wolfssl/wolfcrypt/error-crypt.h>
 
+#include "tls-proxy/buffer.h"
+
 /* The library has no public call for an alert of choice; this one is linked statically from the pinned version. */
 extern int SendAlert(WOLFSSL *ssl, int severity, int type);
 
@@ -23,9 +25,7 @@ struct session {
 	bool shut; /* close_notify is out */
 	struct identity id;
 	char reason[128];
-	size_t in_at, in_n, out_at, out_n;
-	uint8_t in[IN_BYTES];
-	uint8_t out[OUT_BYTES];
+	struct buffer in, out; /* from the wire, for the wire */
 };
 
 static void reason_set(struct session *s, const char *text)
@@ -80,37 +80,30 @@ static void fail(struct session *s, int error)
 static int io_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 {
 	struct session *s = arg;
-	size_t n = s->in_n - s->in_at;
+	size_t n = buffer_waiting(&s->in);
 
 	(void)ssl;
 	if (n == 0)
 		return WOLFSSL_CBIO_ERR_WANT_READ;
 	if (n > (size_t)bytes)
 		n = bytes;
-	memcpy(buf, s->in + s->in_at, n);
-	s->in_at += n;
+	memcpy(buf, s->in.data + s->in.at, n);
+	buffer_taken(&s->in, n);
 	return n;
 }
 
 static int io_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 {
 	struct session *s = arg;
-	size_t room;
 
 	(void)ssl;
-	if (s->out_at > 0) {
-		memmove(s->out, s->out + s->out_at, s->out_n - s->out_at);
-		s->out_n -= s->out_at;
-		s->out_at = 0;
+	if (!buffer_hold(&s->out)) {
+		reason_set(s, "out of memory");
+		return WOLFSSL_CBIO_ERR_GENERAL;
 	}
-	room = OUT_BYTES - s->out_n;
-	if (room == 0)
+	if (buffer_room(&s->out) == 0)
 		return WOLFSSL_CBIO_ERR_WANT_WRITE;
-	if (room > (size_t)bytes)
-		room = bytes;
-	memcpy(s->out + s->out_n, buf, room);
-	s->out_n += room;
-	return room;
+	return buffer_put(&s->out, buf, bytes);
 }
 
 /* Called for each certificate of the chain with the library's finding. It can refuse more, never accept more. */
@@ -147,6 +140,8 @@ int session_new(struct session **out, const struct tls_ctx *ctx)
 
 	if (s == NULL)
 		return -ENOMEM;
+	s->in.capacity = IN_BYTES;
+	s->out.capacity = OUT_BYTES;
 	s->ssl = wolfSSL_new(ctx->wolf);
 	if (s->ssl == NULL) {
 		free(s);
@@ -168,26 +163,31 @@ void session_free(struct session *s)
 	if (s == NULL)
 		return;
 	wolfSSL_free(s->ssl);
+	buffer_drop(&s->in);
+	buffer_drop(&s->out);
 	explicit_bzero(s, sizeof(*s));
 	free(s);
 }
 
 size_t session_room(const struct session *s)
 {
-	return IN_BYTES - (s->in_n - s->in_at);
+	return buffer_room(&s->in);
 }
 
 void session_feed(struct session *s, const uint8_t *data, size_t bytes)
 {
-	if (s->in_at > 0) {
-		memmove(s->in, s->in + s->in_at, s->in_n - s->in_at);
-		s->in_n -= s->in_at;
-		s->in_at = 0;
+	if (!buffer_hold(&s->in)) {
+		reason_set(s, "out of memory");
+		s->state = SESSION_FAILED;
+		return;
 	}
-	if (bytes > IN_BYTES - s->in_n)
-		bytes = IN_BYTES - s->in_n;
-	memcpy(s->in + s->in_n, data, bytes);
-	s->in_n += bytes;
+	buffer_put(&s->in, data, bytes);
+}
+
+void session_trim(struct session *s)
+{
+	buffer_trim(&s->in);
+	buffer_trim(&s->out);
 }
 
 enum session_state session_step(struct session *s)
@@ -238,7 +238,7 @@ ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes)
 	if (s->state != SESSION_OPEN || s->shut)
 		return -EPROTO;
 	/* The library keeps a record that did not fit and wants the same bytes again: never let it come to that. */
-	if (OUT_BYTES - (s->out_n - s->out_at) < 17 * 1024)
+	if (buffer_room(&s->out) < 17 * 1024)
 		return -EAGAIN;
 	if (bytes > 16 * 1024)
 		bytes = 16 * 1024;
@@ -254,15 +254,13 @@ ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes)
 
 const uint8_t *session_output(const struct session *s, size_t *bytes)
 {
-	*bytes = s->out_n - s->out_at;
-	return s->out + s->out_at;
+	*bytes = buffer_waiting(&s->out);
+	return *bytes > 0 ? s->out.data + s->out.at : NULL;
 }
 
 void session_sent(struct session *s, size_t bytes)
 {
-	s->out_at += bytes;
-	if (s->out_at == s->out_n)
-		s->out_at = s->out_n = 0;
+	buffer_taken(&s->out, bytes);
 }
 
 void session_close_notify(struct session *s)

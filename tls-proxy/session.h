@@ -32,7 +32,7 @@ void session_free(struct session *s); /* NULL is a no-op */
 
 /** Room for bytes from the wire; 0 = read plaintext first (back-pressure). */
 size_t session_room(const struct session *s);
-/** Take bytes from the wire, at most session_room(). */
+/** Take bytes from the wire, at most session_room(). Without memory the session fails. */
 void session_feed(struct session *s, const uint8_t *data, size_t bytes);
 
 /** Work on what was fed. */
@@ -43,9 +43,12 @@ ssize_t session_read(struct session *s, uint8_t *out, size_t bytes);
 /** Plaintext to the peer. @return bytes taken; -EAGAIN: send session_output() first; -EPROTO: failed */
 ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes);
 
-/** Bytes for the wire; call session_sent() with how many went out. */
+/** Bytes for the wire (NULL if there are none); call session_sent() with how many went out. */
 const uint8_t *session_output(const struct session *s, size_t *bytes);
 void session_sent(struct session *s, size_t bytes);
+
+/** Give back the memory of what nothing waits in. For sessions that have been quiet: the next byte takes it again. */
+void session_trim(struct session *s);
 
 void session_close_notify(struct session *s); /* no more plaintext from our side */
 void session_abort(struct session *s,

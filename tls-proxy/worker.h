@@ -8,11 +8,13 @@
 
 #include "config/base/trust.h"
 #include "config/gateway.h"
+#include "tls-proxy/buffer.h"
 #include "tls-proxy/session.h"
 #include "tls-proxy/tls_ctx.h"
 
 #define WORKER_TICK_MS 250
 #define RELAY_BYTES (16 * 1024) /* plaintext held each way for a session at most */
+#define QUIET_MS 1000 /* then a session's buffers go, until it moves again */
 #define UNSENT_BYTES (64 * 1024) /* that the kernel holds each way beside what is in flight */
 
 struct worker;
@@ -64,10 +66,7 @@ struct conn {
 	bool cert_revoked; /* by a list that was read after the handshake */
 	bool admitted; /* the agent counts it as a session */
 	/* plaintext on its way */
-	uint8_t to_up[RELAY_BYTES + 1024]; /* room for the PROXY header before the first bytes */
-	size_t up_at, up_n;
-	uint8_t to_dev[RELAY_BYTES];
-	size_t dev_at, dev_n;
+	struct buffer to_up, to_dev;
 	bool dev_eof, up_eof, up_shut, dev_shut;
 	bool tcp_shut; /* CONN_CLOSING: our FIN is out */
 	bool dev_fin; /* the socket ended; what the session holds is still to be read */
