@@ -81,7 +81,8 @@ $(B)/o/dataplane/%.o $(B)/o/test/unit/dataplane/%.o $(B)/o/test/unit/property/%.
 ifeq ($(SAN),)
 $(B)/o/dataplane/%.o: CFLAGS += -O3
 endif
-$(B)/o/%.o: %.c | $(D)/.packages $(WOLFSSL)
+# wolfSSL's headers, whose structures depend on its flags, are system headers, which -MMD leaves out.
+$(B)/o/%.o: %.c $(WOLFSSL) | $(D)/.packages
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  cc    $<")
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(WARN) $(HARDEN) -MMD -MP -c -o $@ $<

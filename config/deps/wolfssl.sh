@@ -15,6 +15,8 @@ cd "$src"
 	--enable-sp --enable-sp-asm $asm \
 	--enable-tls13 --disable-oldtls --enable-mlkem --enable-curve25519 --enable-ed25519 \
 	--enable-ecc --enable-crl --enable-alpn --enable-sni --enable-keygen --enable-certgen \
+	--enable-dtls --enable-dtls13 --enable-dtlscid --enable-dtls-mtu --enable-dtls-frag-ch \
+	--enable-ocsp --enable-ocspstapling --enable-postauth --enable-mldsa \
 	--enable-supportedcurves --disable-session-ticket --disable-dh --disable-des3 --disable-md5 \
 	--disable-arc4 --disable-psk --disable-examples --disable-crypttests \
 	CFLAGS='-O2 -fstack-protector-strong -DNO_SESSION_CACHE -DKEEP_PEER_CERT -DWOLFSSL_ALT_NAMES -DWOLFSSL_CERT_EXT -DWOLFSSL_DER_TO_PEM -DWOLFSSL_ALWAYS_VERIFY_CB -DHAVE_EX_DATA' \
