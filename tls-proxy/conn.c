@@ -3,18 +3,12 @@
  *   HANDSHAKE > ADMIT > CONNECT > RELAY > CLOSING        ADMIT > HELD > CLOSING
  * Before plaintext moves, in either direction, the device's trust record is asked (one cache line). */
 #include <errno.h>
-#include <linux/tcp.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "config/base/clock.h"
 #include "tls-proxy/proxyv2.h"
-#include "tls-proxy/sockaddr.h"
 #include "tls-proxy/worker.h"
 
 #define ADMIT_MS 5000
@@ -35,8 +29,6 @@ static void conn_log(const struct conn *c, const char *what, const char *reason)
 
 static void conn_free(struct conn *c)
 {
-	source_close(c->w, &c->dev);
-	source_close(c->w, &c->up);
 	session_free(c->tls);
 	buffer_drop(&c->to_up);
 	buffer_drop(&c->to_dev);
@@ -47,13 +39,16 @@ static void conn_free(struct conn *c)
 /* Off the books at once; the memory goes at the end of the turn, for events that name it may still be under way. */
 void conn_end(struct conn *c)
 {
-	if (c->dev.fd < 0)
+	if (c->ended)
 		return;
+	c->ended = true;
+	if (c->state == CONN_HANDSHAKE)
+		c->l->handshakes--;
 	if (c->admitted)
 		agent_closed(c);
 	c->admitted = false;
-	source_close(c->w, &c->dev);
-	source_close(c->w, &c->up);
+	stream_close(&c->dev);
+	stream_close(&c->up);
 	LIST_REMOVE(c, next);
 	LIST_INSERT_HEAD(&c->w->dead, c, next);
 	c->l->sessions--;
@@ -73,78 +68,55 @@ static void conn_ready(void *arg, uint32_t events)
 {
 	struct conn *c = arg;
 
-	if (c->dev.fd < 0)
+	if (c->ended)
 		return;
-	if (c->state == CONN_CLOSING && (events & (EPOLLHUP | EPOLLERR))) {
+	if (c->state == CONN_CLOSING && (events & STREAM_GONE)) {
 		conn_end(c);
 		return;
 	}
 	conn_work(c);
 }
 
-/* A peer that does not read must not pin the kernel's memory: what cannot be sent soon stays with its sender. */
-static void socket_tune(int fd)
-{
-	int on = 1, unsent = UNSENT_BYTES;
-
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
-}
-
-/* Closing it resets the connection: what is queued is not sent any more. */
-static void socket_discard(int fd)
-{
-	const struct linger none = {.l_onoff = 1};
-
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-}
-
 /* Does anything wait here that the device has not been sent? */
-static bool device_backlog(const struct conn *c)
+static bool device_backlog(struct conn *c)
 {
-	struct tcp_info info = {0};
-	socklen_t bytes = sizeof(info);
 	size_t out;
 
 	session_output(c->tls, &out);
-	return out > 0 || getsockopt(c->dev.fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) < 0 ||
-	       info.tcpi_notsent_bytes > 0;
+	return out > 0 || stream_unsent(&c->dev);
 }
 
-void conn_start(struct listener *l, int fd, const struct ip_addr *peer, uint16_t peer_port)
+struct stream *conn_device(struct conn *c)
+{
+	return &c->dev;
+}
+
+struct conn *conn_start(struct listener *l, const struct ip_addr *peer, uint16_t peer_port)
 {
 	struct conn *c;
 
-	if (l->handshakes >= l->cfg->handshakes_max || l->sessions >= l->cfg->sessions_max) {
-		l->turned_away++;
-		close(fd);
-		return;
-	}
+	if (!listener_room(l))
+		return NULL;
 	c = calloc(1, sizeof(*c));
 	if (c == NULL || session_new(&c->tls, &l->ctx) < 0) {
 		log_error("connection refused listener=%s: out of memory", l->cfg->name);
 		free(c);
-		close(fd);
-		return;
+		return NULL;
 	}
-	socket_tune(fd);
 	c->l = l;
 	c->w = l->w;
 	c->id = ++l->w->next_id;
 	c->peer = *peer;
 	c->peer_port = peer_port;
-	c->dev = (struct source){.fd = fd, .ready = conn_ready, .arg = c};
-	c->up = (struct source){.fd = -1, .ready = conn_ready, .arg = c};
+	c->dev.ready = c->up.ready = conn_ready;
+	c->dev.arg = c->up.arg = c;
 	c->to_up.capacity = c->to_dev.capacity = RELAY_BYTES;
 	c->active_ms = clock_boot_ms();
 	c->deadline_ms = c->active_ms + l->cfg->handshake_timeout_s * 1000ull;
 	l->handshakes++;
 	l->sessions++;
 	LIST_INSERT_HEAD(&l->w->conns, c, next);
-	if (source_add(l->w, &c->dev, EPOLLIN) < 0) {
-		l->handshakes--;
-		conn_end(c);
-	}
+	return c;
 }
 
 bool conn_current(const struct conn *c, uint64_t now_ms)
@@ -165,7 +137,7 @@ void conn_close(struct conn *c, enum session_alert alert, const char *reason)
 	else
 		session_abort(c->tls, alert);
 	/* The upstream goes at once: what it still wanted to say is not for this device any more. */
-	source_close(c->w, &c->up);
+	stream_close(&c->up);
 	c->state = CONN_CLOSING;
 	c->deadline_ms = clock_boot_ms() + LINGER_MS;
 	conn_work(c);
@@ -181,10 +153,9 @@ static void conn_cut(struct conn *c, enum session_alert alert, const char *reaso
 		return;
 	w->ended[w->ended_at++ % WORKER_ENDED] =
 		(struct ended){.slot = c->slot, .at_ms = clock_boot_ms()};
-	if (c->up.fd >= 0)
-		socket_discard(c->up.fd);
+	stream_reset(&c->up);
 	if (device_backlog(c)) {
-		socket_discard(c->dev.fd);
+		stream_reset(&c->dev);
 		snprintf(c->reason, sizeof(c->reason), "%.63s", reason);
 		conn_end(c);
 		return;
@@ -247,21 +218,6 @@ static void handshake_work(struct conn *c)
 		conn_refused(c, SESSION_ALERT_ACCESS_DENIED, reason);
 		return;
 	}
-}
-
-static int upstream_connect(struct conn *c)
-{
-	struct sockaddr_storage ss;
-	socklen_t n = sockaddr_write(&ss, &c->l->cfg->upstream_addr, c->l->cfg->upstream_port);
-	int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return -errno;
-	socket_tune(fd);
-	c->up.fd = fd;
-	if (connect(fd, (struct sockaddr *)&ss, n) < 0 && errno != EINPROGRESS)
-		return -errno;
-	return source_add(c->w, &c->up, EPOLLOUT);
 }
 
 static int proxy_header(struct conn *c)
@@ -337,7 +293,8 @@ bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 	}
 	c->state = CONN_CONNECT;
 	c->deadline_ms = c->active_ms + c->l->cfg->connect_timeout_s * 1000ull;
-	if (proxy_header(c) < 0 || upstream_connect(c) < 0)
+	if (proxy_header(c) < 0 ||
+	    socket_connect(c->w, &c->up, &c->l->cfg->upstream_addr, c->l->cfg->upstream_port) < 0)
 		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
 	else
 		conn_work(c);
@@ -346,19 +303,16 @@ bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 
 static void connect_work(struct conn *c)
 {
-	int error = 0;
-	socklen_t n = sizeof(error);
-	struct sockaddr_storage ss;
-	socklen_t ss_n = sizeof(ss);
+	int ret = stream_connected(&c->up);
 
-	source_set(c->w, &c->dev, 0); /* back-pressure until there is somewhere to go */
-	if (getsockopt(c->up.fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 || error != 0) {
-		conn_log(c, "upstream refused", strerror(error));
+	stream_want(&c->dev, 0); /* back-pressure until there is somewhere to go */
+	if (ret == -EINPROGRESS)
+		return;
+	if (ret < 0) {
+		conn_log(c, "upstream refused", strerror(-ret));
 		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
 		return;
 	}
-	if (getpeername(c->up.fd, (struct sockaddr *)&ss, &ss_n) < 0)
-		return; /* not yet connected */
 	c->state = CONN_RELAY;
 	relay_work(c);
 }
@@ -397,19 +351,19 @@ static void closing_work(struct conn *c)
 	}
 	session_output(c->tls, &n);
 	if (n > 0) {
-		source_set(c->w, &c->dev, EPOLLOUT);
+		stream_want(&c->dev, STREAM_WRITE);
 		return;
 	}
 	/* Closing with unread bytes would reset the connection, and the alert would be lost: shut, and wait for the peer. */
 	if (!c->tcp_shut)
-		shutdown(c->dev.fd, SHUT_WR);
+		stream_shut(&c->dev);
 	c->tcp_shut = true;
-	source_set(c->w, &c->dev, EPOLLIN);
+	stream_want(&c->dev, STREAM_READ);
 	for (int i = 0; i < 16; i++) {
 		uint8_t buf[4096];
-		ssize_t got = recv(c->dev.fd, buf, sizeof(buf), 0);
+		ssize_t got = stream_recv(&c->dev, buf, sizeof(buf));
 
-		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		if (got == -EAGAIN)
 			return;
 		if (got <= 0) {
 			conn_end(c);
@@ -446,15 +400,15 @@ static void conn_work(struct conn *c)
 		closing_work(c);
 		return;
 	}
-	if (c->state == CONN_CLOSING || c->dev.fd < 0)
+	if (c->state == CONN_CLOSING || c->ended)
 		return;
 	if (!device_send(c)) {
 		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
 		return;
 	}
 	session_output(c->tls, &out);
-	source_set(c->w, &c->dev,
-		   (c->state == CONN_ADMIT ? 0u : EPOLLIN) | (out > 0 ? EPOLLOUT : 0u));
+	stream_want(&c->dev,
+		    (c->state == CONN_ADMIT ? 0u : STREAM_READ) | (out > 0 ? STREAM_WRITE : 0u));
 }
 
 static void conn_trim(struct conn *c)

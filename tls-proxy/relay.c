@@ -2,8 +2,6 @@
 /* relay: plaintext between session and upstream. A full buffer on one side stops reading on the other. */
 #include <errno.h>
 #include <stdio.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "config/base/clock.h"
 #include "tls-proxy/worker.h"
@@ -18,12 +16,12 @@ bool device_receive(struct conn *c)
 
 	if (room == 0)
 		return true;
-	n = recv(c->dev.fd, buf, room < sizeof(buf) ? room : sizeof(buf), 0);
+	n = stream_recv(&c->dev, buf, room < sizeof(buf) ? room : sizeof(buf));
 	if (n > 0) {
 		session_feed(c->tls, buf, n);
 		return true;
 	}
-	return n < 0 && (errno == EAGAIN || errno == EINTR);
+	return n == -EAGAIN;
 }
 
 bool device_send(struct conn *c)
@@ -32,10 +30,10 @@ bool device_send(struct conn *c)
 	size_t n;
 
 	while ((data = session_output(c->tls, &n)), n > 0) {
-		ssize_t sent = send(c->dev.fd, data, n, MSG_NOSIGNAL);
+		ssize_t sent = stream_send(&c->dev, data, n);
 
 		if (sent < 0)
-			return errno == EAGAIN || errno == EINTR;
+			return sent == -EAGAIN;
 		session_sent(c->tls, sent);
 	}
 	return true;
@@ -65,17 +63,15 @@ static bool relay_up(struct conn *c)
 			break;
 	}
 	while (buffer_waiting(b) > 0) {
-		ssize_t n = send(c->up.fd, b->data + b->at, buffer_waiting(b), MSG_NOSIGNAL);
+		ssize_t n = stream_send(&c->up, b->data + b->at, buffer_waiting(b));
 
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return true;
 		if (n < 0)
-			return false;
+			return n == -EAGAIN;
 		buffer_taken(b, n);
 	}
 	if (c->dev_eof && !c->up_shut) {
 		c->up_shut = true;
-		shutdown(c->up.fd, SHUT_WR);
+		stream_shut(&c->up);
 	}
 	return true;
 }
@@ -90,10 +86,10 @@ static bool relay_down(struct conn *c)
 
 		if (!buffer_hold(b))
 			return false;
-		n = recv(c->up.fd, b->data, b->capacity, 0);
+		n = stream_recv(&c->up, b->data, b->capacity);
 		if (n == 0)
 			c->up_eof = true;
-		else if (n < 0 && errno != EAGAIN && errno != EINTR)
+		else if (n < 0 && n != -EAGAIN)
 			return false;
 		if (n > 0) {
 			b->n = n;
@@ -125,18 +121,18 @@ static void relay_wait(struct conn *c, bool more)
 
 	session_output(c->tls, &out);
 	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0)
-		dev |= EPOLLIN;
+		dev |= STREAM_READ;
 	if (out > 0)
-		dev |= EPOLLOUT;
+		dev |= STREAM_WRITE;
 	if (!c->up_eof && c->to_dev.n == 0 && out == 0)
-		up |= EPOLLIN;
+		up |= STREAM_READ;
 	if (c->to_up.n > 0)
-		up |= EPOLLOUT;
+		up |= STREAM_WRITE;
 	/* Cut short: what the session holds makes no event, an upstream that takes bytes does. */
 	if (more)
-		up |= EPOLLOUT;
-	source_set(c->w, &c->dev, dev);
-	source_set(c->w, &c->up, up);
+		up |= STREAM_WRITE;
+	stream_want(&c->dev, dev);
+	stream_want(&c->up, up);
 }
 
 /* One turn of what can be moved. @return false: the session ended */

@@ -10,27 +10,18 @@
 #include "config/gateway.h"
 #include "tls-proxy/buffer.h"
 #include "tls-proxy/session.h"
+#include "tls-proxy/stream.h"
 #include "tls-proxy/tls_ctx.h"
 
 #define WORKER_TICK_MS 250
 #define RELAY_BYTES (16 * 1024) /* plaintext held each way for a session at most */
 #define QUIET_MS 1000 /* then a session's buffers go, until it moves again */
-#define UNSENT_BYTES (64 * 1024) /* that the kernel holds each way beside what is in flight */
-
-struct worker;
-
-struct source { /* something in the epoll set */
-	int fd; /* -1: not there */
-	uint32_t events; /* as registered; 0: not in the set */
-	void (*ready)(void *arg, uint32_t events);
-	void *arg;
-};
 
 struct listener {
 	struct worker *w;
 	const struct gw_listener *cfg;
 	uint8_t index; /* in gateway.cfg */
-	struct source src;
+	struct source src; /* socket.c */
 	struct tls_ctx ctx;
 	uint32_t handshakes, sessions; /* now */
 	uint32_t turned_away; /* since it was last said */
@@ -50,7 +41,7 @@ struct conn {
 	LIST_ENTRY(conn) next;
 	struct listener *l;
 	struct worker *w;
-	struct source dev, up;
+	struct stream dev, up;
 	struct session *tls;
 	enum conn_state state;
 	uint64_t id;
@@ -69,7 +60,8 @@ struct conn {
 	struct buffer to_up, to_dev;
 	bool dev_eof, up_eof, up_shut, dev_shut;
 	bool tcp_shut; /* CONN_CLOSING: our FIN is out */
-	bool dev_fin; /* the socket ended; what the session holds is still to be read */
+	bool dev_fin; /* the stream ended; what the session holds is still to be read */
+	bool ended; /* conn_end() */
 	uint64_t bytes_up, bytes_down;
 	char reason[64]; /* why it ends */
 };
@@ -118,8 +110,19 @@ int listener_open(struct worker *w, struct listener *l, const struct gw_listener
 void listener_close(struct listener *l);
 void listeners_tick(struct worker *w, uint64_t now_ms);
 
+/** Is there room for one more handshake? A refusal is counted. */
+bool listener_room(struct listener *l);
+
+/* socket.c */
+int socket_listen(struct listener *l, struct err *err);
+/** Begin to connect; STREAM_WRITE is wanted. @return 0 or -errno: s is closed */
+int socket_connect(struct worker *w, struct stream *s, const struct ip_addr *to, uint16_t port);
+
 /* conn.c */
-void conn_start(struct listener *l, int fd, const struct ip_addr *peer, uint16_t peer_port);
+/** Somebody connected: the transport puts its end into conn_device(), wanting STREAM_READ, or calls conn_end().
+ * @return NULL: no room */
+struct conn *conn_start(struct listener *l, const struct ip_addr *peer, uint16_t peer_port);
+struct stream *conn_device(struct conn *c);
 /** The agent's answer. @return false: nobody waits for it any more */
 bool conn_admitted(struct conn *c, const struct msg_admitted *m);
 void conn_close(struct conn *c, enum session_alert alert,
@@ -141,9 +144,9 @@ void conns_reap(struct worker *w);
 struct conn *conn_by_id(struct worker *w, uint64_t id);
 
 /* relay.c */
-bool device_receive(
-	struct conn *c); /* as far as the session has room. @return false: the socket is done */
-bool device_send(struct conn *c); /* @return false: the device's socket takes nothing any more */
+/** As far as the session has room. @return false: the device's stream is done */
+bool device_receive(struct conn *c);
+bool device_send(struct conn *c); /* @return false: the device's stream takes nothing any more */
 void relay_work(struct conn *c);
 
 /* agent.c */

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* stream: our end of one TCP connection, whoever carries it: the kernel (socket.c) or the stack in this process.
+ * conn.c and relay.c know no other way to a peer. One thread; nothing here blocks or calls back: what became possible
+ * is told by ready(), from the worker's turn, for as long as it is wanted and possible. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "config/base/addr.h"
+
+struct worker;
+struct stream;
+
+enum {
+	STREAM_READ = 1, /* stream_recv() has something to say: bytes, the end, an error */
+	STREAM_WRITE = 2, /* stream_send() takes bytes, or the connection came about, or failed */
+	STREAM_GONE = 4, /* both directions are over; told unasked while anything is wanted */
+};
+
+struct source { /* something in the worker's epoll set */
+	int fd; /* -1: not there */
+	uint32_t events; /* as registered; 0: not in the set */
+	void (*ready)(void *arg, uint32_t events);
+	void *arg;
+};
+
+struct stream_ops {
+	ssize_t (*recv)(struct stream *s, void *out, size_t bytes);
+	ssize_t (*send)(struct stream *s, const void *data, size_t bytes);
+	int (*connected)(struct stream *s);
+	bool (*unsent)(struct stream *s);
+	void (*want)(struct stream *s, uint32_t events);
+	void (*shut)(struct stream *s);
+	void (*close)(struct stream *s);
+	void (*reset)(struct stream *s);
+};
+
+struct stream {
+	const struct stream_ops *ops; /* NULL: closed */
+	struct worker *w;
+	void (*ready)(void *arg, uint32_t events); /* STREAM_*; set by the owner, as arg is */
+	void *arg;
+	union {
+		struct source src; /* socket.c */
+	};
+};
+
+static inline bool stream_is_open(const struct stream *s)
+{
+	return s->ops != NULL;
+}
+
+/** @return bytes; 0: the peer's FIN; -EAGAIN: nothing now; else -errno: the connection is lost */
+static inline ssize_t stream_recv(struct stream *s, void *out, size_t bytes)
+{
+	return s->ops->recv(s, out, bytes);
+}
+
+/** @return bytes taken; -EAGAIN: no room; else -errno: the connection is lost */
+static inline ssize_t stream_send(struct stream *s, const void *data, size_t bytes)
+{
+	return s->ops->send(s, data, bytes);
+}
+
+/** What became of a connection that was begun. @return 0, -EINPROGRESS or -errno */
+static inline int stream_connected(struct stream *s)
+{
+	return s->ops->connected(s);
+}
+
+/** Is there something taken that has not been sent even once? */
+static inline bool stream_unsent(struct stream *s)
+{
+	return s->ops->unsent(s);
+}
+
+/** STREAM_READ | STREAM_WRITE; 0: ready() is not called, whatever happens. No-op on a closed one. */
+static inline void stream_want(struct stream *s, uint32_t events)
+{
+	if (s->ops != NULL)
+		s->ops->want(s, events);
+}
+
+/** FIN behind what was taken. */
+static inline void stream_shut(struct stream *s)
+{
+	s->ops->shut(s);
+}
+
+/** What was taken still goes out, nobody hears of it any more. No-op on a closed one. */
+static inline void stream_close(struct stream *s)
+{
+	if (s->ops != NULL)
+		s->ops->close(s);
+	s->ops = NULL;
+}
+
+/** Nothing goes out any more but a RST. No-op on a closed one. */
+static inline void stream_reset(struct stream *s)
+{
+	if (s->ops != NULL)
+		s->ops->reset(s);
+	s->ops = NULL;
+}
