@@ -240,40 +240,49 @@ static int options_read(struct options *o, int argc, char **argv)
 	return -1;
 }
 
-int main(int argc, char **argv)
+static int serve(struct worker *w, const struct options *o, const struct gw_config *cfg)
 {
-	struct options o = {.config = "/etc/sallyport/gateway.cfg"};
-	struct config_errors *errs = calloc(1, sizeof(*errs));
-	struct worker *w = calloc(1, sizeof(*w));
-	struct gw_config *cfg = NULL;
 	struct err err = {""};
 	char name[32];
-	int ret = options_read(&o, argc, argv);
+	int ret;
 
-	if (ret >= 0 || errs == NULL || w == NULL)
-		return ret >= 0 ? ret : EXIT_FAILURE;
-	if (gw_config_load(&cfg, o.config, errs) < 0) {
-		for (uint32_t i = 0; i < errs->n; i++)
-			fprintf(stderr, "%s\n", errs->line[i]);
-		return EXIT_FAILURE;
-	}
-	if (tls_ctx_global_init() < 0)
-		return EXIT_FAILURE;
-	if (o.check)
-		return check_only(cfg);
-	snprintf(name, sizeof(name), "tls-proxy/%u", o.worker);
-	log_init(name, o.level_set ? o.level : cfg->log_level);
+	snprintf(name, sizeof(name), "tls-proxy/%u", o->worker);
+	log_init(name, o->level_set ? o->level : cfg->log_level);
 	w->cfg = cfg;
-	w->index = o.worker;
+	w->index = o->worker;
 	ret = worker_start(w, &err);
 	if (ret < 0)
 		log_error("cannot start: %s", err.msg[0] != '\0' ? err.msg : strerror(-ret));
 	while (ret == 0 && !w->stop)
 		ret = worker_turn(w, WORKER_TICK_MS);
 	worker_stop(w);
+	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.config = "/etc/sallyport/gateway.cfg"};
+	struct config_errors *errs;
+	struct gw_config *cfg = NULL;
+	struct worker *w;
+	int ret = options_read(&o, argc, argv);
+
+	if (ret >= 0)
+		return ret;
+	errs = calloc(1, sizeof(*errs));
+	w = calloc(1, sizeof(*w));
+	if (errs == NULL || w == NULL || tls_ctx_global_init() < 0) {
+		ret = EXIT_FAILURE;
+	} else if (gw_config_load(&cfg, o.config, errs) < 0) {
+		for (uint32_t i = 0; i < errs->n; i++)
+			fprintf(stderr, "%s\n", errs->line[i]);
+		ret = EXIT_FAILURE;
+	} else {
+		ret = o.check ? check_only(cfg) : serve(w, &o, cfg);
+	}
 	tls_ctx_global_fini();
 	gw_config_free(cfg);
 	free(errs);
 	free(w);
-	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return ret;
 }

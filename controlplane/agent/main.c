@@ -531,25 +531,14 @@ static int options_read(struct options *o, int argc, char **argv)
 	return -1;
 }
 
-int main(int argc, char **argv)
+static int serve(struct agent *a, const struct options *o, struct gw_config *cfg,
+		 struct config_errors *errs)
 {
-	struct options o = {.config = "/etc/sallyport/gateway.cfg"};
-	struct config_errors *errs = calloc(1, sizeof(*errs));
-	struct agent *a = calloc(1, sizeof(*a));
-	struct gw_config *cfg = NULL;
 	struct hints hints = {0};
 	struct err err = {""};
-	int ret = options_read(&o, argc, argv);
+	int ret;
 
-	if (ret >= 0 || errs == NULL || a == NULL)
-		return ret >= 0 ? ret : EXIT_FAILURE;
-	if (gw_config_load(&cfg, o.config, errs) < 0) {
-		print_errors(errs);
-		return EXIT_FAILURE;
-	}
-	if (o.check)
-		return check_only(cfg);
-	log_init("agent", o.level_set ? o.level : cfg->log_level);
+	log_init("agent", o->level_set ? o->level : cfg->log_level);
 	STAILQ_INIT(&a->policy_jobs);
 	a->cfg = cfg;
 	a->started_ms = clock_boot_ms();
@@ -565,8 +554,33 @@ int main(int argc, char **argv)
 	}
 	agent_stop(a);
 	free(hints.all);
+	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.config = "/etc/sallyport/gateway.cfg"};
+	struct config_errors *errs;
+	struct gw_config *cfg = NULL;
+	struct agent *a;
+	int ret = options_read(&o, argc, argv);
+
+	if (ret >= 0)
+		return ret;
+	errs = calloc(1, sizeof(*errs));
+	a = calloc(1, sizeof(*a));
+	if (errs == NULL || a == NULL) {
+		ret = EXIT_FAILURE;
+	} else if (gw_config_load(&cfg, o.config, errs) < 0) {
+		print_errors(errs);
+		ret = EXIT_FAILURE;
+	} else if (o.check) {
+		ret = check_only(cfg);
+	} else {
+		ret = serve(a, &o, cfg, errs);
+	}
 	free(a);
 	gw_config_free(cfg);
 	free(errs);
-	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return ret;
 }
