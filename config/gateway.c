@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/gateway_tls.h"
 #include "config/schema.h"
 
 static const struct key_choice sides[] = {{"device", PORT_DEVICE}, {"uplink", PORT_UPLINK}, {0}};
 static const struct key_choice pickups[] = {
 	{"restart", PICKUP_RESTART}, {"never", PICKUP_NEVER}, {"always", PICKUP_ALWAYS}, {0}};
 static const struct key_choice polls[] = {{"adaptive", 0}, {"always", 1}, {0}};
+static const struct key_choice transports[] = {{"socket", GW_SOCKET}, {"stack", GW_STACK}, {0}};
 static const struct key_choice levels[] = {{"error", LOG_LEVEL_ERROR},
 					   {"warn", LOG_LEVEL_WARN},
 					   {"info", LOG_LEVEL_INFO},
@@ -197,6 +199,13 @@ static const struct schema_key limits_keys[] = {
 	{0}
 };
 
+static const struct schema_key tls_keys[] = {
+	UINT("workers", G(tls_workers), 1, MSG_TLS_WORKERS_MAX, "1", NULL, "TLS worker processes; each has its own port in the dataplane"),
+	{"upstream_ports", KEY_EACH, .min = 1, .max = 1, .def = "16384-32767", .doc = "source ports to upstreams, FIRST-LAST, outside the kernel's own (ip_local_port_range)", .each = gw_tls_ports_parse},
+	{"upstream_addresses", KEY_EACH, .min = 0, .max = MSG_SOURCES_MAX, .def = "", .doc = "the box's own addresses to send from; else that of the port towards the upstream", .each = gw_tls_address_parse},
+	{0}
+};
+
 static const struct schema_key controller_keys[] = {
 	TEXT("socket", G(controller_socket), "/run/sallyport/decisions.sock", "where the controller on this box serves decisions"),
 	TEXT("public_key", G(controller_key), "/etc/sallyport/controller.pub", "file with the controller's public key"),
@@ -250,6 +259,7 @@ static const struct schema_key listener_keys[] = {
 	TEXT("ca", L(ca), NULL, "PEM file: roots of the device certificates"),
 	TEXT("crl", L(crl), "", "PEM file or folder of revocation lists"),
 	{"upstream", KEY_EACH, .min = 1, .max = 1, .def = NULL, .doc = "address:port that gets the plaintext", .each = listener_upstream},
+	{"transport", KEY_CHOICE, L(transport), .def = "socket", .doc = "who ends TCP: the kernel, or the fast path's own stack, see tls", .choices = transports},
 	FLAG("proxy_protocol", L(proxy_protocol), "false", "tell the upstream who it is: PROXY protocol v2"),
 	FLAG("tls12", L(tls12), "false", "accept TLS 1.2 (ECDHE-AEAD) too"),
 	UINT("handshake_timeout_s", L(handshake_timeout_s), 1, 300, "10", "s", "an unfinished handshake is cut"),
@@ -265,6 +275,7 @@ static const struct schema_key gw_schema[] = {
 	{"gateway", KEY_GROUP, .def = NULL, .doc = "this box", .sub = gateway_keys},
 	{"dataplane", KEY_GROUP, .def = "", .doc = "the packet path", .sub = dataplane_keys},
 	{"limits", KEY_GROUP, .def = "", .doc = "how much anybody may use", .sub = limits_keys},
+	{"tls", KEY_GROUP, .def = "", .doc = "workers of listeners with transport = \"stack\"", .sub = tls_keys},
 	{"controller", KEY_GROUP, .def = "", .doc = "where decisions come from", .sub = controller_keys},
 	{"metrics", KEY_GROUP, .def = "", .doc = "Prometheus text over HTTP", .sub = metrics_keys},
 	{"ports", KEY_GROUPS, .min = 1, .max = MSG_PORTS_MAX, .def = NULL, .doc = "physical and virtual ports", .sub = port_keys, .slot = port_slot},
@@ -354,25 +365,12 @@ static void port_check(struct gw_config *c, struct gw_port *p, struct config_err
 	}
 }
 
-static bool own_address(const struct gw_config *c, const struct ip_addr *a)
-{
-	for (unsigned i = 0; i < c->n_ports; i++) {
-		for (unsigned v = 0; v < c->ports[i].n_vlans; v++) {
-			for (unsigned k = 0; k < c->ports[i].vlans[v].n_addrs; k++) {
-				if (ip_addr_eq(&c->ports[i].vlans[v].addrs[k].addr, a))
-					return true;
-			}
-		}
-	}
-	return false;
-}
-
 static void listener_check(struct gw_config *c, struct gw_listener *l, struct config_errors *errs)
 {
 	char key[64];
 
 	snprintf(key, sizeof(key), "listeners.%s", l->name);
-	if (!own_address(c, &l->addr))
+	if (gw_address_home(c, &l->addr, NULL) == NULL)
 		config_error(errs, c->file, 0, key, "address is not one of the ports' addresses");
 	for (struct gw_listener *q = c->listeners; q < l; q++) {
 		if (strcmp(q->name, l->name) == 0)
@@ -411,6 +409,7 @@ static void config_check(struct gw_config *c, struct config_errors *errs)
 		path_resolve(l->ca, c->file);
 		path_resolve(l->crl, c->file);
 	}
+	gw_tls_check(c, errs);
 	path_resolve(c->segments, c->file);
 	path_resolve(c->controller_key, c->file);
 	if (strlen(c->run_dir) > MSG_PATH_BYTES - 24)

@@ -17,6 +17,9 @@
 #define GW_UPSTREAM_NONE 0
 #define GW_SHUT_MAX 16
 
+/* Who carries a listener's sessions: the kernel's sockets, or the TLS worker's own stack on the fast path. */
+enum gw_transport { GW_SOCKET, GW_STACK };
+
 /* When a packet mid-stream may open its flow. */
 enum pickup { PICKUP_RESTART, PICKUP_NEVER, PICKUP_ALWAYS };
 
@@ -60,6 +63,7 @@ struct gw_listener {
 	char crl[GW_PATH_BYTES]; /* PEM or DER file or folder; "" = none */
 	struct ip_addr upstream_addr; /* plain TCP */
 	uint16_t upstream_port;
+	enum gw_transport transport;
 	bool proxy_protocol; /* PROXY protocol v2 with identity TLVs to the upstream */
 	bool tls12; /* also TLS 1.2 (ECDHE-AEAD); default false: 1.3 only */
 	uint32_t handshake_timeout_s, idle_timeout_s, connect_timeout_s;
@@ -89,6 +93,14 @@ struct gw_config {
 	uint8_t pickup; /* enum pickup */
 
 	struct msg_limits limits;
+
+	/* tls: of listeners with transport = "stack" */
+	uint32_t tls_workers; /* processes: sallyport-tls-proxy --worker 0 .. tls_workers - 1 */
+	uint16_t tls_port_first,
+		tls_port_last; /* source ports to upstreams; worker N has those with
+						   port % tls_workers == N */
+	uint32_t n_tls_addrs; /* 0: see gw_upstream_sources() */
+	struct ip_addr tls_addrs[MSG_SOURCES_MAX]; /* to send from to upstreams */
 
 	/* controller */
 	char controller_socket[GW_PATH_BYTES]; /* embedded transport: decisions */
@@ -124,3 +136,20 @@ void gw_config_reference(FILE *to);
 
 /** "<run_dir>/<leaf>" into out (MSG_PATH_BYTES). @return out */
 const char *gw_run_path(const struct gw_config *cfg, const char *leaf, char *out);
+
+/** Is there a listener with transport = "stack"? */
+bool gw_uses_stack(const struct gw_config *cfg);
+
+/**
+ * From which of its addresses the box speaks to an upstream of a stack listener: tls.upstream_addresses of its family,
+ * else the address of the port whose subnet holds the upstream, or its static route's gateway. The nearest comes first.
+ * @return how many there are in out, at most max; 0: none
+ */
+unsigned gw_upstream_sources(const struct gw_config *cfg, const struct ip_addr *upstream,
+			     struct ip_addr *out, unsigned max);
+/** The first of them. @return 0 or -EADDRNOTAVAIL */
+int gw_upstream_source(const struct gw_config *cfg, const struct ip_addr *upstream,
+		       struct ip_addr *out);
+
+/** What fits through every DPDK port: bytes of an IP packet of the workers' stack. 0: there is no such port */
+uint16_t gw_stack_mtu(const struct gw_config *cfg);

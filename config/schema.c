@@ -151,6 +151,7 @@ static int put_text(void *at, const struct schema_key *k, const char *text, char
 
 static void put_default(void *at, const struct schema_key *k)
 {
+	const char *reason;
 	char why[160];
 
 	switch (k->type) {
@@ -165,6 +166,9 @@ static void put_default(void *at, const struct schema_key *k)
 	case KEY_ADDR:
 	case KEY_CHOICE:
 		put_text(at, k, k->def, why, sizeof(why));
+		break;
+	case KEY_EACH: /* offset 0: at is the parent */
+		(void)k->each(at, k->def, &reason);
 		break;
 	default:
 		break;

@@ -13,6 +13,21 @@
 
 #define NEIGHS_DEFAULT 16384 /* if the configuration does not say */
 
+static int tls_check(const struct msg_dp_config *cfg, struct err *err)
+{
+	if (cfg->tls_workers == 0)
+		return 0;
+	if (cfg->tls_workers > MSG_TLS_WORKERS_MAX || cfg->n_upstreams > MSG_UPSTREAMS_MAX ||
+	    cfg->n_sources > MSG_SOURCES_MAX || cfg->tls_port_first > cfg->tls_port_last ||
+	    memchr(cfg->tls_dir, '\0', sizeof(cfg->tls_dir) - 24) == NULL)
+		return err_set(
+			err, -EINVAL,
+			"configuration: %u TLS workers, %u upstreams, %u sources, ports %u-%u",
+			cfg->tls_workers, cfg->n_upstreams, cfg->n_sources, cfg->tls_port_first,
+			cfg->tls_port_last);
+	return 0;
+}
+
 /* The agent is trusted to mean well, not to be free of errors: no index of its goes unchecked. */
 int state_config_check(const struct msg_dp_config *cfg, struct err *err)
 {
@@ -37,7 +52,7 @@ int state_config_check(const struct msg_dp_config *cfg, struct err *err)
 			return err_set(err, -EINVAL, "configuration: port %s: side %u, %u VLANs",
 				       p->name, p->side, p->n_vlans);
 	}
-	return 0;
+	return tls_check(cfg, err);
 }
 
 int state_new(struct state **out, const struct msg_dp_config *cfg, uint16_t n_workers,

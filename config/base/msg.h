@@ -24,10 +24,13 @@
 #include "config/base/policy.h"
 #include "config/base/reason.h"
 
-#define MSG_VERSION 1
+#define MSG_VERSION 2
 #define MSG_PORTS_MAX 16
 #define MSG_VLANS_MAX 16
 #define MSG_LISTENERS_MAX 32
+#define MSG_TLS_WORKERS_MAX 16
+#define MSG_UPSTREAMS_MAX 256
+#define MSG_SOURCES_MAX 16
 #define MSG_IDENTITY_BYTES 256
 #define MSG_PATH_BYTES 108
 #define MSG_SWEEP_SLOTS 64
@@ -139,8 +142,30 @@ struct msg_listener {
 	struct ip_addr addr;
 	uint16_t port; /* host order */
 	uint8_t proto; /* TCP or UDP */
+	uint8_t stack; /* 1: its packets go to the TLS workers; 0: to the kernel */
+};
+
+/* Where the TLS workers' own stack opens connections to. */
+struct msg_upstream {
+	struct ip_addr addr;
+	uint16_t port; /* host order */
+	uint8_t proto; /* TCP or UDP */
 	uint8_t reserved;
 };
+
+/* Plain Ethernet between the dataplane and TLS worker N: always these addresses, no VLAN, IP alone. */
+#define TLS_LINK_MAC(n)                                                                            \
+	{                                                                                          \
+		{                                                                                  \
+			0x02, 0x53, 0x50, 0x00, 0x01, (uint8_t)(n)                                 \
+		}                                                                                  \
+	} /* the worker's end */
+#define TLS_LINK_MAC_DATAPLANE                                                                     \
+	{                                                                                          \
+		{                                                                                  \
+			0x02, 0x53, 0x50, 0x00, 0x00, 0x01                                         \
+		}                                                                                  \
+	}
 
 /* What a stranger on a device port may reach on the box itself, beside listeners, ARP and ND. */
 #define STRANGER_DHCP 1u
@@ -183,6 +208,15 @@ struct msg_dp_config {
 		pickup_ms; /* after a dataplane restart: how long a TCP packet mid-stream may open its flow;
 			   MSG_PICKUP_ALWAYS: for ever */
 	char file_prefix[32]; /* EAL --file-prefix */
+	/* of listeners with `stack`; without one tls_workers is 0 */
+	char tls_dir[MSG_PATH_BYTES]; /* of the workers' sockets, "tls<N>.sock" */
+	uint16_t tls_workers;
+	uint16_t tls_port_first, tls_port_last; /* source ports to upstreams */
+	uint16_t tls_mtu_bytes; /* of the workers' stack: no larger packet comes from them */
+	uint16_t n_upstreams, n_sources;
+	uint32_t reserved_tls; /* 0 */
+	struct msg_upstream upstreams[MSG_UPSTREAMS_MAX];
+	struct ip_addr sources[MSG_SOURCES_MAX]; /* from which the workers speak to upstreams */
 	struct msg_port ports[MSG_PORTS_MAX]; /* index = port number everywhere */
 	struct msg_listener listeners[MSG_LISTENERS_MAX];
 };

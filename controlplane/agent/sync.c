@@ -12,6 +12,52 @@
 
 #define SYNC_MS 15000
 
+static void put_upstream(struct msg_dp_config *m, const struct ip_addr *addr, uint16_t port)
+{
+	for (uint16_t i = 0; i < m->n_upstreams; i++) {
+		if (m->upstreams[i].port == port && ip_addr_eq(&m->upstreams[i].addr, addr))
+			return;
+	}
+	if (m->n_upstreams < MSG_UPSTREAMS_MAX)
+		m->upstreams[m->n_upstreams++] = (struct msg_upstream){
+			.addr = *addr, .port = port, .proto = POLICY_PROTO_TCP};
+}
+
+static void put_source(struct msg_dp_config *m, const struct ip_addr *addr)
+{
+	for (uint16_t i = 0; i < m->n_sources; i++) {
+		if (ip_addr_eq(&m->sources[i], addr))
+			return;
+	}
+	if (m->n_sources < MSG_SOURCES_MAX)
+		m->sources[m->n_sources++] = *addr;
+}
+
+/* What the dataplane must know to tell the workers' packets, and upstreams' answers to them, from others. */
+static void put_tls(const struct gw_config *cfg, struct msg_dp_config *m)
+{
+	struct ip_addr source[MSG_SOURCES_MAX];
+
+	if (!gw_uses_stack(cfg))
+		return;
+	snprintf(m->tls_dir, sizeof(m->tls_dir), "%.84s", cfg->run_dir);
+	m->tls_workers = cfg->tls_workers;
+	m->tls_port_first = cfg->tls_port_first;
+	m->tls_port_last = cfg->tls_port_last;
+	m->tls_mtu_bytes = gw_stack_mtu(cfg);
+	for (uint32_t i = 0; i < cfg->n_listeners; i++) {
+		const struct gw_listener *l = &cfg->listeners[i];
+		unsigned n;
+
+		if (l->transport != GW_STACK)
+			continue;
+		put_upstream(m, &l->upstream_addr, l->upstream_port);
+		n = gw_upstream_sources(cfg, &l->upstream_addr, source, MSG_SOURCES_MAX);
+		for (unsigned k = 0; k < n; k++)
+			put_source(m, &source[k]);
+	}
+}
+
 void sync_config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
 {
 	memset(m, 0, sizeof(*m));
@@ -56,9 +102,12 @@ void sync_config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
 		}
 	}
 	for (uint32_t i = 0; i < cfg->n_listeners; i++)
-		m->listeners[i] = (struct msg_listener){.addr = cfg->listeners[i].addr,
-							.port = cfg->listeners[i].port,
-							.proto = POLICY_PROTO_TCP};
+		m->listeners[i] =
+			(struct msg_listener){.addr = cfg->listeners[i].addr,
+					      .port = cfg->listeners[i].port,
+					      .proto = POLICY_PROTO_TCP,
+					      .stack = cfg->listeners[i].transport == GW_STACK};
+	put_tls(cfg, m);
 }
 
 static void joined(void *arg, struct peer *p)

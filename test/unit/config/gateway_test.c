@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +19,17 @@
 #define LISTENER(extra)                                                                            \
 	"listeners = ( { name = \"l\"; port = 1; certificate = \"c\"; key = \"k\"; ca = "          \
 	"\"a\"; " extra " } );"
+
+#define UPLINK                                                                                     \
+	"{ name = \"u\"; side = \"uplink\"; devargs = \"net_af_xdp1,iface=e2\"; mtu = 1400; "      \
+	"addresses = [ \"10.1.0.1/24\", \"10.1.0.2/24\", \"fd01::1/64\" ]; }"
+#define WLAN                                                                                       \
+	"{ name = \"w\"; side = \"uplink\"; kernel = \"wlan0\"; addresses = [ \"10.2.0.1/24\" ]; " \
+	"}"
+#define ROUTE "routes = ( { to = \"10.8.0.0/16\"; via = \"10.1.0.9\"; } );\n"
+#define STACK(addr, up)                                                                            \
+	GW ROUTE "ports = ( " PORT ", " UPLINK ", " WLAN " );\n" LISTENER(                         \
+		"address = \"" addr "\"; transport = \"stack\"; upstream = \"" up "\";")
 
 static int load(struct gw_config **c, const char *text, struct config_errors *errs)
 {
@@ -105,6 +117,62 @@ static void errors_say_what_is_wrong(void **state)
 		 GW "ports = ( { name = \"longname\"; side = \"device\"; devargs = \"net_tap0\"; "
 		    "vlans = ( { id = 20; outer = 100; } ); } );",
 		 "sp-longname.100.20, is longer than 15 characters"},
+		{"transport",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("transport = \"quic\"; address = \"10.0.0.1\"; "
+				   "upstream = \"10.0.0.2:80\";"),
+		 "transport: \"quic\" is none of \"socket\", \"stack\""},
+		{"no workers", GW "ports = ( " PORT " );\ntls = { workers = 0; };",
+		 "tls.workers: 0 is outside 1..16"},
+		{"upstream ports: one number",
+		 GW "ports = ( " PORT " );\ntls = { upstream_ports = \"20000\"; };",
+		 "tls.upstream_ports: \"20000\": must be FIRST-LAST"},
+		{"upstream ports: backwards",
+		 GW "ports = ( " PORT " );\ntls = { upstream_ports = \"20001-20000\"; };",
+		 "must be FIRST-LAST"},
+		{"upstream ports: well-known",
+		 GW "ports = ( " PORT " );\ntls = { upstream_ports = \"80-20000\"; };",
+		 "must be FIRST-LAST"},
+		{"upstream ports: too high",
+		 GW "ports = ( " PORT " );\ntls = { upstream_ports = \"2000-65536\"; };",
+		 "must be FIRST-LAST"},
+		{"upstream ports: something behind",
+		 GW "ports = ( " PORT " );\ntls = { upstream_ports = \"2000-3000,\"; };",
+		 "must be FIRST-LAST"},
+		{"fewer upstream ports than workers",
+		 STACK("10.0.0.1", "10.1.0.5:80") "tls = { workers = 4; upstream_ports = "
+						  "\"2000-2002\"; };",
+		 "2000-2002 has fewer ports than there are workers (4)"},
+		{"upstream ports with a listener's port",
+		 GW
+		 "ports = ( " PORT ", " UPLINK " );\nlisteners = ( { name = \"l\"; port = 20000; "
+		 "certificate = \"c\"; key = \"k\"; ca = \"a\"; transport = \"stack\"; address = "
+		 "\"10.0.0.1\"; upstream = \"10.1.0.5:80\"; } );",
+		 "tls.upstream_ports: 16384-32767 holds port 20000 of listener l"},
+		{"upstream address of somebody else",
+		 GW "ports = ( " PORT " );\ntls = { upstream_addresses = [ \"10.0.0.9\" ]; };",
+		 "tls.upstream_addresses: 10.0.0.9 is not one of the ports' addresses"},
+		{"upstream address twice",
+		 GW "ports = ( " PORT
+		    " );\ntls = { upstream_addresses = [ \"10.0.0.1\", \"10.0.0.1\" "
+		    "]; };",
+		 "is there twice"},
+		{"upstream address that is none",
+		 GW "ports = ( " PORT " );\ntls = { upstream_addresses = [ \"x\" ]; };",
+		 "tls.upstream_addresses: \"x\": is not an IP address"},
+		{"stack on a kernel-only port", STACK("10.2.0.1", "10.1.0.5:80"),
+		 "transport = \"stack\" needs an address of a port with devargs; w is a "
+		 "kernel-only"},
+		{"upstream behind a kernel-only port", STACK("10.0.0.1", "10.2.0.5:80"),
+		 "10.2.0.1 is on the kernel-only port w"},
+		{"upstream on the box", STACK("10.0.0.1", "127.0.0.1:80"),
+		 "upstream 127.0.0.1 is this box"},
+		{"upstream is an own address", STACK("10.0.0.1", "10.1.0.2:80"),
+		 "upstream 10.1.0.2 is this box"},
+		{"upstream behind a device port", STACK("10.0.0.1", "10.0.0.5:80"),
+		 "upstream 10.0.0.5 is behind the device port d"},
+		{"no way to the upstream", STACK("10.0.0.1", "192.0.2.1:80"),
+		 "no port's subnet and no route leads to the upstream 192.0.2.1"},
 		{"pickup", GW "ports = ( " PORT " );\ndataplane = { pickup = \"sometimes\"; };",
 		 "\"sometimes\" is none of \"restart\", \"never\", \"always\""},
 	};
@@ -169,12 +237,81 @@ static void an_ipv6_upstream_has_brackets(void **state)
 	gw_config_free(c);
 }
 
+static void the_stack_speaks_from_the_nearest_address(void **state)
+{
+	static const struct {
+		const char *name, *tls, *upstream;
+		const char *want[3]; /* up to NULL */
+	} rows[] = {
+		{"on-link", "", "10.1.0.5", {"10.1.0.1"}},
+		{"IPv6", "", "fd01::5", {"fd01::1"}},
+		{"by the route's gateway", "", "10.8.1.1", {"10.1.0.1"}},
+		{"nowhere", "", "192.0.2.1", {NULL}},
+		{"the one that is named",
+		 "tls = { upstream_addresses = [ \"10.1.0.2\" ]; };",
+		 "10.8.1.1",
+		 {"10.1.0.2"}},
+		{"the nearest first",
+		 "tls = { upstream_addresses = [ \"10.1.0.2\", \"fd01::1\", \"10.1.0.1\" ]; };",
+		 "10.1.0.5",
+		 {"10.1.0.1", "10.1.0.2"}},
+		{"of its family only",
+		 "tls = { upstream_addresses = [ \"10.1.0.2\" ]; };",
+		 "fd01::5",
+		 {NULL}},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct ip_addr up, got[3], one;
+		struct config_errors errs = {0};
+		struct gw_config *c = NULL;
+		char text[2048], have[ADDR_TEXT_BYTES];
+		unsigned n, want = 0;
+
+		snprintf(text, sizeof(text), "%s%s", STACK("10.0.0.1", "10.1.0.5:80"), rows[i].tls);
+		if (load(&c, text, &errs) != 0)
+			fail_msg("%s: %s", rows[i].name, errs.line[0]);
+		assert_int_equal(ip_addr_parse(&up, rows[i].upstream), 0);
+		n = gw_upstream_sources(c, &up, got, 3);
+		while (want < 3 && rows[i].want[want] != NULL)
+			want++;
+		if (n != want)
+			fail_msg("%s: %u addresses, want %u", rows[i].name, n, want);
+		for (unsigned k = 0; k < n; k++)
+			assert_string_equal(ip_addr_text(&got[k], have), rows[i].want[k]);
+		assert_int_equal(gw_upstream_source(c, &up, &one), n > 0 ? 0 : -EADDRNOTAVAIL);
+		assert_true(n == 0 || ip_addr_eq(&one, &got[0]));
+		gw_config_free(c);
+	}
+}
+
+static void the_tls_group_has_defaults(void **state)
+{
+	struct config_errors errs = {0};
+	struct gw_config *c = NULL;
+
+	(void)state;
+	assert_int_equal(load(&c, STACK("10.0.0.1", "10.1.0.5:80"), &errs), 0);
+	assert_int_equal(c->tls_workers, 1);
+	assert_int_equal(c->tls_port_first, 16384);
+	assert_int_equal(c->tls_port_last, 32767);
+	assert_int_equal(c->n_tls_addrs, 0);
+	assert_true(gw_uses_stack(c));
+	assert_int_equal(gw_stack_mtu(c), 1400);
+	c->listeners[0].transport = GW_SOCKET;
+	assert_false(gw_uses_stack(c));
+	gw_config_free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(errors_say_what_is_wrong),
 		cmocka_unit_test(the_shipped_file_is_good),
 		cmocka_unit_test(an_ipv6_upstream_has_brackets),
+		cmocka_unit_test(the_stack_speaks_from_the_nearest_address),
+		cmocka_unit_test(the_tls_group_has_defaults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
