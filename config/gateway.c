@@ -8,6 +8,7 @@
 
 #include "config/gateway_tls.h"
 #include "config/schema.h"
+#include "config/upstream.h"
 
 static const struct key_choice sides[] = {{"device", PORT_DEVICE}, {"uplink", PORT_UPLINK}, {0}};
 static const struct key_choice pickups[] = {
@@ -91,32 +92,10 @@ static int route_to(void *parent, const char *text, const char **why)
 	return ret;
 }
 
-static int listener_upstream(void *parent, const char *text, const char **why)
+static void *listener_upstreams(void *parent)
 {
-	struct gw_listener *l = parent;
-	const char *colon = strrchr(text, ':');
-	char host[ADDR_TEXT_BYTES];
-	char *end;
-	unsigned long port;
-	size_t n;
-
-	*why = "must be address:port ([address]:port for IPv6)";
-	if (colon == NULL || colon[1] < '0' || colon[1] > '9')
-		return -EINVAL;
-	port = strtoul(colon + 1, &end, 10);
-	n = colon - text;
-	if (*end != '\0' || port == 0 || port > 65535 || n >= sizeof(host))
-		return -EINVAL;
-	memcpy(host, text, n);
-	host[n] = '\0';
-	if (host[0] == '[' && n > 2 && host[n - 1] == ']') {
-		host[n - 1] = '\0';
-		memmove(host, host + 1, n - 1);
-	} else if (strchr(host, ':') != NULL) {
-		return -EINVAL;
-	}
-	l->upstream_port = port;
-	return ip_addr_parse(&l->upstream_addr, host);
+	((struct gw_listener *)parent)->upstreams_given = true;
+	return upstream_slot(parent);
 }
 
 #define G(field) SCHEMA_AT(struct gw_config, field)
@@ -144,6 +123,7 @@ static const struct schema_key gateway_keys[] = {
 	{"log_level", KEY_CHOICE, G(log_level), .def = "info", .doc = "least important line that is logged", .choices = levels},
 	UINT("devices_max", G(devices_max), 16, 524287, "16384", NULL, "devices that can be known; 64 bytes each"),
 	UINT("binding_lease_s", G(binding_lease_s), 0, 604800, "300", "s", "a device's addresses stay bound after its last session"),
+	UINT("drain_s", G(drain_s), 0, 86400, "0", "s", "a TLS worker that is to end lets its sessions finish for so long"),
 	UINT("kernel_lease_s", G(kernel_lease_s), 2, 3600, "10", "s", "agent silent for so long: the kernel path shuts"),
 	{"strangers", KEY_FLAGS, G(strangers), .def = "", .doc = "what a stranger may reach beside listeners, ARP and ND", .choices = services},
 	{0}
@@ -258,13 +238,18 @@ static const struct schema_key listener_keys[] = {
 	TEXT("key", L(key), NULL, "PEM file: own private key"),
 	TEXT("ca", L(ca), NULL, "PEM file: roots of the device certificates"),
 	TEXT("crl", L(crl), "", "PEM file or folder of revocation lists"),
-	{"upstream", KEY_EACH, .min = 1, .max = 1, .def = NULL, .doc = "address:port that gets the plaintext", .each = listener_upstream},
 	{"transport", KEY_CHOICE, L(transport), .def = "socket", .doc = "who ends TCP: the kernel, or the fast path's own stack, see tls", .choices = transports},
+	{"upstream", KEY_EACH, .min = 1, .max = 1, .def = "", .doc = "address:port that gets the plaintext", .each = upstream_one},
+	{"upstreams", KEY_GROUPS, .min = 1, .max = GW_UPSTREAMS_MAX, .def = "", .doc = "or several, which get new sessions in turn", .sub = upstream_keys, .slot = listener_upstreams},
+	{"upstream_check", KEY_GROUP, L(upstream_check), .def = "", .doc = "of several: is each there? By connecting, with TLS if it has TLS", .sub = upstream_check_keys},
+	{"upstream_tls", KEY_GROUP, L(upstream_tls), .def = "", .doc = "TLS to the upstreams; their certificates are always verified", .sub = upstream_tls_keys},
 	FLAG("proxy_protocol", L(proxy_protocol), "false", "tell the upstream who it is: PROXY protocol v2"),
+	{"proxy_tlvs", KEY_FLAGS, L(proxy_tlvs), .def = "ssl identity segment standing certificate_sha256", .doc = "what it says beside addresses", .choices = upstream_tlvs},
 	FLAG("tls12", L(tls12), "false", "accept TLS 1.2 (ECDHE-AEAD) too"),
 	UINT("handshake_timeout_s", L(handshake_timeout_s), 1, 300, "10", "s", "an unfinished handshake is cut"),
 	UINT("idle_timeout_s", L(idle_timeout_s), 1, 604800, "3600", "s", "a silent session is closed"),
 	UINT("connect_timeout_s", L(connect_timeout_s), 1, 300, "5", "s", "upstream does not answer"),
+	UINT("half_closed_timeout_s", L(half_closed_timeout_s), 1, 86400, "60", "s", "silent after one end has closed its direction"),
 	UINT("handshakes_max", L(handshakes_max), 1, 1000000, "1000", NULL, "unfinished ones at a time and worker"),
 	UINT("sessions_max", L(sessions_max), 1, 1000000, "10000", NULL, "at a time and worker"),
 	{0}
@@ -372,6 +357,7 @@ static void listener_check(struct gw_config *c, struct gw_listener *l, struct co
 	snprintf(key, sizeof(key), "listeners.%s", l->name);
 	if (gw_address_home(c, &l->addr, NULL) == NULL)
 		config_error(errs, c->file, 0, key, "address is not one of the ports' addresses");
+	upstream_check(c, l, key, errs);
 	for (struct gw_listener *q = c->listeners; q < l; q++) {
 		if (strcmp(q->name, l->name) == 0)
 			config_error(errs, c->file, 0, key, "name is there twice");
@@ -408,6 +394,9 @@ static void config_check(struct gw_config *c, struct config_errors *errs)
 		path_resolve(l->key, c->file);
 		path_resolve(l->ca, c->file);
 		path_resolve(l->crl, c->file);
+		path_resolve(l->upstream_tls.ca, c->file);
+		path_resolve(l->upstream_tls.certificate, c->file);
+		path_resolve(l->upstream_tls.key, c->file);
 	}
 	gw_tls_check(c, errs);
 	path_resolve(c->segments, c->file);

@@ -54,6 +54,40 @@ struct gw_route {
 	struct ip_addr via;
 };
 
+#define GW_UPSTREAMS_MAX 8 /* msg_admitted.relay has a bit for each */
+
+struct gw_upstream {
+	struct ip_addr addr;
+	uint16_t port;
+	uint16_t weight; /* of new sessions */
+};
+
+struct gw_upstream_check { /* only where there is another one to turn to */
+	uint32_t interval_s; /* 0: never */
+	uint32_t timeout_s;
+	uint32_t rise, fall; /* in a row */
+};
+
+struct gw_upstream_tls {
+	uint32_t line; /* in the file; 0: plain TCP */
+	char ca[GW_PATH_BYTES]; /* PEM bundle, roots */
+	char certificate[GW_PATH_BYTES], key[GW_PATH_BYTES]; /* PEM; "": none */
+	char name[256]; /* in the server's certificate, and SNI; "": its address must be in it */
+	bool tls12, alpn;
+};
+
+/* What the PROXY header says beside the addresses. */
+#define PROXY_SSL 1u
+#define PROXY_CERTIFICATE 2u /* the device's, whole */
+#define PROXY_AUTHORITY 4u
+#define PROXY_ALPN 8u
+#define PROXY_UNIQUE_ID 16u
+#define PROXY_CRC32C 32u
+#define PROXY_IDENTITY 64u
+#define PROXY_SEGMENT 128u
+#define PROXY_STANDING 256u
+#define PROXY_CERT_SHA256 512u
+
 struct gw_listener {
 	char name[32];
 	struct ip_addr addr;
@@ -61,12 +95,17 @@ struct gw_listener {
 	char certificate[GW_PATH_BYTES], key[GW_PATH_BYTES]; /* PEM files, own chain and key */
 	char ca[GW_PATH_BYTES]; /* PEM bundle, roots that device certificates chain to */
 	char crl[GW_PATH_BYTES]; /* PEM or DER file or folder; "" = none */
-	struct ip_addr upstream_addr; /* plain TCP */
-	uint16_t upstream_port;
 	enum gw_transport transport;
-	bool proxy_protocol; /* PROXY protocol v2 with identity TLVs to the upstream */
+	struct gw_upstream upstreams[GW_UPSTREAMS_MAX];
+	uint32_t n_upstreams; /* 1 at least */
+	bool upstream_alone, upstreams_given; /* by which key */
+	struct gw_upstream_check upstream_check;
+	struct gw_upstream_tls upstream_tls;
+	bool proxy_protocol; /* PROXY protocol v2 to the upstream */
+	uint32_t proxy_tlvs; /* PROXY_* */
 	bool tls12; /* also TLS 1.2 (ECDHE-AEAD); default false: 1.3 only */
 	uint32_t handshake_timeout_s, idle_timeout_s, connect_timeout_s;
+	uint32_t half_closed_timeout_s; /* silent after one end has closed its direction */
 	uint32_t handshakes_max; /* unfinished at a time, of this listener and worker */
 	uint32_t sessions_max; /* at a time, of this listener and worker */
 };
@@ -81,6 +120,7 @@ struct gw_config {
 	enum log_level log_level;
 	uint32_t devices_max; /* trust table slots */
 	uint32_t binding_lease_s; /* after a device's last session has ended */
+	uint32_t drain_s; /* a TLS worker that is to end lets its sessions finish for so long */
 	uint32_t kernel_lease_s; /* agent silent for so long: the kernel path shuts */
 	uint32_t strangers; /* STRANGER_* */
 

@@ -178,30 +178,22 @@ static void source_check(const struct gw_config *c, const struct ip_addr *a, con
 			     text, port->name);
 }
 
-/* Where its packets come and go, DPDK must see them. */
-static void stack_check(const struct gw_config *c, const struct gw_listener *l,
-			struct config_errors *errs)
+static void stack_upstream_check(const struct gw_config *c, const struct ip_addr *up,
+				 const char *key, struct config_errors *errs)
 {
 	const struct gw_port *port;
-	char key[64], text[ADDR_TEXT_BYTES];
+	char text[ADDR_TEXT_BYTES];
 	struct ip_addr source;
 
-	snprintf(key, sizeof(key), "listeners.%s", l->name);
-	if (gw_address_home(c, &l->addr, &port) != NULL && port->devargs[0] == '\0')
-		config_error(errs, c->file, 0, key,
-			     "transport = \"stack\" needs an address of a port with devargs; %s is "
-			     "a kernel-only port: take \"socket\"",
-			     port->name);
-	ip_addr_text(&l->upstream_addr, text);
-	if (gw_address_home(c, &l->upstream_addr, NULL) != NULL ||
-	    (ip_addr_is_v4(&l->upstream_addr) && l->upstream_addr.b[12] == 127)) {
+	ip_addr_text(up, text);
+	if (gw_address_home(c, up, NULL) != NULL || (ip_addr_is_v4(up) && up->b[12] == 127)) {
 		config_error(errs, c->file, 0, key,
 			     "upstream %s is this box; transport = \"stack\" reaches only other "
 			     "hosts: take \"socket\"",
 			     text);
 		return;
 	}
-	if (gw_upstream_source(c, &l->upstream_addr, &source) < 0)
+	if (gw_upstream_source(c, up, &source) < 0)
 		config_error(errs, c->file, 0, key,
 			     "no port's subnet and no route leads to the upstream %s: name an "
 			     "address to send from in tls.upstream_addresses",
@@ -214,6 +206,23 @@ static void stack_check(const struct gw_config *c, const struct gw_listener *l,
 			     "upstream %s is behind the device port %s; transport = \"stack\" "
 			     "reaches upstreams behind uplink ports: take \"socket\"",
 			     text, port->name);
+}
+
+/* Where its packets come and go, DPDK must see them. */
+static void stack_check(const struct gw_config *c, const struct gw_listener *l,
+			struct config_errors *errs)
+{
+	const struct gw_port *port;
+	char key[64];
+
+	snprintf(key, sizeof(key), "listeners.%s", l->name);
+	if (gw_address_home(c, &l->addr, &port) != NULL && port->devargs[0] == '\0')
+		config_error(errs, c->file, 0, key,
+			     "transport = \"stack\" needs an address of a port with devargs; %s is "
+			     "a kernel-only port: take \"socket\"",
+			     port->name);
+	for (uint32_t i = 0; i < l->n_upstreams; i++)
+		stack_upstream_check(c, &l->upstreams[i].addr, key, errs);
 }
 
 /* A connection to a listener must not look like an answer of an upstream. */

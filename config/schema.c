@@ -149,6 +149,22 @@ static int put_text(void *at, const struct schema_key *k, const char *text, char
 	}
 }
 
+/* Words of a default, with spaces between them. */
+static uint32_t flags_default(const struct schema_key *k)
+{
+	uint32_t all = 0, v;
+	char word[32];
+	size_t n;
+
+	for (const char *p = k->def; *p != '\0'; p += n + strspn(p + n, " ")) {
+		n = strcspn(p, " ");
+		snprintf(word, sizeof(word), "%.*s", (int)n, p);
+		if (choice_find(k->choices, word, &v))
+			all |= v;
+	}
+	return all;
+}
+
 static void put_default(void *at, const struct schema_key *k)
 {
 	const char *reason;
@@ -169,6 +185,9 @@ static void put_default(void *at, const struct schema_key *k)
 		break;
 	case KEY_EACH: /* offset 0: at is the parent */
 		(void)k->each(at, k->def, &reason);
+		break;
+	case KEY_FLAGS:
+		put_uint(at, sizeof(uint32_t), flags_default(k));
 		break;
 	default:
 		break;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* listen: a listener, whoever carries its connections. */
+#include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -14,6 +15,9 @@ int listener_open(struct worker *w, struct listener *l, const struct gw_listener
 	int ret;
 
 	*l = (struct listener){.w = w, .cfg = cfg, .index = index, .src = {.fd = -1}};
+	if (cfg->upstream_tls.line != 0 || cfg->n_upstreams != 1)
+		return err_set(err, -ENOTSUP, "listener %s: no TLS upstreams and no several yet",
+			       cfg->name);
 	ret = tls_ctx_init(&l->ctx, cfg, err);
 	if (ret == 0)
 		ret = socket_listen(l, err);

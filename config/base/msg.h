@@ -586,7 +586,8 @@ struct msg_admitted {
 	uint32_t generation; /* another one in the table ends the session */
 	uint16_t segment;
 	uint8_t standing; /* enum standing */
-	uint8_t relay; /* 0: the segment may not reach the listener's upstream; hold the session, relay nothing */
+	uint8_t relay; /* a bit for each of the listener's upstreams that the segment may reach; 0: hold the session,
+			* relay nothing */
 	uint8_t reserved[4];
 	char segment_name[POLICY_NAME_BYTES];
 	char reason[128]; /* why this standing, or why refused; for the log */

@@ -90,7 +90,7 @@ static void admission_free(struct admission *ad)
 	free(ad);
 }
 
-static int session_add(struct admission *ad, uint32_t generation, bool relay)
+static int session_add(struct admission *ad, uint32_t generation, uint8_t relay)
 {
 	struct session *s = calloc(1, sizeof(*s));
 

@@ -51,7 +51,7 @@ struct session {
 	uint64_t since_ms; /* boot clock */
 	uint32_t generation; /* of the record when it was admitted; another one has ended it */
 	uint8_t listener;
-	bool relay;
+	uint8_t relay; /* as in struct msg_admitted */
 };
 
 struct refusal { /* handshakes refused, by reason */
@@ -185,11 +185,12 @@ struct enforcement *enforcement_new(struct agent *a, void (*done)(void *arg, str
 				    void *arg);
 /** For changes without a receipt (expiry, handshake, clock): judge, close what no longer holds. */
 void enforce_now(struct agent *a);
-bool enforce_relay(const struct agent *a, const struct device *dev,
-		   uint8_t listener); /* may its segment reach the upstream? */
+/** Which of the listener's upstreams may its segment reach? A bit for each. */
+uint8_t enforce_relay(const struct agent *a, const struct device *dev, uint8_t listener);
 /** The same of any device of segment `from` (endpoint id), by this policy. */
-bool enforce_relay_by(const struct agent *a, const struct policy_form *form, uint16_t from,
-		      uint8_t listener);
+uint8_t enforce_relay_by(const struct agent *a, const struct policy_form *form, uint16_t from,
+			 uint8_t listener);
+bool enforce_is_upstream(const struct agent *a, const struct ip_addr *ip); /* of any listener */
 void enforce_tick(struct agent *a, uint64_t now_ms);
 
 /* policy.c */

@@ -99,18 +99,9 @@ static void binding_kernel(struct agent *a, const struct binding *b, bool add)
 	}
 }
 
-static bool is_upstream(const struct agent *a, const struct ip_addr *ip)
-{
-	for (uint32_t i = 0; i < a->cfg->n_listeners; i++) {
-		if (ip_addr_eq(ip, &a->cfg->listeners[i].upstream_addr))
-			return true;
-	}
-	return false;
-}
-
 static void binding_unlink(struct agent *a, struct binding *b)
 {
-	a->review |= is_upstream(a, &b->ip);
+	a->review |= enforce_is_upstream(a, &b->ip);
 	tdelete(b, &a->bindings, binding_cmp);
 	LIST_REMOVE(b, of_device);
 	a->n_bindings--;
@@ -174,7 +165,7 @@ static struct binding *binding_link(struct agent *a, struct device *dev, const s
 	}
 	LIST_INSERT_HEAD(&a->bound[dev->slot], b, of_device);
 	a->n_bindings++;
-	a->review |= is_upstream(a, ip);
+	a->review |= enforce_is_upstream(a, ip);
 	return b;
 }
 

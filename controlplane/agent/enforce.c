@@ -149,16 +149,27 @@ void enforce_kernel_failed(struct agent *a, const char *what, int ret, const str
 		    ret == 0 ? again.msg : shut.msg);
 }
 
+bool enforce_is_upstream(const struct agent *a, const struct ip_addr *ip)
+{
+	for (uint32_t i = 0; i < a->cfg->n_listeners; i++) {
+		const struct gw_listener *l = &a->cfg->listeners[i];
+
+		for (uint32_t k = 0; k < l->n_upstreams; k++) {
+			if (ip_addr_eq(ip, &l->upstreams[k].addr))
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Whether others may reach a listener's upstream hangs on the device that holds its address. */
 static bool holds_upstream(const struct agent *a, const struct device *dev)
 {
 	const struct binding *b;
 
 	LIST_FOREACH(b, &a->bound[dev->slot], of_device) {
-		for (uint32_t i = 0; i < a->cfg->n_listeners; i++) {
-			if (ip_addr_eq(&b->ip, &a->cfg->listeners[i].upstream_addr))
-				return true;
-		}
+		if (enforce_is_upstream(a, &b->ip))
+			return true;
 	}
 	return false;
 }
@@ -169,14 +180,17 @@ static void session_review(struct agent *a, struct session *s)
 {
 	const struct trust_record *r = &a->trust.rec[s->dev->slot];
 	struct judgement j;
+	uint8_t relay;
 
 	/* Ended by its record before, and its worker has not told yet: what came after it must not end with it. */
 	if (!standing_passes(s->dev->judged.standing) ||
 	    atomic_load_explicit(&r->generation, memory_order_relaxed) != s->generation)
 		return;
 	j = enforce_judge_with(a, s->dev, &s->cert);
-	if (j.standing != s->dev->judged.standing ||
-	    enforce_relay(a, s->dev, s->listener) != s->relay) {
+	relay = enforce_relay(a, s->dev, s->listener);
+	/* One upstream more is for sessions to come, unless this one is held for want of any. */
+	if (j.standing != s->dev->judged.standing || (s->relay & ~relay) != 0 ||
+	    (s->relay == 0) != (relay == 0)) {
 		s->dev->bump = true;
 		registry_touch(a->registry, s->dev);
 	}
@@ -245,11 +259,10 @@ struct judgement enforce_judge_with(struct agent *a, struct device *dev,
 	return decide(&ev, enforce_home(a, dev), a->segments, now);
 }
 
-bool enforce_relay_by(const struct agent *a, const struct policy_form *form, uint16_t from,
-		      uint8_t listener)
+static bool may_reach(const struct agent *a, const struct policy_form *form, uint16_t from,
+		      const struct gw_upstream *u)
 {
-	const struct gw_listener *l = &a->cfg->listeners[listener];
-	struct binding *b = binding_find((struct agent *)a, &l->upstream_addr);
+	struct binding *b = binding_find((struct agent *)a, &u->addr);
 	const struct policy_endpoint *ep;
 	const struct policy_entry *e;
 	uint16_t to;
@@ -258,18 +271,30 @@ bool enforce_relay_by(const struct agent *a, const struct policy_form *form, uin
 		ep = policy_endpoint_by_name(form, b->dev->judged.segment);
 		to = ep != NULL ? ep->id : 0;
 	} else {
-		to = policy_network_of(form, &l->upstream_addr);
+		to = policy_network_of(form, &u->addr);
 	}
-	e = policy_lookup(form, from, to, POLICY_PROTO_TCP, l->upstream_port);
+	e = policy_lookup(form, from, to, POLICY_PROTO_TCP, u->port);
 	return e != NULL && e->action == POLICY_ALLOW;
 }
 
-bool enforce_relay(const struct agent *a, const struct device *dev, uint8_t listener)
+uint8_t enforce_relay_by(const struct agent *a, const struct policy_form *form, uint16_t from,
+			 uint8_t listener)
+{
+	const struct gw_listener *l = &a->cfg->listeners[listener];
+	uint8_t relay = 0;
+
+	for (uint32_t i = 0; i < l->n_upstreams; i++)
+		relay |= may_reach(a, form, from, &l->upstreams[i]) ? 1u << i : 0;
+	return relay;
+}
+
+uint8_t enforce_relay(const struct agent *a, const struct device *dev, uint8_t listener)
 {
 	uint16_t from = segment_id(a, dev->judged.segment);
 
-	return from != 0 && standing_passes(dev->judged.standing) &&
-	       enforce_relay_by(a, a->form, from, listener);
+	return from != 0 && standing_passes(dev->judged.standing)
+		       ? enforce_relay_by(a, a->form, from, listener)
+		       : 0;
 }
 
 struct enforcement *enforcement_new(struct agent *a, void (*done)(void *arg, struct enforcement *e),

@@ -51,10 +51,13 @@ static void put_tls(const struct gw_config *cfg, struct msg_dp_config *m)
 
 		if (l->transport != GW_STACK)
 			continue;
-		put_upstream(m, &l->upstream_addr, l->upstream_port);
-		n = gw_upstream_sources(cfg, &l->upstream_addr, source, MSG_SOURCES_MAX);
-		for (unsigned k = 0; k < n; k++)
-			put_source(m, &source[k]);
+		for (uint32_t u = 0; u < l->n_upstreams; u++) {
+			put_upstream(m, &l->upstreams[u].addr, l->upstreams[u].port);
+			n = gw_upstream_sources(cfg, &l->upstreams[u].addr, source,
+						MSG_SOURCES_MAX);
+			for (unsigned k = 0; k < n; k++)
+				put_source(m, &source[k]);
+		}
 	}
 }
 

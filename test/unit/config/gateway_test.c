@@ -82,6 +82,44 @@ static void errors_say_what_is_wrong(void **state)
 		 GW "ports = ( " PORT
 		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"fd00::1:80\";"),
 		 "must be address:port"},
+		{"no upstream", GW "ports = ( " PORT " );" LISTENER("address = \"10.0.0.1\"; "),
+		 "listeners.l: needs upstream or upstreams"},
+		{"two ways to name them",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; upstreams "
+				   "= ( { address = \"10.0.0.3:80\"; } );"),
+		 "listeners.l: has both upstream and upstreams"},
+		{"upstream twice",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstreams = ( { address = "
+				   "\"10.0.0.2:80\"; }, { address = \"10.0.0.2:80\"; } );"),
+		 "upstream 10.0.0.2 port 80 is there twice"},
+		{"a weight of nothing",
+		 GW "ports = ( " PORT " );" LISTENER("address = \"10.0.0.1\"; upstreams = ( { "
+						     "address = \"10.0.0.2:80\"; weight = 0; } );"),
+		 "weight: 0 is outside 1..100"},
+		{"an empty list of upstreams",
+		 GW "ports = ( " PORT " );" LISTENER("address = \"10.0.0.1\"; upstreams = ( );"),
+		 "upstreams: 0 entries, must be 1..8"},
+		{"TLS that verifies nothing",
+		 GW "ports = ( " PORT " );" LISTENER(
+			 "address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; upstream_tls = { };"),
+		 "upstream_tls.ca: is missing"},
+		{"an empty CA",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; "
+				   "upstream_tls = { ca = \"\"; };"),
+		 "upstream_tls.ca must not be empty"},
+		{"a certificate without its key",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; "
+				   "upstream_tls = { ca = \"x\"; certificate = \"y\"; };"),
+		 "needs both certificate and key"},
+		{"a TLV that is none",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; proxy_tlvs "
+				   "= [ \"colour\" ];"),
+		 "\"colour\" is none of \"ssl\""},
 		{"metrics for all the world",
 		 GW "ports = ( " PORT " );\nmetrics = { address = \"0.0.0.0\"; };",
 		 "metrics.address: must be a loopback address"},
@@ -205,7 +243,7 @@ static void the_shipped_file_is_good(void **state)
 	assert_int_equal(c->ports[0].n_vlans, 2);
 	assert_int_equal(c->ports[0].vlans[0].n_addrs, 2);
 	assert_int_equal(c->ports[0].vlans[1].id, 20);
-	assert_int_equal(c->listeners[0].upstream_port, 1883);
+	assert_int_equal(c->listeners[0].upstreams[0].port, 1883);
 	assert_int_equal(c->strangers, STRANGER_DHCP | STRANGER_PING);
 	assert_string_equal(c->segments, "config/segments.cfg");
 	assert_int_equal(c->refused_ms, 1000);
@@ -232,8 +270,8 @@ static void an_ipv6_upstream_has_brackets(void **state)
 				      "address = \"10.0.0.1\"; upstream = \"[fd00::1]:80\";"),
 			      &errs),
 			 0);
-	assert_true(ip_addr_eq(&c->listeners[0].upstream_addr, &want));
-	assert_int_equal(c->listeners[0].upstream_port, 80);
+	assert_true(ip_addr_eq(&c->listeners[0].upstreams[0].addr, &want));
+	assert_int_equal(c->listeners[0].upstreams[0].port, 80);
 	gw_config_free(c);
 }
 
@@ -304,6 +342,50 @@ static void the_tls_group_has_defaults(void **state)
 	gw_config_free(c);
 }
 
+static void upstreams_have_weights_checks_and_tls(void **state)
+{
+	struct config_errors errs = {0};
+	struct gw_config *c = NULL;
+	const struct gw_listener *l;
+
+	(void)state;
+	assert_int_equal(
+		load(&c,
+		     GW "ports = ( " PORT " );" LISTENER(
+			     "address = \"10.0.0.1\"; upstreams = ( { address = \"10.0.0.2:80\"; "
+			     "weight = 3; }, { address = \"10.0.0.3:81\"; } ); upstream_check = { "
+			     "fall = 9; }; upstream_tls = { ca = \"/x\"; name = \"n\"; }; "
+			     "proxy_tlvs = [ \"crc32c\", \"alpn\" ];"),
+		     &errs),
+		0);
+	l = &c->listeners[0];
+	assert_int_equal(l->n_upstreams, 2);
+	assert_int_equal(l->upstreams[0].weight, 3);
+	assert_int_equal(l->upstreams[1].weight, 1);
+	assert_int_equal(l->upstreams[1].port, 81);
+	assert_int_equal(l->upstream_check.fall, 9);
+	assert_int_equal(l->upstream_check.interval_s, 5);
+	assert_int_not_equal(l->upstream_tls.line, 0);
+	assert_string_equal(l->upstream_tls.ca, "/x");
+	assert_int_equal(l->proxy_tlvs, PROXY_CRC32C | PROXY_ALPN);
+	gw_config_free(c);
+	c = NULL;
+	/* what is not given: one upstream, plain TCP, the TLVs of the reference */
+	assert_int_equal(load(&c,
+			      GW "ports = ( " PORT " );" LISTENER(
+				      "address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\";"),
+			      &errs),
+			 0);
+	l = &c->listeners[0];
+	assert_int_equal(l->n_upstreams, 1);
+	assert_int_equal(l->upstreams[0].weight, 1);
+	assert_int_equal(l->upstream_tls.line, 0);
+	assert_int_equal(l->proxy_tlvs, PROXY_SSL | PROXY_IDENTITY | PROXY_SEGMENT |
+						PROXY_STANDING | PROXY_CERT_SHA256);
+	assert_int_equal(l->half_closed_timeout_s, 60);
+	gw_config_free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +394,7 @@ int main(void)
 		cmocka_unit_test(an_ipv6_upstream_has_brackets),
 		cmocka_unit_test(the_stack_speaks_from_the_nearest_address),
 		cmocka_unit_test(the_tls_group_has_defaults),
+		cmocka_unit_test(upstreams_have_weights_checks_and_tls),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

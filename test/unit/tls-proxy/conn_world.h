@@ -341,13 +341,15 @@ static int setup(void **state)
 	l = &w->cfg.listeners[0];
 	*l = (struct gw_listener){.name = "test",
 				  .addr = lo,
-				  .upstream_addr = lo,
+				  .upstreams = {{.addr = lo, .weight = 1}},
+				  .n_upstreams = 1,
+				  .half_closed_timeout_s = 60,
 				  .handshake_timeout_s = 10,
 				  .idle_timeout_s = 60,
 				  .connect_timeout_s = 5,
 				  .handshakes_max = 8,
 				  .sessions_max = 8};
-	w->up_listener = tcp_listen(&l->upstream_port);
+	w->up_listener = tcp_listen(&l->upstreams[0].port);
 	fd = tcp_listen(&port); /* a port that is free now */
 	close(fd);
 	l->port = port;

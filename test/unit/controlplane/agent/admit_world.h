@@ -321,8 +321,9 @@ static int setup(void **state)
 	w->cfg.n_listeners = 1;
 	strcpy(w->cfg.listeners[0].name, "mqtt");
 	assert_int_equal(ip_addr_parse(&w->cfg.listeners[0].addr, "10.1.0.1"), 0);
-	assert_int_equal(ip_addr_parse(&w->cfg.listeners[0].upstream_addr, "10.2.0.10"), 0);
-	w->cfg.listeners[0].upstream_port = 1883;
+	assert_int_equal(ip_addr_parse(&w->cfg.listeners[0].upstreams[0].addr, "10.2.0.10"), 0);
+	w->cfg.listeners[0].upstreams[0].port = 1883;
+	w->cfg.listeners[0].n_upstreams = 1;
 	key_file(w);
 	a->cfg = &w->cfg;
 	STAILQ_INIT(&a->policy_jobs);
