@@ -61,7 +61,7 @@ AGENT := $(call objs,controlplane/agent)
 CONTROLLER := $(call objs,controlplane/controller)
 CTL := $(call objs,controlplane/ctl)
 
-$(B)/sallyport-dataplane: LIBS = $(call pkg,--libs,libdpdk)
+$(B)/sallyport-dataplane: LIBS = $(call pkg,--libs,libdpdk) -lrte_net_vhost
 $(B)/sallyport-dataplane: $(call main,dataplane) $(DATAPLANE) $(BASE)
 
 $(B)/sallyport-tls-proxy: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
@@ -113,14 +113,14 @@ UNIT_LIBS = $(call pkg,--libs,cmocka)
 $(B)/unit/config/%: PARTS = $(CONFIG) $(BASE)
 $(B)/unit/config/%: LIBS = $(call pkg,--libs,libconfig)
 $(B)/unit/dataplane/%: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
-$(B)/unit/dataplane/%: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_ring
+$(B)/unit/dataplane/%: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_ring -lrte_net_vhost
 $(B)/unit/tls-proxy/%: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/unit/tls-proxy/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
 $(B)/unit/controlplane/%: PARTS = $(AGENT) $(CONTROLLER) $(CTL) $(DECISION) $(CONFIG) $(BASE)
 $(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap libseccomp ncursesw)
 # Both planes in one process, against a reference.
 $(B)/unit/property/%: PARTS = $(DATAPLANE) $(filter $(B)/o/controlplane/agent/n%,$(AGENT)) $(CONFIG) $(BASE)
-$(B)/unit/property/%: LIBS = $(call pkg,--libs,libdpdk libnftnl libmnl libconfig)
+$(B)/unit/property/%: LIBS = $(call pkg,--libs,libdpdk libnftnl libmnl libconfig) -lrte_net_vhost
 .SECONDEXPANSION:
 $(UNITS:%=$(B)/unit/%): $(B)/unit/%: $(B)/o/test/unit/%.o $$(PARTS)
 	@mkdir -p $(@D)
@@ -157,7 +157,7 @@ fuzz: ## run every fuzz target for FUZZ_S seconds
 $(B)/fuzz/config%: PARTS = $(CONFIG) $(BASE)
 $(B)/fuzz/config%: LIBS = $(call pkg,--libs,libconfig)
 $(B)/fuzz/dataplane%: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
-$(B)/fuzz/dataplane%: LIBS = $(call pkg,--libs,libdpdk libconfig)
+$(B)/fuzz/dataplane%: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_vhost
 $(B)/fuzz/tls%: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/fuzz/tls%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
 $(B)/fuzz/controlplane%: PARTS = $(AGENT) $(CONTROLLER) $(DECISION) $(CONFIG) $(BASE)
@@ -172,7 +172,7 @@ fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 # ---- benchmarks -------------------------------------------------------------------------------
 $(B)/bench/%: PARTS = $(BASE)
 $(B)/bench/path $(B)/bench/last_packet: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
-$(B)/bench/path $(B)/bench/last_packet: LIBS = $(call pkg,--libs,libdpdk libconfig)
+$(B)/bench/path $(B)/bench/last_packet: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_vhost
 $(B)/bench/gen: LIBS = $(call pkg,--libs,libdpdk)
 $(BENCHES:%=$(B)/bench/%): $(B)/bench/%: $(B)/o/bench/%.o $$(PARTS)
 	@mkdir -p $(@D)

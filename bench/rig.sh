@@ -118,6 +118,7 @@ testpmd() { # start|stop
 talker() {
 	local name=$1 in out
 	shift
+	rm -f "$D/$name.in" "$D/$name.out"
 	mkfifo "$D/$name.in" "$D/$name.out"
 	# opened for both, so that neither open waits and no end of file is seen too early
 	exec {in}<>"$D/$name.in" {out}<>"$D/$name.out"

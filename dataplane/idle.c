@@ -72,7 +72,7 @@ static unsigned descriptors(const struct worker *w, struct pollfd *fds, bool *bl
 	unsigned n = 0;
 
 	fds[n++] = (struct pollfd){.fd = w->idle.fd, .events = POLLIN};
-	*blind = w->idle.vain >= VAIN_MAX;
+	*blind = w->idle.blind || w->idle.vain >= VAIN_MAX;
 	if (*blind)
 		return n;
 	for (unsigned i = 0; i < w->st->n_ports; i++) {
@@ -87,6 +87,25 @@ static unsigned descriptors(const struct worker *w, struct pollfd *fds, bool *bl
 			add_descriptor(fds, &n, p->tap_fd, blind);
 	}
 	return n;
+}
+
+static void arm(struct worker *w, bool on)
+{
+	w->idle.armed = on;
+	w->idle.blind = false;
+	for (unsigned i = 0; i < w->st->n_ports; i++) {
+		const struct port *p = &w->st->ports[i];
+
+		if (!port_present(p) || p->kick == NULL)
+			continue;
+		for (uint16_t q = port_queue_first(p, w->index); q < p->queues.rx;
+		     q += w->st->n_workers) {
+			if (on)
+				w->idle.blind |= !port_kick_arm(p->kick, q);
+			else
+				port_kick_disarm(p->kick, q);
+		}
+	}
 }
 
 /* Descriptors are readable as long as a packet is there, so none that comes before ppoll() is slept through. */
@@ -129,6 +148,13 @@ void idle_after(struct worker *w, bool worked)
 		w->idle.worked_us = w->now_us;
 		w->idle.naps = w->idle.vain = 0;
 	} else if (w->now_us - w->idle.worked_us >= SPIN_US && w->idle.fd >= 0 && w->age_due == 0) {
+		/* A port that is asked to wake us does not say what came before: one more round. */
+		if (!w->idle.armed) {
+			arm(w, true);
+			return;
+		}
 		idle_sleep(w);
 	}
+	if (w->idle.armed)
+		arm(w, false);
 }

@@ -15,6 +15,8 @@ struct idle {
 	_Atomic bool asleep; /* the worker sets it, whoever wakes the worker clears it */
 	uint64_t worked_us; /* boot clock, last round that had work */
 	uint32_t naps; /* timed sleeps since then */
+	bool armed; /* ports were asked to wake us: the next round may be the last before we sleep */
+	bool blind; /* one of these cannot */
 	uint32_t vain; /* times that a port woke us, and had nothing, since then */
 };
 

@@ -295,6 +295,8 @@ void port_close(struct port *p)
 {
 	p->tap_fd = -1;
 	stop(&p->tap_eth);
+	port_kick_close(p->kick);
+	p->kick = NULL;
 	stop(&p->eth);
 	for (unsigned q = 0; q < PORT_QUEUES_MAX; q++) {
 		port_fd_release(p->rx_fd[q], p->rx_cookie[q]);
@@ -326,6 +328,7 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg, 
 		goto fail;
 	for (uint16_t q = 0; q < p->queues.rx; q++)
 		p->rx_fd[q] = p->rx_fd[q] >= 0 ? p->rx_fd[q] : port_fd_tap(p->eth, q);
+	p->kick = port_kick_open(p->eth, p->queues.rx, p->rx_fd);
 	ret = rte_eth_macaddr_get(p->eth, &addr);
 	if (ret < 0) {
 		err_set(err, ret, "MAC address: %s", strerror(-ret));

@@ -9,6 +9,7 @@
 
 #include "config/base/err.h"
 #include "config/base/msg.h"
+#include "dataplane/port_kick.h"
 #include "dataplane/port_queues.h"
 
 #define PORT_ETH_NONE 0xffff /* no ethdev: kernel-only, absent, or a test */
@@ -31,6 +32,7 @@ struct port {
 	} qinq[MSG_VLANS_MAX];
 	int rx_fd
 		[PORT_QUEUES_MAX]; /* a queue; readable while packets wait; -1: it cannot say. The drivers' own */
+	struct port_kick *kick; /* of a vhost-user port, to be armed before sleeping; else NULL */
 	int tap_fd; /* the same of the shadow */
 	uint64_t rx_cookie
 		[PORT_QUEUES_MAX]; /* of rx_fd, where it is an AF_XDP socket. Control thread's */

@@ -38,6 +38,28 @@ was=$(drops stranger)
 gen rate gateway 300 0.02 0.02 >/dev/null
 check "strangers beside them are dropped" wait_for 5 dropped_beyond stranger "$was"
 
+# the peers kick a worker that sleeps
+pid=$(daemon_pid dataplane)
+sleeps() { # median of five windows
+	local shares=()
+	for _ in 1 2 3 4 5; do shares+=("$(worker_cpu_pct "$pid" 0.5)"); done
+	say "  worker's share of its core, %: ${shares[*]}"
+	awk -v a="$(printf '%s\n' "${shares[@]}" | sort -n | sed -n 3p)" 'BEGIN { exit !(a < 5) }'
+}
+check "without packets the worker takes less than 5 % of its core" sleeps
+passes "after the silence" v4 64
+for i in 1 2 3 4 5; do
+	kill -9 "$GEN_PID"
+	end "$GEN_PID"
+	target_up
+done
+passes "after five peers that were killed" v4 64
+check "and the worker sleeps again" sleeps
+kill -9 "$GEN_PID"
+end "$GEN_PID"
+check "with no peer it sleeps too" sleeps
+target_up
+
 # a port lives as long as its process: with another one behind the same sockets, flows are admitted anew
 end "$GEN_PID"
 daemon_stop dataplane
