@@ -15,6 +15,7 @@ static const struct key_choice pickups[] = {
 	{"restart", PICKUP_RESTART}, {"never", PICKUP_NEVER}, {"always", PICKUP_ALWAYS}, {0}};
 static const struct key_choice polls[] = {{"adaptive", 0}, {"always", 1}, {0}};
 static const struct key_choice transports[] = {{"socket", GW_SOCKET}, {"stack", GW_STACK}, {0}};
+static const struct key_choice protocols[] = {{"tls", GW_TLS}, {"dtls", GW_DTLS}, {0}};
 static const struct key_choice levels[] = {{"error", LOG_LEVEL_ERROR},
 					   {"warn", LOG_LEVEL_WARN},
 					   {"info", LOG_LEVEL_INFO},
@@ -233,7 +234,8 @@ static const struct schema_key route_keys[] = {
 static const struct schema_key listener_keys[] = {
 	{"name", KEY_NAME, L(name), .def = NULL, .doc = "for logs"},
 	{"address", KEY_ADDR, L(addr), .def = NULL, .doc = "one of the box's own addresses"},
-	UINT("port", L(port), 1, 65535, NULL, NULL, "TCP port"),
+	UINT("port", L(port), 1, 65535, NULL, NULL, "TCP port; UDP port of DTLS"),
+	{"protocol", KEY_CHOICE, L(protocol), .def = "tls", .doc = "tls, or dtls: over UDP, its upstream too", .choices = protocols},
 	TEXT("certificate", L(certificate), NULL, "PEM file: own certificate and chain"),
 	TEXT("key", L(key), NULL, "PEM file: own private key"),
 	TEXT("ca", L(ca), NULL, "PEM file: roots of the device certificates"),
@@ -245,7 +247,7 @@ static const struct schema_key listener_keys[] = {
 	{"upstream_tls", KEY_GROUP, L(upstream_tls), .def = "", .doc = "TLS to the upstreams; their certificates are always verified", .sub = upstream_tls_keys},
 	FLAG("proxy_protocol", L(proxy_protocol), "false", "tell the upstream who it is: PROXY protocol v2"),
 	{"proxy_tlvs", KEY_FLAGS, L(proxy_tlvs), .def = "ssl identity segment standing certificate_sha256", .doc = "what it says beside addresses", .choices = upstream_tlvs},
-	FLAG("tls12", L(tls12), "false", "accept TLS 1.2 (ECDHE-AEAD) too"),
+	FLAG("tls12", L(tls12), "false", "accept TLS 1.2, or DTLS 1.2 (ECDHE-AEAD), too"),
 	UINT("handshake_timeout_s", L(handshake_timeout_s), 1, 300, "10", "s", "an unfinished handshake is cut"),
 	UINT("idle_timeout_s", L(idle_timeout_s), 1, 604800, "3600", "s", "a silent session is closed"),
 	UINT("connect_timeout_s", L(connect_timeout_s), 1, 300, "5", "s", "upstream does not answer"),
@@ -350,6 +352,24 @@ static void port_check(struct gw_config *c, struct gw_port *p, struct config_err
 	}
 }
 
+/* Over UDP nobody says that an upstream is there, and the stack speaks TCP only. */
+static void dtls_check(const struct gw_config *c, const struct gw_listener *l, const char *key,
+		       struct config_errors *errs)
+{
+	if (l->protocol != GW_DTLS)
+		return;
+	if (l->transport == GW_STACK)
+		config_error(errs, c->file, 0, key,
+			     "protocol = \"dtls\" goes with transport = \"socket\" alone");
+	if (l->n_upstreams > 1)
+		config_error(errs, c->file, 0, key,
+			     "protocol = \"dtls\" goes with one upstream alone");
+	if (l->upstream_tls.line != 0)
+		config_error(errs, c->file, 0, key,
+			     "protocol = \"dtls\" goes without upstream_tls: its upstream gets "
+			     "plain UDP");
+}
+
 static void listener_check(struct gw_config *c, struct gw_listener *l, struct config_errors *errs)
 {
 	char key[64];
@@ -358,10 +378,12 @@ static void listener_check(struct gw_config *c, struct gw_listener *l, struct co
 	if (gw_address_home(c, &l->addr, NULL) == NULL)
 		config_error(errs, c->file, 0, key, "address is not one of the ports' addresses");
 	upstream_check(c, l, key, errs);
+	dtls_check(c, l, key, errs);
 	for (struct gw_listener *q = c->listeners; q < l; q++) {
 		if (strcmp(q->name, l->name) == 0)
 			config_error(errs, c->file, 0, key, "name is there twice");
-		if (ip_addr_eq(&q->addr, &l->addr) && q->port == l->port)
+		if (ip_addr_eq(&q->addr, &l->addr) && q->port == l->port &&
+		    q->protocol == l->protocol)
 			config_error(errs, c->file, 0, key, "shares address and port with %s",
 				     q->name);
 	}

@@ -88,8 +88,11 @@ struct gw_upstream_tls {
 #define PROXY_STANDING 256u
 #define PROXY_CERT_SHA256 512u
 
+enum gw_protocol { GW_TLS, GW_DTLS }; /* over TCP, over UDP */
+
 struct gw_listener {
 	char name[32];
+	uint8_t protocol; /* enum gw_protocol; its upstream is TCP or UDP alike */
 	struct ip_addr addr;
 	uint16_t port;
 	char certificate[GW_PATH_BYTES], key[GW_PATH_BYTES]; /* PEM files, own chain and key */
@@ -173,6 +176,12 @@ void gw_config_free(struct gw_config *cfg); /* NULL is a no-op */
 
 /** The reference of gateway.cfg: every key with type, range, unit, default and meaning. */
 void gw_config_reference(FILE *to);
+
+/** What carries a listener's packets, and those to its upstream. @return POLICY_PROTO_TCP or POLICY_PROTO_UDP */
+static inline uint8_t gw_listener_proto(const struct gw_listener *l)
+{
+	return l->protocol == GW_DTLS ? POLICY_PROTO_UDP : POLICY_PROTO_TCP;
+}
 
 /** "<run_dir>/<leaf>" into out (MSG_PATH_BYTES). @return out */
 const char *gw_run_path(const struct gw_config *cfg, const char *leaf, char *out);

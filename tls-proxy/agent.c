@@ -192,7 +192,7 @@ int agent_admit(struct conn *c, bool again)
 				   .dst = c->l->cfg->addr,
 				   .sport = c->peer_port,
 				   .dport = c->l->cfg->port,
-				   .proto = POLICY_PROTO_TCP};
+				   .proto = gw_listener_proto(c->l->cfg)};
 	memcpy(m.cert_sha256, id->cert_sha256, sizeof(m.cert_sha256));
 	memcpy(m.issuer_sha256, id->issuer_sha256, sizeof(m.issuer_sha256));
 	memcpy(m.serial, id->serial, sizeof(m.serial));

@@ -15,6 +15,8 @@ int listener_open(struct worker *w, struct listener *l, const struct gw_listener
 	int ret;
 
 	*l = (struct listener){.w = w, .cfg = cfg, .index = index, .src = {.fd = -1}};
+	if (cfg->protocol == GW_DTLS)
+		return err_set(err, -ENOTSUP, "listener %s: no DTLS yet", cfg->name);
 	if (cfg->upstream_tls.line != 0 || cfg->n_upstreams != 1)
 		return err_set(err, -ENOTSUP, "listener %s: no TLS upstreams and no several yet",
 			       cfg->name);

@@ -260,7 +260,7 @@ struct judgement enforce_judge_with(struct agent *a, struct device *dev,
 }
 
 static bool may_reach(const struct agent *a, const struct policy_form *form, uint16_t from,
-		      const struct gw_upstream *u)
+		      uint8_t proto, const struct gw_upstream *u)
 {
 	struct binding *b = binding_find((struct agent *)a, &u->addr);
 	const struct policy_endpoint *ep;
@@ -273,7 +273,7 @@ static bool may_reach(const struct agent *a, const struct policy_form *form, uin
 	} else {
 		to = policy_network_of(form, &u->addr);
 	}
-	e = policy_lookup(form, from, to, POLICY_PROTO_TCP, u->port);
+	e = policy_lookup(form, from, to, proto, u->port);
 	return e != NULL && e->action == POLICY_ALLOW;
 }
 
@@ -284,7 +284,8 @@ uint8_t enforce_relay_by(const struct agent *a, const struct policy_form *form, 
 	uint8_t relay = 0;
 
 	for (uint32_t i = 0; i < l->n_upstreams; i++)
-		relay |= may_reach(a, form, from, &l->upstreams[i]) ? 1u << i : 0;
+		relay |= may_reach(a, form, from, gw_listener_proto(l), &l->upstreams[i]) ? 1u << i
+											  : 0;
 	return relay;
 }
 

@@ -120,7 +120,7 @@ static void put_listeners(struct nft_batch *b, const struct gw_config *cfg, bool
 		if (ip_addr_is_v4(&l->addr) == v6 || unspecified(&l->addr))
 			continue;
 		memcpy(key, l->addr.b + (v6 ? 0 : V4_OFFSET), addr_bytes);
-		key[addr_bytes] = IPPROTO_TCP;
+		key[addr_bytes] = gw_listener_proto(l);
 		memcpy(key + addr_bytes + 4, &port, sizeof(port));
 		elems_put(&e, &(struct nft_elem){.key = key, .key_bytes = addr_bytes + 8});
 	}
@@ -173,7 +173,8 @@ void elems_put_config(struct nft_batch *b, const struct gw_config *cfg)
 	}
 	for (uint32_t i = 0; i < cfg->n_listeners; i++)
 		if (unspecified(&cfg->listeners[i].addr))
-			put_service(&e, IPPROTO_TCP, cfg->listeners[i].port);
+			put_service(&e, gw_listener_proto(&cfg->listeners[i]),
+				    cfg->listeners[i].port);
 	elems_end(&e);
 }
 

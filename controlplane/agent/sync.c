@@ -108,7 +108,7 @@ void sync_config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
 		m->listeners[i] =
 			(struct msg_listener){.addr = cfg->listeners[i].addr,
 					      .port = cfg->listeners[i].port,
-					      .proto = POLICY_PROTO_TCP,
+					      .proto = gw_listener_proto(&cfg->listeners[i]),
 					      .stack = cfg->listeners[i].transport == GW_STACK};
 	put_tls(cfg, m);
 }

@@ -160,6 +160,26 @@ static void errors_say_what_is_wrong(void **state)
 		    " );" LISTENER("transport = \"quic\"; address = \"10.0.0.1\"; "
 				   "upstream = \"10.0.0.2:80\";"),
 		 "transport: \"quic\" is none of \"socket\", \"stack\""},
+		{"protocol",
+		 GW "ports = ( " PORT " );" LISTENER("protocol = \"quic\"; address = \"10.0.0.1\"; "
+						     "upstream = \"10.0.0.2:80\";"),
+		 "protocol: \"quic\" is none of \"tls\", \"dtls\""},
+		{"DTLS on the stack",
+		 GW "ports = ( " PORT ", " UPLINK
+		    " );" LISTENER("protocol = \"dtls\"; transport = \"stack\"; address = "
+				   "\"10.0.0.1\"; upstream = \"10.1.0.5:80\";"),
+		 "protocol = \"dtls\" goes with transport = \"socket\" alone"},
+		{"DTLS and several upstreams",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("protocol = \"dtls\"; address = \"10.0.0.1\"; upstreams = ( { "
+				   "address = \"10.0.0.2:80\"; }, { address = \"10.0.0.3:80\"; } "
+				   ");"),
+		 "protocol = \"dtls\" goes with one upstream alone"},
+		{"DTLS and TLS behind it",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("protocol = \"dtls\"; address = \"10.0.0.1\"; upstream = "
+				   "\"10.0.0.2:80\"; upstream_tls = { ca = \"/x\"; };"),
+		 "protocol = \"dtls\" goes without upstream_tls"},
 		{"no workers", GW "ports = ( " PORT " );\ntls = { workers = 0; };",
 		 "tls.workers: 0 is outside 1..16"},
 		{"upstream ports: one number",
@@ -386,6 +406,37 @@ static void upstreams_have_weights_checks_and_tls(void **state)
 	gw_config_free(c);
 }
 
+static void tls_and_dtls_may_share_a_port_number(void **state)
+{
+	static const char same[] =
+		"{ name = \"%s\"; protocol = \"%s\"; address = \"10.0.0.1\"; port = 5684; "
+		"certificate = \"c\"; key = \"k\"; ca = \"a\"; upstream = \"10.0.0.2:5683\"; }";
+	static const struct {
+		const char *first, *second;
+		int ret;
+	} rows[] = {{"tls", "dtls", 0}, {"dtls", "dtls", -EINVAL}, {"tls", "tls", -EINVAL}};
+	char one[256], two[256], text[1024];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct config_errors errs = {0};
+		struct gw_config *c = NULL;
+
+		snprintf(one, sizeof(one), same, "l1", rows[i].first);
+		snprintf(two, sizeof(two), same, "l2", rows[i].second);
+		snprintf(text, sizeof(text), GW "ports = ( " PORT " );\nlisteners = ( %s, %s );",
+			 one, two);
+		assert_int_equal(load(&c, text, &errs), rows[i].ret);
+		if (rows[i].ret < 0) {
+			assert_non_null(strstr(errs.line[0], "shares address and port with l1"));
+			continue;
+		}
+		assert_int_equal(gw_listener_proto(&c->listeners[0]), POLICY_PROTO_TCP);
+		assert_int_equal(gw_listener_proto(&c->listeners[1]), POLICY_PROTO_UDP);
+		gw_config_free(c);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -395,6 +446,7 @@ int main(void)
 		cmocka_unit_test(the_stack_speaks_from_the_nearest_address),
 		cmocka_unit_test(the_tls_group_has_defaults),
 		cmocka_unit_test(upstreams_have_weights_checks_and_tls),
+		cmocka_unit_test(tls_and_dtls_may_share_a_port_number),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
