@@ -77,7 +77,8 @@ static int welcome(struct worker *w, const struct msg_welcome *m)
 		if (other) {
 			/* Of a table that is gone: current only once admitted again. */
 			c->generation = 0;
-			c->slot = c->slot < w->trust.slots ? c->slot : 0;
+			conn_slot_set(c, c->slot < w->trust.slots ? c->slot : 0);
+			conn_wake(c);
 		}
 		if (c->admitted && c->state != CONN_CLOSING && w->agent_up)
 			agent_admit(c, true);

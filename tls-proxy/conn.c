@@ -13,7 +13,6 @@
 
 #define ADMIT_MS 5000
 #define LINGER_MS 2000 /* an alert that nobody takes */
-#define ENDED_MS 5000 /* for so long the agent may ask for what ended by itself */
 
 static void conn_work(struct conn *c);
 
@@ -49,8 +48,7 @@ void conn_end(struct conn *c)
 	c->admitted = false;
 	stream_close(&c->dev);
 	stream_close(&c->up);
-	LIST_REMOVE(c, next);
-	LIST_INSERT_HEAD(&c->w->dead, c, next);
+	conns_remove(c);
 	c->l->sessions--;
 }
 
@@ -77,8 +75,7 @@ static void conn_ready(void *arg, uint32_t events)
 	conn_work(c);
 }
 
-/* Does anything wait here that the device has not been sent? */
-static bool device_backlog(struct conn *c)
+bool conn_backlog(struct conn *c)
 {
 	size_t out;
 
@@ -105,7 +102,6 @@ struct conn *conn_start(struct listener *l, const struct ip_addr *peer, uint16_t
 	}
 	c->l = l;
 	c->w = l->w;
-	c->id = ++l->w->next_id;
 	c->peer = *peer;
 	c->peer_port = peer_port;
 	c->dev.ready = c->up.ready = conn_ready;
@@ -115,7 +111,8 @@ struct conn *conn_start(struct listener *l, const struct ip_addr *peer, uint16_t
 	c->deadline_ms = c->active_ms + l->cfg->handshake_timeout_s * 1000ull;
 	l->handshakes++;
 	l->sessions++;
-	LIST_INSERT_HEAD(&l->w->conns, c, next);
+	conns_add(c);
+	conn_wake(c);
 	return c;
 }
 
@@ -140,6 +137,7 @@ void conn_close(struct conn *c, enum session_alert alert, const char *reason)
 	stream_close(&c->up);
 	c->state = CONN_CLOSING;
 	c->deadline_ms = clock_boot_ms() + LINGER_MS;
+	conn_wake(c);
 	conn_work(c);
 }
 
@@ -147,14 +145,11 @@ void conn_close(struct conn *c, enum session_alert alert, const char *reason)
  * slow reader: rather no alert than these. */
 static void conn_cut(struct conn *c, enum session_alert alert, const char *reason)
 {
-	struct worker *w = c->w;
-
 	if (c->state == CONN_CLOSING)
 		return;
-	w->ended[w->ended_at++ % WORKER_ENDED] =
-		(struct ended){.slot = c->slot, .at_ms = clock_boot_ms()};
+	conns_note_ended(c->w, c->slot);
 	stream_reset(&c->up);
-	if (device_backlog(c)) {
+	if (conn_backlog(c)) {
 		stream_reset(&c->dev);
 		snprintf(c->reason, sizeof(c->reason), "%.63s", reason);
 		conn_end(c);
@@ -177,21 +172,6 @@ void conn_revoked(struct conn *c)
 		conn_cut(c, SESSION_ALERT_ACCESS_DENIED, "standing changed");
 }
 
-uint32_t conns_ended(struct worker *w, uint32_t slot, uint64_t now_ms)
-{
-	uint32_t n = 0;
-
-	for (unsigned i = 0; i < WORKER_ENDED; i++) {
-		struct ended *e = &w->ended[i];
-
-		if (e->slot == 0 || (slot != 0 && e->slot != slot))
-			continue;
-		n += now_ms < e->at_ms + ENDED_MS;
-		e->slot = 0;
-	}
-	return n;
-}
-
 void conn_refused(struct conn *c, enum session_alert alert, const char *reason)
 {
 	conn_log(c, "handshake refused", reason);
@@ -210,6 +190,7 @@ static void handshake_work(struct conn *c)
 		c->l->handshakes--;
 		c->state = CONN_ADMIT;
 		c->deadline_ms = clock_boot_ms() + ADMIT_MS;
+		conn_wake(c);
 		if (agent_admit(c, false) < 0)
 			conn_refused(c, SESSION_ALERT_INTERNAL_ERROR, "the agent is not there");
 		return;
@@ -257,9 +238,10 @@ static void conn_readmitted(struct conn *c, const struct msg_admitted *m)
 		conn_cut(c, SESSION_ALERT_ACCESS_DENIED, "standing changed");
 		return;
 	}
-	c->slot = m->slot;
+	conn_slot_set(c, m->slot);
 	c->generation = m->generation;
 	c->expires_ms = m->expires_ms;
+	conn_wake(c);
 }
 
 bool conn_admitted(struct conn *c, const struct msg_admitted *m)
@@ -274,7 +256,7 @@ bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 		conn_refused(c, SESSION_ALERT_ACCESS_DENIED, m->reason);
 		return true;
 	}
-	c->slot = m->slot;
+	conn_slot_set(c, m->slot);
 	c->generation = m->generation;
 	c->expires_ms = m->expires_ms;
 	c->standing = m->standing;
@@ -288,11 +270,13 @@ bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 		 session_group(c->tls));
 	if (!m->relay) {
 		c->state = CONN_HELD;
+		conn_wake(c);
 		conn_work(c);
 		return true;
 	}
 	c->state = CONN_CONNECT;
 	c->deadline_ms = c->active_ms + c->l->cfg->connect_timeout_s * 1000ull;
+	conn_wake(c);
 	if (proxy_header(c) < 0 || socket_connect(c->w, &c->up, &c->l->cfg->upstreams[0].addr,
 						  c->l->cfg->upstreams[0].port) < 0)
 		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
@@ -314,6 +298,7 @@ static void connect_work(struct conn *c)
 		return;
 	}
 	c->state = CONN_RELAY;
+	conn_wake(c);
 	relay_work(c);
 }
 
@@ -411,14 +396,66 @@ static void conn_work(struct conn *c)
 		    (c->state == CONN_ADMIT ? 0u : STREAM_READ) | (out > 0 ? STREAM_WRITE : 0u));
 }
 
+void conn_active(struct conn *c, uint64_t now_ms)
+{
+	c->active_ms = now_ms;
+	if (!c->trimmed)
+		return;
+	c->trimmed = false;
+	conn_wake(c);
+}
+
+/* When is it silent for too long? */
+static uint64_t idle_at(const struct conn *c)
+{
+	return c->active_ms + c->l->cfg->idle_timeout_s * 1000ull;
+}
+
+static uint64_t expires_at(const struct conn *c)
+{
+	uint64_t record = c->slot == 0 ? 0
+				       : atomic_load_explicit(&c->w->trust.rec[c->slot].expires_ms,
+							      memory_order_acquire);
+
+	return record < c->expires_ms ? record : c->expires_ms;
+}
+
+void conn_wake(struct conn *c)
+{
+	uint64_t at_ms = c->deadline_ms;
+
+	if (c->state == CONN_RELAY || c->state == CONN_HELD) {
+		uint64_t expires_ms = expires_at(c);
+
+		at_ms = c->trimmed ? idle_at(c) : c->active_ms + QUIET_MS;
+		if (idle_at(c) < at_ms)
+			at_ms = idle_at(c);
+		if (expires_ms < at_ms)
+			at_ms = expires_ms;
+	}
+	conn_wake_at(c, at_ms);
+}
+
+/* What still holds bytes keeps its memory until they have moved on: conn_active() comes then. */
 static void conn_trim(struct conn *c)
 {
 	session_trim(c->tls);
 	buffer_trim(&c->to_up);
 	buffer_trim(&c->to_dev);
+	c->trimmed = true;
 }
 
-static void tick_one(struct conn *c, uint64_t now_ms)
+static void quiet_due(struct conn *c, uint64_t now_ms)
+{
+	if (!conn_current(c, now_ms))
+		conn_revoked(c);
+	else if (now_ms >= idle_at(c))
+		conn_close(c, 0, "idle");
+	else if (now_ms >= c->active_ms + QUIET_MS)
+		conn_trim(c);
+}
+
+void conn_due(struct conn *c, uint64_t now_ms)
 {
 	switch (c->state) {
 	case CONN_HANDSHAKE:
@@ -435,73 +472,28 @@ static void tick_one(struct conn *c, uint64_t now_ms)
 		break;
 	case CONN_RELAY:
 	case CONN_HELD:
-		if (!conn_current(c, now_ms))
-			conn_revoked(c);
-		else if (now_ms >= c->active_ms + c->l->cfg->idle_timeout_s * 1000ull)
-			conn_close(c, 0, "idle");
-		else if (now_ms >= c->active_ms + QUIET_MS)
-			conn_trim(c);
+		quiet_due(c, now_ms);
 		break;
 	case CONN_CLOSING:
 		if (now_ms >= c->deadline_ms)
 			conn_end(c);
 		break;
 	}
+	if (!c->ended)
+		conn_wake(c);
 }
 
-void conns_tick(struct worker *w, uint64_t now_ms)
+bool conn_reverify(struct conn *c)
 {
-	struct conn *c, *next;
-
-	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
-		next = LIST_NEXT(c, next);
-		tick_one(c, now_ms);
+	if (c->state == CONN_HANDSHAKE || c->state == CONN_ADMIT) {
+		conn_refused(c, SESSION_ALERT_INTERNAL_ERROR,
+			     "revocation lists were read again in the handshake");
+		return false;
 	}
-}
-
-void conns_recheck(struct worker *w, uint32_t slot, uint64_t now_ms)
-{
-	struct conn *c, *next;
-
-	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
-		next = LIST_NEXT(c, next);
-		if (c->slot == 0 || c->state == CONN_CLOSING || (slot != 0 && c->slot != slot) ||
-		    conn_current(c, now_ms))
-			continue;
-		conn_revoked(c);
-	}
-}
-
-uint32_t conns_reverify(struct listener *l)
-{
-	struct conn *c, *next;
-	uint32_t n = 0;
-
-	for (c = LIST_FIRST(&l->w->conns); c != NULL; c = next) {
-		next = LIST_NEXT(c, next);
-		if (c->l != l || c->state == CONN_CLOSING)
-			continue;
-		if (c->state == CONN_HANDSHAKE || c->state == CONN_ADMIT) {
-			conn_refused(c, SESSION_ALERT_INTERNAL_ERROR,
-				     "revocation lists were read again in the handshake");
-		} else if (session_reverify(c->tls, &l->ctx) < 0) {
-			conn_log(c, "session cut",
-				 "its certificate does not pass the new revocation lists");
-			c->cert_revoked = true;
-			conn_cut(c, SESSION_ALERT_CERTIFICATE_REVOKED, "revoked (CRL)");
-			n++;
-		}
-	}
-	return n;
-}
-
-struct conn *conn_by_id(struct worker *w, uint64_t id)
-{
-	struct conn *c;
-
-	LIST_FOREACH(c, &w->conns, next) {
-		if (c->id == id)
-			return c;
-	}
-	return NULL;
+	if (session_reverify(c->tls, &c->l->ctx) == 0)
+		return false;
+	conn_log(c, "session cut", "its certificate does not pass the new revocation lists");
+	c->cert_revoked = true;
+	conn_cut(c, SESSION_ALERT_CERTIFICATE_REVOKED, "revoked (CRL)");
+	return true;
 }

@@ -8,6 +8,7 @@
 #include "tls-proxy/worker.h"
 
 #define TURN_EVENTS 128
+#define GOODBYE_MS 500 /* for the last words of a worker that ends */
 
 int source_add(struct worker *w, struct source *s, uint32_t events)
 {
@@ -42,19 +43,6 @@ void source_close(struct worker *w, struct source *s)
 	s->events = 0;
 }
 
-/* The agent also asks (RECHECK); this catches what it could no longer say. */
-static void journal_follow(struct worker *w, uint64_t now_ms)
-{
-	uint64_t head;
-
-	if (w->trust.hdr == NULL)
-		return;
-	head = atomic_load_explicit(&w->trust.hdr->journal_head, memory_order_acquire);
-	if (head != w->journal_seen)
-		conns_recheck(w, 0, now_ms);
-	w->journal_seen = head;
-}
-
 static void reload(struct worker *w)
 {
 	for (uint32_t i = 0; i < w->n_listeners; i++) {
@@ -81,7 +69,7 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	if (now >= w->tick_ms) {
 		w->tick_ms = now + WORKER_TICK_MS;
 		agent_tick(w, now);
-		journal_follow(w, now);
+		conns_follow(w);
 		conns_tick(w, now);
 		listeners_tick(w, now);
 	}
@@ -96,6 +84,8 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 
 		if (s->fd >= 0)
 			s->ready(s->arg, ev[i].events);
+		/* A revocation waits for one event at most, not for a batch of handshakes. */
+		conns_follow(w);
 	}
 	if (w->reload)
 		reload(w);
@@ -104,15 +94,33 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	return 0;
 }
 
+/* Has everybody been sent what there was to send? */
+static bool all_told(struct worker *w)
+{
+	struct conn *c;
+
+	LIST_FOREACH(c, &w->conns, next) {
+		if (conn_backlog(c))
+			return false;
+	}
+	return true;
+}
+
 void worker_stop(struct worker *w)
 {
+	uint64_t end_ms = clock_boot_ms() + GOODBYE_MS;
 	struct conn *c, *next;
 
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		source_close(w, &w->listeners[i].src);
 	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
 		next = LIST_NEXT(c, next);
 		conn_close(c, 0, "the worker ends");
 	}
-	conns_tick(w, UINT64_MAX); /* whatever did not go out by now is dropped */
+	while (!all_told(w) && clock_boot_ms() < end_ms && worker_turn(w, 10) == 0)
+		;
+	while ((c = LIST_FIRST(&w->conns)) != NULL)
+		conn_end(c);
 	conns_reap(w);
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		listener_close(&w->listeners[i]);

@@ -40,7 +40,7 @@ bool device_send(struct conn *c)
 }
 
 /* Device > upstream. @return false: it ends */
-static bool relay_up(struct conn *c)
+static bool relay_up(struct conn *c, uint64_t now_ms)
 {
 	struct buffer *b = &c->to_up;
 
@@ -58,7 +58,7 @@ static bool relay_up(struct conn *c)
 			c->dev_eof = true;
 		b->n = n;
 		c->bytes_up += n;
-		c->active_ms = clock_boot_ms();
+		conn_active(c, now_ms);
 		if (n > 0)
 			break;
 	}
@@ -67,6 +67,7 @@ static bool relay_up(struct conn *c)
 
 		if (n < 0)
 			return n == -EAGAIN;
+		conn_active(c, now_ms);
 		buffer_taken(b, n);
 	}
 	if (c->dev_eof && !c->up_shut) {
@@ -77,7 +78,7 @@ static bool relay_up(struct conn *c)
 }
 
 /* Upstream > device. @return false: it ends */
-static bool relay_down(struct conn *c)
+static bool relay_down(struct conn *c, uint64_t now_ms)
 {
 	struct buffer *b = &c->to_dev;
 
@@ -94,7 +95,7 @@ static bool relay_down(struct conn *c)
 		if (n > 0) {
 			b->n = n;
 			c->bytes_down += n;
-			c->active_ms = clock_boot_ms();
+			conn_active(c, now_ms);
 		}
 	}
 	while (buffer_waiting(b) > 0) {
@@ -104,6 +105,7 @@ static bool relay_down(struct conn *c)
 			return true;
 		if (n < 0)
 			return false;
+		conn_active(c, now_ms);
 		buffer_taken(b, n);
 	}
 	if (c->up_eof && !c->dev_shut) {
@@ -140,14 +142,15 @@ static bool relay_turn(struct conn *c, bool *more)
 {
 	uint64_t up = c->bytes_up, down = c->bytes_down;
 	size_t full, out, waiting = c->to_up.n;
+	uint64_t now_ms = clock_boot_ms();
 
-	if (!conn_current(c, clock_boot_ms())) {
+	if (!conn_current(c, now_ms)) {
 		conn_revoked(c);
 		return false;
 	}
 	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0)
 		c->dev_fin = !device_receive(c);
-	if (!relay_up(c) || !relay_down(c)) {
+	if (!relay_up(c, now_ms) || !relay_down(c, now_ms)) {
 		/* Not close_notify: what the device got so far is not all that there was to be. */
 		conn_close(c, SESSION_ALERT_INTERNAL_ERROR,
 			   session_reason(c->tls)[0] != '\0' ? session_reason(c->tls)

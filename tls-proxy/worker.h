@@ -16,6 +16,11 @@
 #define WORKER_TICK_MS 250
 #define RELAY_BYTES (16 * 1024) /* plaintext held each way for a session at most */
 #define QUIET_MS 1000 /* then a session's buffers go, until it moves again */
+#define CONN_BUCKETS 65536 /* of each index; memory only where it is used */
+#define WHEEL_TICK_MS 64
+#define WHEEL_TICKS 1024
+
+LIST_HEAD(conn_list, conn);
 
 struct listener {
 	struct worker *w;
@@ -38,7 +43,7 @@ enum conn_state {
 };
 
 struct conn {
-	LIST_ENTRY(conn) next;
+	LIST_ENTRY(conn) next, by_id, by_slot, due;
 	struct listener *l;
 	struct worker *w;
 	struct stream dev, up;
@@ -49,6 +54,8 @@ struct conn {
 	uint16_t peer_port;
 	uint64_t deadline_ms; /* of the present state; boot clock */
 	uint64_t active_ms;
+	uint64_t wake_ms; /* in the wheel; 0: not */
+	bool trimmed; /* its buffers went; conn_active() */
 	/* what the agent granted */
 	uint32_t slot, generation;
 	uint64_t expires_ms;
@@ -84,8 +91,11 @@ struct worker {
 	uint64_t journal_seen;
 	struct listener listeners[MSG_LISTENERS_MAX];
 	uint32_t n_listeners;
-	LIST_HEAD(, conn) conns;
-	LIST_HEAD(, conn) dead; /* freed at the end of the turn */
+	struct conn_list conns;
+	struct conn_list dead; /* freed at the end of the turn */
+	struct conn_list by_id[CONN_BUCKETS], by_slot[CONN_BUCKETS];
+	struct conn_list wheel[WHEEL_TICKS];
+	uint64_t wheel_at; /* tick that was worked on last */
 	uint64_t next_id, instance;
 	uint64_t agent_retry_ms, agent_wait_ms;
 	bool agent_up; /* WELCOME came */
@@ -131,17 +141,34 @@ void conn_close(struct conn *c, enum session_alert alert,
 void conn_refused(struct conn *c, enum session_alert alert, const char *reason);
 void conn_revoked(struct conn *c); /* the table no longer vouches for it */
 void conn_end(struct conn *c); /* without another word */
+bool conn_backlog(struct conn *c); /* does anything wait here that the device has not been sent? */
 bool conn_current(const struct conn *c, uint64_t now_ms);
+void conn_due(struct conn *c, uint64_t now_ms); /* its time has come */
+/** After the times in it were moved: wake it when the first of them is due. */
+void conn_wake(struct conn *c);
+/** Data moved. */
+void conn_active(struct conn *c, uint64_t now_ms);
+bool conn_reverify(struct conn *c); /* conns_reverify() of one. @return true: it ended */
+void conns_reap(struct worker *w);
+
+/* conns.c */
+void conns_add(struct conn *c);
+void conns_remove(struct conn *c); /* to the dead */
+void conn_slot_set(struct conn *c, uint32_t slot); /* 0: none */
+void conn_wake_at(struct conn *c, uint64_t due_ms); /* conn_due() then, or sooner */
+struct conn *conn_by_id(struct worker *w, uint64_t id);
+/** Wake who is due. Costs nothing for those who are not. */
 void conns_tick(struct worker *w, uint64_t now_ms);
 /** End what the trust table no longer vouches for; slot 0: of every device. */
 void conns_recheck(struct worker *w, uint32_t slot, uint64_t now_ms);
+/** The same for the slots that the table's journal names since the last time. One load if there are none. */
+void conns_follow(struct worker *w);
 /** How many ended on what the table says, a moment ago and not counted before; slot 0: of every device. */
 uint32_t conns_ended(struct worker *w, uint32_t slot, uint64_t now_ms);
+void conns_note_ended(struct worker *w, uint32_t slot);
 /** After new revocation lists: who shook hands under the old ones begins anew; whose certificate does not pass the
  * new ones ends. @return how many ended */
 uint32_t conns_reverify(struct listener *l);
-void conns_reap(struct worker *w);
-struct conn *conn_by_id(struct worker *w, uint64_t id);
 
 /* relay.c */
 /** As far as the session has room. @return false: the device's stream is done */

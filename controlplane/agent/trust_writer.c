@@ -144,7 +144,8 @@ bool trust_writer_put(struct trust_table *t, uint32_t slot, const struct trust_s
 	r->reason = s->reason;
 	memcpy(r->cert_sha256_head, s->cert_sha256_head, sizeof(r->cert_sha256_head));
 	atomic_store_explicit(&r->seq, seq + 2, memory_order_release);
-	if (change)
+	/* Who sleeps until the longer expiry must be told of a shorter one. */
+	if (change || expires < was)
 		journal_add(t, slot);
 	return change;
 }

@@ -177,6 +177,7 @@ static void a_stuck_upstream_pushes_back_and_burns_nothing(void **state)
 	assert_true(wakes(w, 300) < 20);
 	assert_int_equal(w->closed, 0);
 	only(w)->active_ms = 0;
+	conn_wake(only(w));
 	UNTIL(w, w->closed == 1);
 	assert_string_equal(w->last_closed.reason, "idle");
 }
@@ -218,6 +219,7 @@ static void an_answer_that_comes_too_late_is_handed_back(void **state)
 	dev_connect(w);
 	UNTIL(w, wolfSSL_connect(w->ssl) == WOLFSSL_SUCCESS && w->admits == 1);
 	only(w)->deadline_ms = 0;
+	conn_wake(only(w));
 	UNTIL(w, w->refused == 1);
 	assert_string_equal(w->refused_why, "the agent does not answer");
 	w->answer = ANSWER_YES;

@@ -48,14 +48,14 @@ struct world {
 	WOLFSSL *ssl;
 };
 
-static uint8_t pattern(size_t i)
+static inline uint8_t pattern(size_t i)
 {
 	return (uint8_t)(i * 31 + i / 251);
 }
 
 /* ---- the other ends ---- */
 
-static void table_make(struct world *w, uint32_t slots)
+static inline void table_make(struct world *w, uint32_t slots)
 {
 	char path[MSG_PATH_BYTES], tmp[MSG_PATH_BYTES + 8];
 	static uint64_t instance;
@@ -82,8 +82,8 @@ static void table_make(struct world *w, uint32_t slots)
 	assert_int_equal(rename(tmp, path), 0);
 }
 
-static void table_say(struct world *w, enum standing standing, uint64_t expires_ms,
-		      uint32_t generation)
+static inline void table_say(struct world *w, enum standing standing, uint64_t expires_ms,
+			     uint32_t generation)
 {
 	struct trust_record *r = &w->table.rec[SLOT];
 
@@ -91,9 +91,11 @@ static void table_say(struct world *w, enum standing standing, uint64_t expires_
 	r->segment = 3;
 	r->generation = generation;
 	r->expires_ms = expires_ms;
+	w->table.journal[w->table.hdr->journal_head % TRUST_JOURNAL_ENTRIES] = SLOT;
+	w->table.hdr->journal_head++;
 }
 
-static void agent_answer(struct world *w)
+static inline void agent_answer(struct world *w)
 {
 	struct msg_admitted m = {.session = w->admit.session};
 
@@ -110,7 +112,7 @@ static void agent_answer(struct world *w)
 	assert_int_equal(msg_send(w->agent, &m, -1), 0);
 }
 
-static void agent_message(struct world *w, const union msg_any *m)
+static inline void agent_message(struct world *w, const union msg_any *m)
 {
 	struct msg_welcome welcome = {.version = MSG_VERSION};
 
@@ -144,7 +146,7 @@ static void agent_message(struct world *w, const union msg_any *m)
 	}
 }
 
-static void agent_listen(struct world *w)
+static inline void agent_listen(struct world *w)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 
@@ -155,7 +157,7 @@ static void agent_listen(struct world *w)
 	assert_int_equal(listen(w->agent_listener, 4), 0);
 }
 
-static void agent_kill(struct world *w)
+static inline void agent_kill(struct world *w)
 {
 	if (w->agent >= 0)
 		close(w->agent);
@@ -163,7 +165,7 @@ static void agent_kill(struct world *w)
 	w->agent = w->agent_listener = -1;
 }
 
-static int tcp_listen(uint16_t *port)
+static inline int tcp_listen(uint16_t *port)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof(in);
@@ -178,7 +180,7 @@ static int tcp_listen(uint16_t *port)
 }
 
 /* One turn of everybody but the device. */
-static void turn(struct world *w, uint32_t wait_ms)
+static inline void turn(struct world *w, uint32_t wait_ms)
 {
 	union msg_any m;
 
@@ -212,7 +214,7 @@ static void turn(struct world *w, uint32_t wait_ms)
 	} while (0)
 
 /* How often the worker wakes up in a while in which nothing happens. */
-static unsigned wakes(struct world *w, uint32_t ms)
+static inline unsigned wakes(struct world *w, uint32_t ms)
 {
 	uint64_t end_ms = clock_boot_ms() + ms;
 	unsigned n = 0;
@@ -224,7 +226,7 @@ static unsigned wakes(struct world *w, uint32_t ms)
 
 /* ---- the device ---- */
 
-static int dev_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+static inline int dev_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 {
 	struct world *w = arg;
 	ssize_t n = recv(w->dev, buf, bytes, 0);
@@ -237,7 +239,7 @@ static int dev_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 	return errno == EAGAIN ? WOLFSSL_CBIO_ERR_WANT_READ : WOLFSSL_CBIO_ERR_CONN_RST;
 }
 
-static int dev_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+static inline int dev_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 {
 	struct world *w = arg;
 	ssize_t n = send(w->dev, buf, bytes, MSG_NOSIGNAL);
@@ -248,7 +250,7 @@ static int dev_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 	return errno == EAGAIN ? WOLFSSL_CBIO_ERR_WANT_WRITE : WOLFSSL_CBIO_ERR_CONN_RST;
 }
 
-static void dev_connect(struct world *w)
+static inline void dev_connect(struct world *w)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET,
 				 .sin_port = htons(w->cfg.listeners[0].port),
@@ -266,7 +268,7 @@ static void dev_connect(struct world *w)
 	wolfSSL_SetIOWriteCtx(w->ssl, w);
 }
 
-static void dev_reset(struct world *w)
+static inline void dev_reset(struct world *w)
 {
 	const struct linger none = {.l_onoff = 1};
 
@@ -275,7 +277,7 @@ static void dev_reset(struct world *w)
 	w->dev = -1;
 }
 
-static void dev_drop(struct world *w)
+static inline void dev_drop(struct world *w)
 {
 	wolfSSL_free(w->ssl);
 	w->ssl = NULL;
@@ -287,7 +289,7 @@ static void dev_drop(struct world *w)
 	w->up = -1;
 }
 
-static int dev_alert(struct world *w)
+static inline int dev_alert(struct world *w)
 {
 	WOLFSSL_ALERT_HISTORY h;
 
@@ -295,7 +297,7 @@ static int dev_alert(struct world *w)
 }
 
 /* Plaintext; 0: none now; -1: it ended, look at dev_error() */
-static int dev_read(struct world *w, void *buf, int bytes)
+static inline int dev_read(struct world *w, void *buf, int bytes)
 {
 	int n = wolfSSL_read(w->ssl, buf, bytes);
 
@@ -306,7 +308,7 @@ static int dev_read(struct world *w, void *buf, int bytes)
 }
 
 /* Shake hands, be admitted, reach the upstream. */
-static void session_up(struct world *w)
+static inline void session_up(struct world *w)
 {
 	uint32_t admits = w->admits;
 
@@ -315,14 +317,14 @@ static void session_up(struct world *w)
 	UNTIL(w, w->admits > admits && w->up >= 0);
 }
 
-static struct conn *only(struct world *w)
+static inline struct conn *only(struct world *w)
 {
 	return LIST_FIRST(&w->w.conns);
 }
 
 /* ---- world ---- */
 
-static int setup(void **state)
+static inline int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	struct gw_listener *l;
@@ -380,7 +382,7 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
+static inline int teardown(void **state)
 {
 	struct world *w = *state;
 
@@ -394,7 +396,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int group_setup(void **state)
+static inline int group_setup(void **state)
 {
 	(void)state;
 	return tls_ctx_global_init() < 0 || pki_make(&pki) != 0 ||
@@ -405,7 +407,7 @@ static int group_setup(void **state)
 		       : 0;
 }
 
-static int group_teardown(void **state)
+static inline int group_teardown(void **state)
 {
 	(void)state;
 	pki_drop(&pki);
