@@ -26,7 +26,8 @@ static void send_port(struct worker *w, uint16_t port)
 		bytes -= rte_pktmbuf_pkt_len(pkt[i]);
 		free_dropped(w, pkt[i], DROP_TX_FULL);
 	}
-	w->stats.forwarded += sent;
+	if (!port_is_link(port))
+		w->stats.forwarded += sent;
 	w->stats.port[port].tx_packets += sent;
 	w->stats.port[port].tx_bytes += bytes;
 	w->tx[port].n = 0;
@@ -116,6 +117,11 @@ unsigned emit_flush(struct worker *w)
 			send_port(w, i);
 		if (w->kernel[i].n > 0)
 			send_kernel(w, i);
+	}
+	for (uint16_t i = PORT_LINKS; i < PORT_LINKS + w->st->cfg.tls_workers; i++) {
+		n += w->tx[i].n;
+		if (w->tx[i].n > 0)
+			send_port(w, i);
 	}
 	for (uint16_t i = 0; i < w->st->n_workers; i++) {
 		n += w->away[i].n;

@@ -53,7 +53,10 @@ struct flow {
 	};
 	union {
 		uint16_t rule; /* or FLOW_RULE_NONE */
-		uint16_t origin_port;
+		struct { /* FLOW_DIVERTED */
+			uint8_t origin_port;
+			uint8_t tls_worker; /* that has the connection, + 1; 0: the kernel */
+		};
 	};
 	uint8_t state : 4; /* enum flow_state */
 	uint8_t tcp : 4; /* enum tcp_state */

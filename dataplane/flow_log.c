@@ -90,7 +90,7 @@ bool flow_log_wants(struct worker *w, enum drop_reason why)
 		leave(w, why);
 		return false;
 	}
-	l->limited |= 1u << why;
+	l->limited |= 1ull << why;
 	return true;
 }
 

@@ -18,12 +18,12 @@ struct admission;
 struct flow_log { /* of a worker */
 	uint64_t second;
 	uint32_t starts, refusals; /* sent in it */
-	uint32_t limited; /* bits of enum drop_reason of which one was sent */
+	uint64_t limited; /* bits of enum drop_reason of which one was sent */
 	uint32_t left[DROP_REASON_COUNT]; /* not sent */
 	bool any_left;
 };
 
-_Static_assert(DROP_REASON_COUNT <= 32, "bits of flow_log.limited");
+_Static_assert(DROP_REASON_COUNT <= 64, "bits of flow_log.limited");
 
 /** A start (DROP_NONE; only under log = true) or a refusal. */
 void flow_log_note(struct worker *w, const struct flow_key *key, const struct admission *a,

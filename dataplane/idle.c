@@ -75,7 +75,7 @@ static unsigned descriptors(const struct worker *w, struct pollfd *fds, bool *bl
 	*blind = w->idle.blind || w->idle.vain >= VAIN_MAX;
 	if (*blind)
 		return n;
-	for (unsigned i = 0; i < w->st->n_ports; i++) {
+	for (uint16_t i = 0; i < PORTS_ALL; i++) {
 		const struct port *p = &w->st->ports[i];
 
 		if (!port_present(p))
@@ -83,7 +83,7 @@ static unsigned descriptors(const struct worker *w, struct pollfd *fds, bool *bl
 		for (uint16_t q = port_queue_first(p, w->index); q < p->queues.rx;
 		     q += w->st->n_workers)
 			add_descriptor(fds, &n, p->rx_fd[q], blind);
-		if (p->owner == w->index)
+		if (p->owner == w->index && !port_is_link(i))
 			add_descriptor(fds, &n, p->tap_fd, blind);
 	}
 	return n;
@@ -93,7 +93,7 @@ static void arm(struct worker *w, bool on)
 {
 	w->idle.armed = on;
 	w->idle.blind = false;
-	for (unsigned i = 0; i < w->st->n_ports; i++) {
+	for (uint16_t i = 0; i < PORTS_ALL; i++) {
 		const struct port *p = &w->st->ports[i];
 
 		if (!port_present(p) || p->kick == NULL)

@@ -14,6 +14,7 @@
 #include "config/base/log.h"
 #include "dataplane/apply.h"
 #include "dataplane/control.h"
+#include "dataplane/links.h"
 #include "dataplane/ports.h"
 #include "dataplane/state.h"
 #include "dataplane/telemetry.h"
@@ -129,6 +130,8 @@ static int serve(struct control *c, struct err *err)
 	if (ret == 0)
 		ret = ports_start(st->ports, &c->cfg, st->n_workers, err);
 	if (ret == 0)
+		links_start(st);
+	if (ret == 0)
 		ret = launch_workers(st, err);
 	if (ret < 0)
 		goto fail;
@@ -148,6 +151,7 @@ fail:
 	if (st != NULL) {
 		end_workers(st);
 		ports_stop(st->ports, st->n_ports);
+		links_stop(st);
 	}
 	apply_free(a);
 	state_free(st);

@@ -5,12 +5,13 @@
 
 static void stages(struct worker *w, struct burst *in)
 {
-	struct burst parsed, own, guarded, transit, routed, admitted;
+	struct burst parsed, own, outside, guarded, transit, routed, admitted;
 
-	parsed.n = own.n = guarded.n = transit.n = routed.n = admitted.n = 0;
+	parsed.n = own.n = outside.n = guarded.n = transit.n = routed.n = admitted.n = 0;
 	stage_parse(w, in, &parsed);
 	stage_spread(w, &parsed, &own);
-	stage_guard(w, &own, &guarded);
+	stage_link(w, &own, &outside);
+	stage_guard(w, &outside, &guarded);
 	stage_divert(w, &guarded, &transit);
 	stage_route(w, &transit, &routed);
 	stage_flow(w, &routed, &admitted);
@@ -20,20 +21,24 @@ static void stages(struct worker *w, struct burst *in)
 /* The same for one packet, with a note after each stage. */
 void path_run_noted(struct worker *w, struct rte_mbuf *m, struct msg_traced *r)
 {
-	struct burst in = {.n = 1, .pkt = {m}}, parsed, own, guarded, transit, routed, admitted;
+	struct burst in = {.n = 1, .pkt = {m}}, parsed, own, outside, guarded, transit, routed,
+		     admitted;
 	struct pkt *p = pkt_of(m);
 
-	parsed.n = own.n = guarded.n = transit.n = routed.n = admitted.n = 0;
+	parsed.n = own.n = outside.n = guarded.n = transit.n = routed.n = admitted.n = 0;
 	trace_begin(w, m, r);
 	stage_parse(w, &in, &parsed);
 	trace_parsed(p, r);
 	stage_spread(w, &parsed, &own);
-	stage_guard(w, &own, &guarded);
-	if (own.n > 0)
+	stage_link(w, &own, &outside);
+	if (own.n > outside.n)
+		trace_linked(p, r);
+	stage_guard(w, &outside, &guarded);
+	if (outside.n > 0)
 		trace_guarded(w, p, r);
 	stage_divert(w, &guarded, &transit);
 	if (guarded.n > 0)
-		trace_diverted(r);
+		trace_diverted(p, r);
 	stage_route(w, &transit, &routed);
 	if (transit.n > 0)
 		trace_routed(p, r);
@@ -64,7 +69,7 @@ void path_run(struct worker *w, struct burst *in, uint16_t port)
 	struct burst rest;
 
 	rest.n = 0;
-	if (w->lane) {
+	if (w->lane && !port_is_link(port)) {
 		stage_lane(w, in, port, &rest);
 		w->stats.lane += in->n - rest.n;
 		if (rest.n > 0)

@@ -13,7 +13,7 @@
  * Judge and rewrite a burst that was received on one port. No port is touched: it runs without ethdevs.
  * On return each packet's pkt_of(m)->edge says where it goes:
  *   EDGE_DROP     with ->reason (counted in w->stats.drops)
- *   EDGE_FORWARD  out of ->out_port; the frame is rewritten (MACs, VLAN tag, TTL)
+ *   EDGE_FORWARD  out of ->out_port; the frame is rewritten (MACs, VLAN tag, TTL); of PORT_LINKS + N: to TLS worker N
  *   EDGE_KERNEL   to the shadow of ->in_port; the frame is untouched
  *   EDGE_AWAY     (only with several workers) to flow_worker(hash): path_run(PORT_ANY) there
  * Call worker_pin() before. mbufs need a private area of sizeof(struct pkt); the caller keeps them.
@@ -26,6 +26,7 @@
  *     answer of the other end;
  *   - an unknown neighbour or a packet above the MTU is judged, then the kernel's;
  *   - limits (limit.h) come on top: a packet that would pass may die of a rate, a flow of a cap.
+ *   - what TLS workers send (port_is_link(port)) is judged by stage_link() alone.
  * @param port  index of the ingress port, or PORT_ANY
  */
 void path_run(struct worker *w, struct burst *in, uint16_t port);
@@ -38,6 +39,7 @@ void path_run_noted(struct worker *w, struct rte_mbuf *m, struct msg_traced *r);
 void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst *out);
 void stage_parse(struct worker *w, struct burst *in, struct burst *out);
 void stage_spread(struct worker *w, struct burst *in, struct burst *out);
+void stage_link(struct worker *w, struct burst *in, struct burst *out);
 void stage_guard(struct worker *w, struct burst *in, struct burst *out);
 void stage_divert(struct worker *w, struct burst *in, struct burst *out);
 void stage_route(struct worker *w, struct burst *in, struct burst *out);
@@ -50,6 +52,9 @@ bool error_flow(struct rte_mbuf *m, const struct pkt *p, struct flow_key *id,
 
 /** Is this packet for an mTLS listener? */
 bool divert_wants(const struct state *st, const struct pkt *p);
+
+/** The MAC address of p->nh or, without a gateway, of the packet's destination; neigh_pack(). @return 0: not known */
+uint64_t rewrite_neighbour(const struct worker *w, const struct pkt *p);
 
 /** Put each packet into the buffer of its edge, free the dropped ones. */
 void emit_burst(struct worker *w, struct burst *in);

@@ -24,6 +24,7 @@
 #define TX_DESCRIPTORS 2048
 #define DESCRIPTORS_MIN 256 /* a queue */
 #define PORT_MBUFS 12288 /* rings of a port and its shadow, AF_XDP's fill ring, bursts under way */
+#define LINK_MBUFS 1024 /* under way from a TLS worker: the driver copies, no ring holds any */
 #define QUEUE_MBUFS 4096 /* AF_XDP's fill ring, and what is under way, of each further queue */
 #define MBUF_BYTES (RTE_MBUF_DEFAULT_BUF_SIZE + sizeof(struct rte_mbuf) + sizeof(struct pkt) + 64)
 #define MBUF_CACHE 256
@@ -422,6 +423,7 @@ static struct rte_mempool *pool_get(const struct msg_dp_config *cfg, uint16_t wo
 		if (cfg->ports[i].devargs[0] != '\0')
 			n += port_mbufs(cfg->ports[i].devargs, workers);
 	}
+	n += (size_t)cfg->tls_workers * LINK_MBUFS;
 	if (n > room)
 		n = room;
 	if (!cfg->hugepages && !any_pci(cfg))
@@ -448,6 +450,31 @@ int port_open(struct port *p, unsigned index, const struct msg_dp_config *cfg, u
 			 p->queues.rx, p->queues.own_tx ? p->queues.tx : 1,
 			 p->queues.rss != 0 ? "yes" : "no");
 	return ret;
+}
+
+int port_open_link(struct port *p, unsigned n, const struct msg_dp_config *cfg, uint16_t workers,
+		   struct err *err)
+{
+	struct rte_mempool *pool = pool_get(cfg, workers, err);
+	char devargs[192];
+	int ret;
+
+	if (pool == NULL)
+		return -ENOMEM;
+	snprintf(devargs, sizeof(devargs), "net_vhost_tls%u,iface=%.84s/tls%u.sock,client=1", n,
+		 cfg->tls_dir, n);
+	ret = attach(devargs, &p->eth, err);
+	if (ret < 0)
+		return ret;
+	port_queues_one(&p->queues);
+	ret = start(p->eth, p->mtu_bytes, &p->queues, pool, NULL, err);
+	if (ret < 0) {
+		port_close(p);
+		return ret;
+	}
+	p->kick = port_kick_open(p->eth, p->queues.rx, p->rx_fd);
+	log_info("link opened tls_worker=%u devargs=%s", n, devargs);
+	return 0;
 }
 
 int ports_start(struct port *ports, const struct msg_dp_config *cfg, uint16_t workers,

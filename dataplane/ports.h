@@ -12,12 +12,19 @@
 #include "dataplane/port_kick.h"
 #include "dataplane/port_queues.h"
 
+/* Behind the configured ports come the links to the TLS workers, which no configuration names: link N leads to
+ * worker N. See links.h. */
+#define PORT_LINKS MSG_PORT_LINK
+#define PORTS_ALL (PORT_LINKS + MSG_TLS_WORKERS_MAX)
+
+#define LINK_MTU 1500 /* the driver's own; it lets larger ones pass */
+
 #define PORT_ETH_NONE 0xffff /* no ethdev: kernel-only, absent, or a test */
 
 struct port {
 	char name[16];
 	struct mac_addr mac;
-	uint8_t side; /* enum port_side */
+	uint8_t side; /* enum port_side; of a link 0 */
 	_Atomic bool
 		present; /* workers may receive and send here. Control thread writes, workers read */
 	uint16_t mtu_bytes;
@@ -49,6 +56,11 @@ static inline uint16_t port_queue_first(const struct port *p, uint16_t index)
 static inline uint16_t port_tx_queue(const struct port *p, uint16_t index)
 {
 	return p->queues.own_tx ? index : 0;
+}
+
+static inline bool port_is_link(uint16_t index)
+{
+	return index >= PORT_LINKS && index < PORTS_ALL;
 }
 
 /* Ask once a round, before the port's other members are read: with `true` they are all set, and stay so until the
@@ -105,5 +117,9 @@ int port_open(struct port *p, unsigned index, const struct msg_dp_config *cfg, u
 	      struct err *err);
 /** Stop, close and detach port and shadow. No worker uses them any more. */
 void port_close(struct port *p);
+
+/** The same of the link to TLS worker n (links.h): vhost-user in client mode, no shadow. The worker may be away. */
+int port_open_link(struct port *p, unsigned n, const struct msg_dp_config *cfg, uint16_t workers,
+		   struct err *err);
 
 bool port_link_up(const struct port *p); /* control thread */

@@ -8,6 +8,7 @@
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 
+#include "dataplane/links.h"
 #include "dataplane/parse.h"
 #include "dataplane/worker.h"
 
@@ -112,10 +113,21 @@ static void nic_counters(const struct port *p, struct msg_stats_port *out)
 	out->nic_tx_errors = nic.oerrors;
 }
 
+static void add_links(struct msg_stats *m, const struct worker_stats *s)
+{
+	for (unsigned n = 0; n < MSG_TLS_WORKERS_MAX; n++) {
+		m->tls[n].rx_packets += read64(&s->port[PORT_LINKS + n].rx_packets);
+		m->tls[n].rx_bytes += read64(&s->port[PORT_LINKS + n].rx_bytes);
+		m->tls[n].tx_packets += read64(&s->port[PORT_LINKS + n].tx_packets);
+		m->tls[n].tx_bytes += read64(&s->port[PORT_LINKS + n].tx_bytes);
+	}
+}
+
 void query_counters(const struct state *st, struct msg_stats *m)
 {
 	for (unsigned i = 0; i < st->n_workers; i++) {
 		add_worker(m, &st->workers[i]->stats, st->n_ports);
+		add_links(m, &st->workers[i]->stats);
 		m->flows_max += st->cfg.flows_max;
 	}
 }
@@ -129,6 +141,11 @@ void query_stats(struct state *st, struct msg_stats *m)
 	m->started_ms = st->started_ms;
 	m->n_ports = st->n_ports;
 	m->n_lcores = st->n_workers;
+	m->n_tls = st->cfg.tls_workers;
+	for (unsigned n = 0; n < st->cfg.tls_workers; n++) {
+		m->tls[n].present = st->ports[PORT_LINKS + n].present;
+		m->tls[n].link_up = links_up(st) >> n & 1;
+	}
 	for (unsigned i = 0; i < st->n_ports; i++) {
 		m->ports[i].present = st->ports[i].present;
 		m->ports[i].link_up = port_link_up(&st->ports[i]);

@@ -60,8 +60,12 @@ static inline void rewrite_pair(uint8_t *frame, const struct port_qinq *pair)
 	rewrite_put16(frame + 18, pair->tag);
 }
 
-/** @return false: no room in front of the frame, or no such subinterface; the frame is unchanged then */
-static inline bool rewrite_frame(struct rte_mbuf *m, const struct rewrite *r)
+/**
+ * The link header alone: for packets of the box's own.
+ * @return where the IP packet begins now; 0: no room in front of the frame, or no such subinterface, and the frame is
+ *         unchanged
+ */
+static inline uint16_t rewrite_link(struct rte_mbuf *m, const struct rewrite *r)
 {
 	uint16_t want = REWRITE_ETH_BYTES + rewrite_tags_bytes(r->vlan);
 	uint32_t bytes = (uint32_t)want + r->ip_bytes;
@@ -71,16 +75,16 @@ static inline bool rewrite_frame(struct rte_mbuf *m, const struct rewrite *r)
 	if (unlikely(r->vlan >= SUBINTERFACE_QINQ)) {
 		pair = port_qinq(r->out, r->vlan);
 		if (pair == NULL)
-			return false;
+			return 0;
 	}
 	if (want < r->l3_off)
 		rte_pktmbuf_adj(m, r->l3_off - want);
 	else if (want > r->l3_off && rte_pktmbuf_prepend(m, want - r->l3_off) == NULL)
-		return false;
+		return 0;
 	/* What stood behind the IP packet was padding, or somebody's hidden message. */
 	if (rte_pktmbuf_pkt_len(m) > bytes &&
 	    rte_pktmbuf_trim(m, rte_pktmbuf_pkt_len(m) - bytes) != 0)
-		return false;
+		return 0;
 	frame = rte_pktmbuf_mtod(m, uint8_t *);
 	neigh_unpack(r->mac, frame);
 	memcpy(frame + 6, r->out->mac.b, sizeof(r->out->mac.b));
@@ -91,6 +95,16 @@ static inline bool rewrite_frame(struct rte_mbuf *m, const struct rewrite *r)
 		rewrite_put16(frame + 14, r->vlan);
 	}
 	rewrite_put16(frame + want - 2, r->v4 ? 0x0800 : 0x86dd);
-	rewrite_age(frame + want, r->v4);
+	return want;
+}
+
+/** @return false: as rewrite_link() */
+static inline bool rewrite_frame(struct rte_mbuf *m, const struct rewrite *r)
+{
+	uint16_t l3 = rewrite_link(m, r);
+
+	if (unlikely(l3 == 0))
+		return false;
+	rewrite_age(rte_pktmbuf_mtod(m, uint8_t *) + l3, r->v4);
 	return true;
 }

@@ -2,6 +2,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "dataplane/links.h"
 #include "dataplane/parse.h"
 #include "dataplane/path.h"
 #include "dataplane/tcp.h"
@@ -9,19 +10,15 @@
 #define ETH_SRC 6
 #define SHARE 4 /* diverted flows fill at most 1/SHARE of the table */
 
+static const struct msg_listener *listener_of(const struct state *st, const struct pkt *p)
+{
+	return p->kind == PKT_FLOW ? links_listener(st, pkt_dst(p), pkt_dport(p), p->id.proto)
+				   : NULL;
+}
+
 bool divert_wants(const struct state *st, const struct pkt *p)
 {
-	uint16_t port = pkt_dport(p);
-
-	if (p->kind != PKT_FLOW || !(st->listener_ports >> (port % 64) & 1))
-		return false;
-	for (unsigned i = 0; i < st->cfg.n_listeners; i++) {
-		const struct msg_listener *l = &st->cfg.listeners[i];
-
-		if (l->port == port && l->proto == p->id.proto && ip_addr_eq(&l->addr, pkt_dst(p)))
-			return true;
-	}
-	return false;
+	return listener_of(st, p) != NULL;
 }
 
 static bool same_origin(const struct flow *f, const struct pkt *p, const uint8_t *mac)
@@ -62,12 +59,24 @@ static void note_owner(struct worker *w, struct flow *f, uint32_t slot)
 		limit_flow_started(w, f);
 }
 
-static enum drop_reason note(struct worker *w, struct pkt *p, const uint8_t *mac)
+static void note_origin(struct flow *f, const struct pkt *p, const uint8_t *mac)
+{
+	f->origin_port = p->in_port;
+	f->tls_worker = 0;
+	f->origin_vlan = p->vlan;
+	memcpy(f->origin_mac.b, mac, sizeof(f->origin_mac.b));
+	f->opener = (p->flags & PKT_REVERSED) ? 1 : 0;
+}
+
+/* @param[out] record  NULL: a SYN, of which nothing is noted */
+static enum drop_reason note(struct worker *w, struct pkt *p, const uint8_t *mac,
+			     struct flow **record)
 {
 	struct flow *f = flow_find(w->flows, &p->id, p->hash);
 	enum drop_reason why;
 	bool syn = p->id.proto == IPPROTO_TCP && tcp_event_of(p->l4_flags) == TCP_EV_SYN;
 
+	*record = NULL;
 	if (f != NULL && f->state == FLOW_DIVERTED && !same_origin(f, p, mac))
 		return DROP_SPOOFED;
 	if (f == NULL && syn)
@@ -84,37 +93,159 @@ static enum drop_reason note(struct worker *w, struct pkt *p, const uint8_t *mac
 		limit_flow_ended(w, f);
 		account_leave(w, f);
 		flow_set_state(w->flows, f, FLOW_DIVERTED);
-		f->origin_port = p->in_port;
-		f->origin_vlan = p->vlan;
-		memcpy(f->origin_mac.b, mac, sizeof(f->origin_mac.b));
-		f->opener = (p->flags & PKT_REVERSED) ? 1 : 0;
+		note_origin(f, p, mac);
 	}
 	f->tcp = p->src_bind != NULL ? TCP_ESTAB : TCP_SYN_SENT;
 	note_owner(w, f, p->src_bind != NULL ? p->src_bind->slot : TRUST_SLOT_NONE);
 	flow_passed(f, w->tick, p->ip_bytes);
+	*record = f;
 	return DROP_NONE;
 }
 
+/* ---- to the TLS workers ------------------------------------------------------------------------ */
+
+/* A connection stays with the TLS worker that it was given to, as long as that one is there.
+ * @return the worker's number, or -1 */
+static int pick(struct worker *w, const struct pkt *p, const uint8_t *mac, struct flow *f)
+{
+	const struct origin *o = origins_find(w->origins, p->hash, w->tick);
+	int n = f != NULL ? f->tls_worker - 1 : -1;
+
+	if (n < 0 && o != NULL)
+		n = o->tls_worker - 1;
+	if (n < 0 || !(w->tls_up >> n & 1))
+		n = links_choose(w, &p->id);
+	if (n < 0)
+		return n;
+	if (f != NULL) {
+		f->tls_worker = (uint8_t)(n + 1);
+	} else if (w->origins != NULL) {
+		struct origin *e = origins_place(w->origins, p->hash);
+
+		*e = (struct origin){.hash = p->hash,
+				     .tick = w->tick,
+				     .vlan = p->vlan,
+				     .port = (uint8_t)p->in_port,
+				     .tls_worker = (uint8_t)(n + 1)};
+		memcpy(e->mac.b, mac, sizeof(e->mac.b));
+	}
+	return n;
+}
+
+static void to_stack(struct worker *w, struct rte_mbuf *m, const uint8_t *mac, struct flow *f)
+{
+	int n = pick(w, pkt_of(m), mac, f);
+
+	if (n < 0)
+		pkt_drop(w, pkt_of(m), DROP_TLS_DOWN);
+	else if (links_hand(w, m, (unsigned)n))
+		w->stats.diverted++;
+}
+
+/* What an upstream answers. No state: the port says whose it is. */
+static bool is_return(const struct worker *w, const struct pkt *p)
+{
+	return p->kind == PKT_FLOW && w->st->ports[p->in_port].side == PORT_UPLINK &&
+	       links_upstream_leg(w->st, pkt_dst(p), pkt_dport(p), pkt_src(p), pkt_sport(p),
+				  p->id.proto);
+}
+
+/* "Too big" is news for the sender's TCP: RFC 1191, RFC 8201. */
+static bool is_too_big(struct rte_mbuf *m, const struct pkt *p)
+{
+	const uint8_t *icmp = rte_pktmbuf_mtod(m, const uint8_t *) + p->l4_off;
+
+	if (p->kind != PKT_ICMP_ERROR || (p->flags & (PKT_FRAGMENT | PKT_UNUSUAL)))
+		return false;
+	return (p->flags & PKT_V4) ? icmp[0] == 3 && icmp[1] == 4 : icmp[0] == 2;
+}
+
+/* Whose packet does the error speak of? A device may only speak of its own connections.
+ * @return the TLS worker's number, or -1: of none */
+static int error_owner(const struct worker *w, struct rte_mbuf *m, const struct pkt *p)
+{
+	const struct msg_listener *l;
+	struct ip_addr sender, to;
+	uint16_t sport, dport;
+	struct flow_key id;
+	struct flow *f;
+	bool rev;
+
+	if (!error_flow(m, p, &id, &sender) || !ip_addr_eq(&sender, pkt_dst(p)))
+		return -1;
+	rev = !ip_addr_eq(&sender, &id.src);
+	sport = rev ? id.dport : id.sport;
+	dport = rev ? id.sport : id.dport;
+	to = rev ? id.src : id.dst;
+	l = links_listener(w->st, &sender, sport, id.proto);
+	if (l != NULL) {
+		f = flow_find(w->flows, &id, flow_hash(w->st->seed, &id));
+		if (!l->stack || (p->src_bind != NULL && !ip_addr_eq(pkt_src(p), &to)) ||
+		    f == NULL || f->state != FLOW_DIVERTED)
+			return -1;
+		return f->tls_worker - 1;
+	}
+	if (p->src_bind == NULL && links_upstream_leg(w->st, &sender, sport, &to, dport, id.proto))
+		return sport % w->st->cfg.tls_workers;
+	return -1;
+}
+
+/* @return true: the packet is a TLS worker's, and is on its way there or dropped */
+static bool for_stack(struct worker *w, struct rte_mbuf *m)
+{
+	struct pkt *p = pkt_of(m);
+	enum drop_reason why;
+	int n;
+
+	if (w->st->cfg.tls_workers == 0)
+		return false;
+	if (is_return(w, p)) {
+		if (p->flags & (PKT_FRAGMENT | PKT_UNUSUAL))
+			pkt_drop(w, p, DROP_TLS_UNFIT);
+		else
+			(void)links_hand(w, m, pkt_dport(p) % w->st->cfg.tls_workers);
+		return true;
+	}
+	n = is_too_big(m, p) ? error_owner(w, m, p) : -1;
+	if (n < 0)
+		return false;
+	why = limit_tls(w, p);
+	if (why != DROP_NONE)
+		pkt_drop(w, p, why);
+	else
+		(void)links_hand(w, m, (unsigned)n);
+	return true;
+}
+
 /* In:  guarded packets.
- * Out: those that are not for a listener; the others are the TLS workers', through the kernel port. */
+ * Out: those that are not for a TLS worker. Those for a listener of the kernel's sockets go to the kernel port, those
+ *      for the workers' own stack to the worker's link. */
 void stage_divert(struct worker *w, struct burst *in, struct burst *out)
 {
 	for (uint16_t i = 0; i < in->n; i++) {
-		struct pkt *p = pkt_of(in->pkt[i]);
+		struct rte_mbuf *m = in->pkt[i];
+		const uint8_t *mac = rte_pktmbuf_mtod(m, const uint8_t *) + ETH_SRC;
+		struct pkt *p = pkt_of(m);
+		const struct msg_listener *l = listener_of(w->st, p);
+		struct flow *f = NULL;
 		enum drop_reason why;
 
-		if (!divert_wants(w->st, p)) {
-			burst_push(out, in->pkt[i]);
+		if (l == NULL) {
+			if (!for_stack(w, m))
+				burst_push(out, m);
 			continue;
 		}
-		why = limit_tls(w, p);
+		why = l->stack && (p->flags & (PKT_FRAGMENT | PKT_UNUSUAL)) ? DROP_TLS_UNFIT
+									    : limit_tls(w, p);
 		if (why == DROP_NONE)
-			why = note(w, p, rte_pktmbuf_mtod(in->pkt[i], const uint8_t *) + ETH_SRC);
+			why = note(w, p, mac, &f);
 		if (why != DROP_NONE) {
 			pkt_drop(w, p, why);
-			continue;
+		} else if (l->stack) {
+			to_stack(w, m, mac, f);
+		} else {
+			p->edge = EDGE_KERNEL;
+			w->stats.diverted++;
 		}
-		p->edge = EDGE_KERNEL;
-		w->stats.diverted++;
 	}
 }

@@ -3,7 +3,7 @@
 #include "dataplane/rewrite.h"
 
 /* A device's frames go to the MAC of its binding and nowhere else, whatever a neighbour table says. */
-static uint64_t neighbour(const struct worker *w, const struct pkt *p)
+uint64_t rewrite_neighbour(const struct worker *w, const struct pkt *p)
 {
 	const struct nexthop *nh = p->nh;
 	const struct binding *b = p->dst_bind;
@@ -25,7 +25,7 @@ void stage_rewrite(struct worker *w, struct burst *in)
 		struct pkt *p = pkt_of(in->pkt[i]);
 		const struct port *out = &w->st->ports[p->out_port];
 		uint16_t mtu = p->nh->mtu_bytes != 0 ? p->nh->mtu_bytes : out->mtu_bytes;
-		struct rewrite r = {.mac = neighbour(w, p),
+		struct rewrite r = {.mac = rewrite_neighbour(w, p),
 				    .out = out,
 				    .vlan = p->nh->vlan,
 				    .l3_off = p->l3_off,

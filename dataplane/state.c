@@ -9,12 +9,18 @@
 #include <rte_malloc.h>
 
 #include "config/base/clock.h"
+#include "dataplane/links.h"
 #include "dataplane/worker.h"
 
 #define NEIGHS_DEFAULT 16384 /* if the configuration does not say */
 
 static int tls_check(const struct msg_dp_config *cfg, struct err *err)
 {
+	for (unsigned i = 0; i < cfg->n_listeners; i++) {
+		if (cfg->listeners[i].stack && cfg->tls_workers == 0)
+			return err_set(err, -EINVAL,
+				       "configuration: listener %u is of no TLS worker", i);
+	}
 	if (cfg->tls_workers == 0)
 		return 0;
 	if (cfg->tls_workers > MSG_TLS_WORKERS_MAX || cfg->n_upstreams > MSG_UPSTREAMS_MAX ||
@@ -76,8 +82,7 @@ int state_new(struct state **out, const struct msg_dp_config *cfg, uint16_t n_wo
 		port_from_config(&st->ports[i], &cfg->ports[i]);
 		st->ports[i].owner = i % n_workers;
 	}
-	for (unsigned i = 0; i < cfg->n_listeners; i++)
-		st->listener_ports |= 1ull << (cfg->listeners[i].port % 64);
+	links_from_config(st);
 	if (getrandom(st->seed, sizeof(st->seed), 0) != sizeof(st->seed)) {
 		ret = err_set(err, -EIO, "no random numbers");
 		goto fail;

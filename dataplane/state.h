@@ -41,10 +41,12 @@ struct state {
 
 	/* constant while workers run, but for ports, by hotplug.h */
 	struct msg_dp_config cfg;
-	struct port ports[MSG_PORTS_MAX];
+	struct port ports[PORTS_ALL];
 	_Atomic uint16_t n_ports; /* never shrinks; a port without name is none (any more) */
 	uint16_t n_workers;
 	uint64_t listener_ports; /* bit (port % 64) is set if some listener could match */
+	uint64_t upstream_ports; /* the same of the TLS workers' upstreams */
+	uint64_t tls_seed; /* of the choice of a TLS worker: the same as long as the box is up */
 	uint64_t seed[FLOW_SEEDS];
 	uint64_t started_ms; /* boot clock */
 	struct bindings *bindings; /* writable by the control thread alone */

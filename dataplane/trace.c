@@ -128,9 +128,19 @@ void trace_guarded(const struct worker *w, const struct pkt *p, struct msg_trace
 	r->bound_vlan = p->src_bind->vlan;
 }
 
-void trace_diverted(struct msg_traced *r)
+void trace_linked(const struct pkt *p, struct msg_traced *r)
+{
+	r->stage = TRACED_LINK;
+	if (p->edge != EDGE_FORWARD)
+		return;
+	r->out_port = p->out_port;
+}
+
+void trace_diverted(const struct pkt *p, struct msg_traced *r)
 {
 	r->stage = TRACED_DIVERT;
+	if (p->edge == EDGE_FORWARD)
+		r->out_port = p->out_port;
 }
 
 void trace_routed(const struct pkt *p, struct msg_traced *r)

@@ -39,7 +39,9 @@ void trace_tick(struct state *st, uint64_t now_us);
 void trace_begin(const struct worker *w, struct rte_mbuf *m, struct msg_traced *r);
 void trace_parsed(const struct pkt *p, struct msg_traced *r);
 void trace_guarded(const struct worker *w, const struct pkt *p, struct msg_traced *r);
-void trace_diverted(struct msg_traced *r);
+/** The packet is a TLS worker's. */
+void trace_linked(const struct pkt *p, struct msg_traced *r);
+void trace_diverted(const struct pkt *p, struct msg_traced *r);
 void trace_routed(const struct pkt *p, struct msg_traced *r);
 /** Before the flow stage: what it will find. */
 void trace_flow(const struct worker *w, const struct pkt *p, struct msg_traced *r);

@@ -17,6 +17,7 @@
 #include <rte_ring_elem.h>
 
 #include "config/base/clock.h"
+#include "dataplane/links.h"
 #include "dataplane/path.h"
 #include "dataplane/trace.h"
 
@@ -77,7 +78,15 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		err_set(err, ret, "no memory for a worker's accounts");
 		goto fail;
 	}
-	ret = err_set(err, -ENOMEM, "no memory for a worker's rings");
+	ret = -ENOMEM;
+	if (st->cfg.tls_workers > 0) {
+		w->origins = rte_zmalloc("origins", sizeof(*w->origins), RTE_CACHE_LINE_SIZE);
+		if (w->origins == NULL) {
+			err_set(err, ret, "no memory for the origins of connections");
+			goto fail;
+		}
+	}
+	err_set(err, ret, "no memory for a worker's rings");
 	w->commands = ring_new(w, "cmd", index, sizeof(void *), RING_COMMANDS);
 	w->log = ring_new(w, "log", index, sizeof(struct msg_flow_log), RING_LOG);
 	w->traced = ring_new(w, "trace", index, sizeof(struct msg_traced), RING_TRACED);
@@ -113,6 +122,7 @@ void worker_free(struct worker *w)
 	rte_ring_free(w->commands);
 	rte_ring_free(w->log);
 	rte_ring_free(w->traced);
+	rte_free(w->origins);
 	limits_free(w->limits);
 	flow_table_free(w->flows);
 	idle_fini(&w->idle);
@@ -140,6 +150,7 @@ void worker_pin(struct worker *w, uint64_t now_us)
 	w->lane = w->trust != NULL && w->policy != NULL && w->fib != NULL &&
 		  atomic_load_explicit(&w->st->ready, memory_order_acquire) &&
 		  !atomic_load_explicit(&w->st->lane_off, memory_order_relaxed);
+	w->tls_up = links_up(w->st);
 	w->trace = trace_armed(w->st, now_us);
 	w->lane &= w->trace == NULL;
 	w->pickup = w->now_ms < atomic_load_explicit(&w->st->pickup_until_ms, memory_order_relaxed);
@@ -264,6 +275,11 @@ static unsigned worker_round(struct worker *w)
 	for (uint16_t i = 0; i < w->st->n_ports; i++) {
 		if (port_present(&w->st->ports[i]) && w->st->ports[i].eth != PORT_ETH_NONE)
 			work += from_port(w, i);
+	}
+	for (uint16_t i = PORT_LINKS; i < PORT_LINKS + w->st->cfg.tls_workers; i++) {
+		if (w->st->ports[i].owner == w->index && port_present(&w->st->ports[i]) &&
+		    w->st->ports[i].eth != PORT_ETH_NONE)
+			work += from_queue(w, i, 0);
 	}
 	if (w->st->n_workers > 1) {
 		for (uint16_t i = 0; i < w->st->n_workers; i++)

@@ -18,6 +18,7 @@
 #include "dataplane/flow_log.h"
 #include "dataplane/idle.h"
 #include "dataplane/limit.h"
+#include "dataplane/origins.h"
 #include "dataplane/pkt.h"
 #include "dataplane/state.h"
 
@@ -35,7 +36,7 @@ struct worker_stats {
 		ring_dropped; /* packets to other workers; of those, that found the ring full */
 	struct {
 		uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, to_kernel, from_kernel;
-	} port[MSG_PORTS_MAX];
+	} port[PORTS_ALL];
 };
 
 enum command_kind {
@@ -85,6 +86,7 @@ struct worker {
 	struct state *st;
 	struct flow_table *flows;
 	struct limits *limits;
+	struct origins *origins; /* NULL: nothing to remember */
 	struct accounts *accounts;
 	uint16_t index;
 
@@ -103,6 +105,7 @@ struct worker {
 	bool pickup;
 	bool lane; /* all is there that the fast lane needs */
 	bool judging; /* judge.c's: a rule's meters are not its to charge */
+	uint32_t tls_up; /* bit N: TLS worker N is there */
 	const struct trace *trace; /* packets are looked at on their way; NULL: not */
 
 	struct idle idle;
@@ -122,7 +125,7 @@ struct worker {
 	struct {
 		uint16_t n;
 		struct rte_mbuf *pkt[TX_BUFFER];
-	} tx[MSG_PORTS_MAX], kernel[MSG_PORTS_MAX], away[WORKERS_MAX];
+	} tx[PORTS_ALL], kernel[MSG_PORTS_MAX], away[WORKERS_MAX];
 
 	struct worker_stats stats;
 };

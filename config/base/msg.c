@@ -112,12 +112,18 @@ bool msg_trace_filter_check(const struct msg_trace_filter *f, unsigned n_ports)
 	       (!(f->fields & TRACE_PORT) || f->in_port < n_ports);
 }
 
+static bool is_link(uint16_t port)
+{
+	return port >= MSG_PORT_LINK && port < MSG_PORT_LINK + MSG_TLS_WORKERS_MAX;
+}
+
 bool msg_traced_check(const struct msg_traced *m, unsigned n_ports)
 {
-	return m->in_port < n_ports && m->stage <= TRACED_REWRITE && m->edge <= TRACED_KERNEL &&
-	       m->reason < DROP_REASON_COUNT && m->judged_reason < DROP_REASON_COUNT &&
-	       m->flow <= TRACED_DIVERTED && (!m->bound || m->bound_port < n_ports) &&
-	       (m->out_port < n_ports || m->out_port == MSG_PORT_KERNEL);
+	return (m->in_port < n_ports || is_link(m->in_port)) && m->stage <= TRACED_LINK &&
+	       m->edge <= TRACED_KERNEL && m->reason < DROP_REASON_COUNT &&
+	       m->judged_reason < DROP_REASON_COUNT && m->flow <= TRACED_DIVERTED &&
+	       (!m->bound || m->bound_port < n_ports) &&
+	       (m->out_port < n_ports || m->out_port == MSG_PORT_KERNEL || is_link(m->out_port));
 }
 
 int msg_send(int sock, const void *msg, int fd)

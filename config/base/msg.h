@@ -212,9 +212,8 @@ struct msg_dp_config {
 	char tls_dir[MSG_PATH_BYTES]; /* of the workers' sockets, "tls<N>.sock" */
 	uint16_t tls_workers;
 	uint16_t tls_port_first, tls_port_last; /* source ports to upstreams */
-	uint16_t tls_mtu_bytes; /* of the workers' stack: no larger packet comes from them */
 	uint16_t n_upstreams, n_sources;
-	uint32_t reserved_tls; /* 0 */
+	uint16_t reserved_tls; /* 0 */
 	struct msg_upstream upstreams[MSG_UPSTREAMS_MAX];
 	struct ip_addr sources[MSG_SOURCES_MAX]; /* from which the workers speak to upstreams */
 	struct msg_port ports[MSG_PORTS_MAX]; /* index = port number everywhere */
@@ -226,6 +225,7 @@ struct msg_policy {
 	uint64_t epoch;
 };
 
+#define MSG_PORT_LINK MSG_PORTS_MAX /* and behind it: the links to the TLS workers */
 #define MSG_PORT_KERNEL 0xffff /* leaves or enters by an interface that DPDK does not have */
 
 enum route_kind {
@@ -347,7 +347,7 @@ struct msg_stats_port {
 struct msg_stats {
 	struct msg_hdr h;
 	uint64_t drops[64]; /* by enum drop_reason */
-	uint64_t forwarded; /* packets that went port to port by the fast path */
+	uint64_t forwarded; /* packets that the fast path sent by a port */
 	uint64_t lane; /* packets that the fast lane judged */
 	uint64_t diverted; /* to a listener */
 	uint64_t admissions, refusals;
@@ -358,6 +358,9 @@ struct msg_stats {
 	uint32_t n_ports;
 	uint32_t n_lcores;
 	struct msg_stats_port ports[MSG_PORTS_MAX];
+	uint32_t n_tls; /* links to TLS workers */
+	uint32_t reserved;
+	struct msg_stats_port tls[MSG_TLS_WORKERS_MAX]; /* present: the worker is there */
 };
 
 _Static_assert(DROP_REASON_COUNT <= 64, "msg_stats has room for every reason");
@@ -479,6 +482,7 @@ enum traced_stage { /* the last one that saw the packet */
 		    TRACED_ROUTE,
 		    TRACED_FLOW,
 		    TRACED_REWRITE,
+		    TRACED_LINK, /* a TLS worker's: no other stage but parse sees it */
 };
 
 enum traced_edge { TRACED_DROPPED, TRACED_FORWARDED, TRACED_KERNEL };
@@ -509,7 +513,7 @@ struct msg_traced {
 	struct flow_key key; /* as the packet was sent */
 	uint32_t frame_bytes;
 	uint16_t ip_bytes;
-	uint16_t in_port, vlan, worker;
+	uint16_t in_port, vlan, worker; /* MSG_PORT_LINK + N: from TLS worker N */
 	struct mac_addr src_mac, dst_mac;
 	uint8_t kind; /* 0 other, 1 flow, 2 ICMP error, 3 ARP, 4 ND */
 	uint8_t flags; /* TRACED_* */
@@ -531,7 +535,7 @@ struct msg_traced {
 	uint8_t judged; /* admission was asked */
 	uint8_t judged_reason; /* its answer: enum drop_reason */
 	uint16_t rule; /* of `epoch`, by admission or of the flow; 0xffff: none */
-	uint16_t out_port, out_vlan;
+	uint16_t out_port, out_vlan; /* MSG_PORT_LINK + N: to TLS worker N */
 	uint64_t flow_packets; /* before this one */
 	struct ip_addr gateway;
 	/* rewrite */

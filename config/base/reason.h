@@ -34,7 +34,15 @@
 	X(STRANGER_RATE, "stranger_rate",                                                          \
 	  "more from sources without a binding than limits.strangers lets pass")                   \
 	X(KERNEL_RATE, "kernel_rate",                                                              \
-	  "the device sends more to the box itself than limits.device lets pass")
+	  "the device sends more to the box itself than limits.device lets pass")                  \
+	X(TLS_DOWN, "tls_down", "no TLS worker runs that could take the packet")                   \
+	X(TLS_UNFIT, "tls_unfit",                                                                  \
+	  "a fragment, IP options or a TTL at its end, to or from a TLS worker's own stack")       \
+	X(TLS_SOURCE, "tls_source",                                                                \
+	  "a TLS worker sent from an address or port, or to one, that is not its own")             \
+	X(TLS_TOO_BIG, "tls_too_big", "a TLS worker's packet is larger than the way out takes")    \
+	X(NO_NEIGHBOUR, "no_neighbour",                                                            \
+	  "the MAC address of a TLS worker's peer, or of the gateway to it, is not known")
 
 enum drop_reason {
 	DROP_NONE,

@@ -19,29 +19,40 @@ static const char *link_name(const struct gw_port *cfg, const struct msg_stats_p
 	return p->link_up ? "up" : "down";
 }
 
+static json_t *port_counters(const char *name, const char *side, const char *link,
+			     const struct msg_stats_port *p)
+{
+	return json_pack(
+		"{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "name", name, "side", side,
+		"link", link, "rx_packets", (json_int_t)p->rx_packets, "rx_bytes",
+		(json_int_t)p->rx_bytes, "tx_packets", (json_int_t)p->tx_packets, "tx_bytes",
+		(json_int_t)p->tx_bytes, "to_kernel", (json_int_t)p->to_kernel, "from_kernel",
+		(json_int_t)p->from_kernel, "nic_missed", (json_int_t)p->nic_missed,
+		"nic_rx_errors", (json_int_t)p->nic_rx_errors, "nic_no_buffer",
+		(json_int_t)p->nic_no_buffer, "nic_tx_errors", (json_int_t)p->nic_tx_errors);
+}
+
 json_t *stats_ports(const struct gw_config *cfg, const struct msg_stats *s)
 {
 	json_t *list = json_array();
+	char name[16];
 
 	for (uint32_t i = 0; i < cfg->n_ports; i++) {
-		const struct msg_stats_port *p = &s->ports[i];
+		const struct gw_port *p = &cfg->ports[i];
 
-		if (cfg->ports[i].name[0] == '\0')
-			continue;
-		json_array_append_new(
-			list,
-			json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "name",
-				  cfg->ports[i].name, "side",
-				  cfg->ports[i].side == PORT_DEVICE ? "device" : "uplink", "link",
-				  link_name(&cfg->ports[i], p), "rx_packets",
-				  (json_int_t)p->rx_packets, "rx_bytes", (json_int_t)p->rx_bytes,
-				  "tx_packets", (json_int_t)p->tx_packets, "tx_bytes",
-				  (json_int_t)p->tx_bytes, "to_kernel", (json_int_t)p->to_kernel,
-				  "from_kernel", (json_int_t)p->from_kernel, "nic_missed",
-				  (json_int_t)p->nic_missed, "nic_rx_errors",
-				  (json_int_t)p->nic_rx_errors, "nic_no_buffer",
-				  (json_int_t)p->nic_no_buffer, "nic_tx_errors",
-				  (json_int_t)p->nic_tx_errors));
+		if (p->name[0] != '\0')
+			json_array_append_new(
+				list,
+				port_counters(p->name, p->side == PORT_DEVICE ? "device" : "uplink",
+					      link_name(p, &s->ports[i]), &s->ports[i]));
+	}
+	for (uint32_t n = 0; n < s->n_tls && n < MSG_TLS_WORKERS_MAX; n++) {
+		snprintf(name, sizeof(name), "tls%u", n);
+		json_array_append_new(list, port_counters(name, "tls worker",
+							  !s->tls[n].present  ? "absent"
+							  : s->tls[n].link_up ? "up"
+									      : "down",
+							  &s->tls[n]));
 	}
 	return list;
 }

@@ -224,11 +224,11 @@ static void why_judged(void *arg, const union msg_any *reply)
 	else if (reply->traced.edge == TRACED_DROPPED) {
 		c->verdict = "deny";
 		c->reason = drop_reason_name(reply->traced.reason);
-	} else if (reply->traced.edge == TRACED_FORWARDED) {
-		c->verdict = "allow";
-		c->reason = drop_reason_name(DROP_NONE);
 	} else if (reply->traced.stage == TRACED_DIVERT) {
 		c->verdict = "listener";
+		c->reason = drop_reason_name(DROP_NONE);
+	} else if (reply->traced.edge == TRACED_FORWARDED) {
+		c->verdict = "allow";
 		c->reason = drop_reason_name(DROP_NONE);
 	}
 	r = json_pack("{s:s,s:s,s:o}", "verdict", c->verdict, "reason", c->reason, "lines",

@@ -199,6 +199,22 @@ static void port_pair(FILE *f, const struct agent *a, const struct family *me, u
 	close_sample(f, tx);
 }
 
+static void link_samples(FILE *f, const struct agent *a, const struct family *me, bool bytes)
+{
+	const struct msg_stats *s = &a->stats;
+	char name[16];
+
+	for (uint32_t n = 0; n < s->n_tls && n < MSG_TLS_WORKERS_MAX; n++) {
+		snprintf(name, sizeof(name), "tls%u", n);
+		open_sample(f, me, "port", name);
+		more_label(f, "direction", "rx");
+		close_sample(f, bytes ? s->tls[n].rx_bytes : s->tls[n].rx_packets);
+		open_sample(f, me, "port", name);
+		more_label(f, "direction", "tx");
+		close_sample(f, bytes ? s->tls[n].tx_bytes : s->tls[n].tx_packets);
+	}
+}
+
 static void port_samples(FILE *f, struct agent *a, const struct family *me)
 {
 	const struct msg_stats *s = &a->stats;
@@ -211,6 +227,7 @@ static void port_samples(FILE *f, struct agent *a, const struct family *me)
 			port_pair(f, a, me, i, bytes ? p->rx_bytes : p->rx_packets,
 				  bytes ? p->tx_bytes : p->tx_packets);
 	}
+	link_samples(f, a, me, bytes);
 }
 
 static void port_kernel_samples(FILE *f, struct agent *a, const struct family *me)
@@ -238,6 +255,13 @@ static void port_up_samples(FILE *f, struct agent *a, const struct family *me)
 			continue;
 		open_sample(f, me, "port", a->cfg->ports[i].name);
 		close_sample(f, s->ports[i].present && s->ports[i].link_up);
+	}
+	for (uint32_t n = 0; n < s->n_tls && n < MSG_TLS_WORKERS_MAX; n++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "tls%u", n);
+		open_sample(f, me, "port", name);
+		close_sample(f, s->tls[n].present && s->tls[n].link_up);
 	}
 }
 

@@ -44,7 +44,6 @@ static void put_tls(const struct gw_config *cfg, struct msg_dp_config *m)
 	m->tls_workers = cfg->tls_workers;
 	m->tls_port_first = cfg->tls_port_first;
 	m->tls_port_last = cfg->tls_port_last;
-	m->tls_mtu_bytes = gw_stack_mtu(cfg);
 	for (uint32_t i = 0; i < cfg->n_listeners; i++) {
 		const struct gw_listener *l = &cfg->listeners[i];
 		unsigned n;

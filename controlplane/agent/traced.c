@@ -29,8 +29,19 @@ static void stage(struct story *s, const char *name, const char *fmt, ...)
 	json_array_append_new(s->stages, json_pack("{s:s,s:s}", "stage", name, "text", text));
 }
 
+static bool is_link(uint16_t port)
+{
+	return port >= MSG_PORT_LINK && port < MSG_PORT_LINK + MSG_TLS_WORKERS_MAX;
+}
+
 static const char *port_name(const struct story *s, uint16_t port)
 {
+	static const char *const links[MSG_TLS_WORKERS_MAX] = {
+		"tls0", "tls1", "tls2",	 "tls3",  "tls4",  "tls5",  "tls6",  "tls7",
+		"tls8", "tls9", "tls10", "tls11", "tls12", "tls13", "tls14", "tls15"};
+
+	if (is_link(port))
+		return links[port - MSG_PORT_LINK];
 	return port < s->a->cfg->n_ports ? s->a->cfg->ports[port].name : "the kernel";
 }
 
@@ -109,7 +120,7 @@ static void tell_guard(struct story *s)
 	const struct msg_traced *m = s->m;
 	char mac[MAC_TEXT_BYTES];
 
-	if (m->stage < TRACED_GUARD)
+	if (m->stage < TRACED_GUARD || m->stage == TRACED_LINK)
 		return;
 	if (m->bound)
 		stage(s, "guard", "%ssource is bound to %s: port %s, VLAN %u, MAC %s",
@@ -132,7 +143,15 @@ static void tell_divert(struct story *s)
 	const struct msg_traced *m = s->m;
 
 	if (m->stage == TRACED_DIVERT && m->edge == TRACED_KERNEL)
-		stage(s, "divert", "for a listener: to the TLS workers");
+		stage(s, "divert", "for a listener: to the TLS workers' sockets");
+	else if (m->stage == TRACED_DIVERT && m->edge == TRACED_FORWARDED)
+		stage(s, "divert", "diverted to TLS worker %u", m->out_port - MSG_PORT_LINK);
+	else if (m->stage == TRACED_LINK && m->edge == TRACED_FORWARDED)
+		stage(s, "link", "of TLS worker %u, from an address and port of its own",
+		      m->in_port - MSG_PORT_LINK);
+	else if (m->stage == TRACED_LINK)
+		stage(s, "link", "of TLS worker %u: %s", m->in_port - MSG_PORT_LINK,
+		      drop_reason_name(m->reason));
 }
 
 static void tell_route(struct story *s)
@@ -140,7 +159,7 @@ static void tell_route(struct story *s)
 	const struct msg_traced *m = s->m;
 	char gateway[ADDR_TEXT_BYTES], vlan[24] = "";
 
-	if (m->stage < TRACED_ROUTE)
+	if (m->stage < TRACED_ROUTE || m->stage == TRACED_LINK)
 		return;
 	if (m->out_vlan != 0)
 		snprintf(vlan, sizeof(vlan), ", VLAN %u", m->out_vlan);
@@ -169,7 +188,7 @@ static void tell_flow(struct story *s)
 	const struct msg_traced *m = s->m;
 	unsigned end = m->end[0].generation != m->end[0].flow_generation ? 0 : 1;
 
-	if (m->stage < TRACED_FLOW || m->kind != 1)
+	if (m->stage < TRACED_FLOW || m->stage == TRACED_LINK || m->kind != 1)
 		return;
 	switch (m->flow) {
 	case TRACED_NO_FLOW:
@@ -250,7 +269,9 @@ static const char *end_text(const struct story *s, char *out, size_t bytes)
 {
 	const struct msg_traced *m = s->m;
 
-	if (m->edge == TRACED_FORWARDED)
+	if (m->edge == TRACED_FORWARDED && is_link(m->out_port))
+		snprintf(out, bytes, "to TLS worker %u", m->out_port - MSG_PORT_LINK);
+	else if (m->edge == TRACED_FORWARDED)
 		snprintf(out, bytes, "forwarded by port %s", port_name(s, m->out_port));
 	else if (m->edge == TRACED_KERNEL)
 		snprintf(out, bytes, "to the kernel, where nftables judges it");

@@ -205,7 +205,7 @@ static void impossible_records_are_seen(void **state)
 		{"to the kernel", {.out_port = MSG_PORT_KERNEL}, true},
 		{"in_port", {.in_port = 2}, false},
 		{"out_port", {.out_port = 2}, false},
-		{"stage", {.stage = TRACED_REWRITE + 1}, false},
+		{"stage", {.stage = TRACED_LINK + 1}, false},
 		{"edge", {.edge = TRACED_KERNEL + 1}, false},
 		{"reason", {.reason = DROP_REASON_COUNT}, false},
 		{"judged", {.judged_reason = 255}, false},
