@@ -193,15 +193,17 @@ static void stack_upstream_check(const struct gw_config *c, const struct ip_addr
 			     text);
 		return;
 	}
-	if (gw_upstream_source(c, up, &source) < 0)
+	if (gw_upstream_source(c, up, &source) < 0) {
 		config_error(errs, c->file, 0, key,
 			     "no port's subnet and no route leads to the upstream %s: name an "
 			     "address to send from in tls.upstream_addresses",
 			     text);
-	else if (c->n_tls_addrs == 0)
-		source_check(c, &source, key, errs);
-	if (gw_address_home(c, &source, &port) != NULL && port->side == PORT_DEVICE &&
-	    c->n_tls_addrs == 0)
+		return;
+	}
+	if (c->n_tls_addrs > 0)
+		return; /* where these are has been checked */
+	source_check(c, &source, key, errs);
+	if (gw_address_home(c, &source, &port) != NULL && port->side == PORT_DEVICE)
 		config_error(errs, c->file, 0, key,
 			     "upstream %s is behind the device port %s; transport = \"stack\" "
 			     "reaches upstreams behind uplink ports: take \"socket\"",
