@@ -262,9 +262,9 @@ config_write() {
 		  { name = "up"; side = "uplink"; devargs = "${UP_DEVARGS:-net_af_xdp1,iface=up0}"; addresses = [ "$UP4/24", "$UP6/64" ]; },
 		  { name = "wifi"; side = "device"; kernel = "wifi0"; addresses = [ "$WIFI4/24", "$WIFI6/64" ]; } );
 		listeners = (
-		  { name = "mqtt"; address = "$GW4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA
+		  { name = "mqtt"; transport = "${TRANSPORT:-socket}"; address = "$GW4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
-		  { name = "mqtt6"; address = "$GW6"; port = 8883; upstream = "[$NVR6]:1883"; $LISTENER_EXTRA
+		  { name = "mqtt6"; transport = "${TRANSPORT:-socket}"; address = "$GW6"; port = 8883; upstream = "[$NVR6]:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
 		  { name = "mqtt-wifi"; address = "$WIFI4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
