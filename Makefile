@@ -174,6 +174,8 @@ $(B)/bench/%: PARTS = $(BASE)
 $(B)/bench/path $(B)/bench/last_packet: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
 $(B)/bench/path $(B)/bench/last_packet: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_vhost
 $(B)/bench/gen: LIBS = $(call pkg,--libs,libdpdk)
+$(B)/bench/session_cost: PARTS = $(TLS) $(CONFIG) $(BASE)
+$(B)/bench/session_cost: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
 $(BENCHES:%=$(B)/bench/%): $(B)/bench/%: $(B)/o/bench/%.o $$(PARTS)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  link  $@")

@@ -126,6 +126,9 @@ int identity_from_der(struct identity *out, const uint8_t *der, size_t bytes, st
 	}
 	memcpy(id.serial, cert.serial, cert.serialSz);
 	id.serial_bytes = cert.serialSz;
+	id.has_issuer_key = cert.extAuthKeyIdSet;
+	if (id.has_issuer_key)
+		memcpy(id.issuer_key, cert.extAuthKeyId, sizeof(id.issuer_key));
 	issuer_hash(id.issuer_sha256, &cert);
 	wc_Sha256Hash(der, bytes, id.cert_sha256);
 	*out = id;

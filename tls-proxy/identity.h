@@ -3,6 +3,7 @@
  * Pure; the chain and signatures were checked by the TLS library before. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,8 @@ struct identity {
 	uint8_t issuer_sha256[32]; /* of the issuer's DER name, tag and length included */
 	uint8_t serial[20]; /* RFC 5280 section 4.1.2.2: at most 20 octets */
 	uint8_t serial_bytes;
+	bool has_issuer_key;
+	uint8_t issuer_key[20]; /* authority key identifier */
 	uint64_t not_before_s, not_after_s; /* wall clock */
 };
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <wolfssl/error-ssl.h>
 #include <wolfssl/wolfcrypt/error-crypt.h>
 
@@ -24,6 +25,12 @@ struct session {
 	bool identified;
 	bool shut; /* close_notify is out */
 	struct identity id;
+	/* Of the certificate's chain, for revocation lists to come. */
+	uint8_t anchor[16]; /* the CA that it hangs on */
+	uint8_t n_above;
+	struct cert_ref
+		*above; /* the certificates that the device sent beside its own; NULL: none */
+	struct revoked *revoked; /* until the handshake is over */
 	char reason[128];
 	struct buffer in, out; /* from the wire, for the wire */
 };
@@ -106,10 +113,49 @@ static int io_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 	return buffer_put(&s->out, buf, bytes);
 }
 
+/* The device's certificate as its issuer's list names it, and what it sent above it. Room for CERTS_MAX. */
+static unsigned chain_of(const struct session *s, struct cert_ref *out)
+{
+	memset(&out[0], 0, sizeof(out[0]));
+	memcpy(out[0].issuer_sha256, s->id.issuer_sha256, sizeof(out[0].issuer_sha256));
+	memcpy(out[0].issuer_key, s->id.issuer_key, sizeof(out[0].issuer_key));
+	out[0].has_issuer_key = s->id.has_issuer_key;
+	memcpy(out[0].serial.b + sizeof(out[0].serial.b) - s->id.serial_bytes, s->id.serial,
+	       s->id.serial_bytes);
+	if (s->n_above > 0)
+		memcpy(&out[1], s->above, s->n_above * sizeof(out[0]));
+	return 1 + s->n_above;
+}
+
+static int chain_keep(struct session *s, const WOLFSSL_X509_STORE_CTX *store)
+{
+	if (store->totalCerts < 2)
+		return 0;
+	s->above = calloc(store->totalCerts - 1, sizeof(*s->above));
+	if (s->above == NULL)
+		return -ENOMEM;
+	for (int i = 1; i < store->totalCerts; i++) {
+		if (cert_ref_read(&s->above[i - 1], store->certs[i].buffer,
+				  store->certs[i].length) < 0)
+			return -EINVAL;
+	}
+	s->n_above = store->totalCerts - 1;
+	return 0;
+}
+
+static enum revoked_verdict chain_check(struct session *s)
+{
+	struct cert_ref chain[CERTS_MAX];
+	unsigned n = chain_of(s, chain);
+
+	return revoked_chain(s->revoked, chain, n, time(NULL), s->anchor, false);
+}
+
 /* Called for each certificate of the chain with the library's finding. It can refuse more, never accept more. */
 static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
 {
 	struct session *s = store->userCtx;
+	enum revoked_verdict verdict;
 	struct err err = {""};
 
 	if (!good) {
@@ -128,6 +174,18 @@ static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
 	if (store->certs == NULL || store->certs[0].length > CERT_BYTES_MAX ||
 	    identity_from_der(&s->id, store->certs[0].buffer, store->certs[0].length, &err) < 0) {
 		reason_set(s, err.msg[0] != '\0' ? err.msg : "certificate too large");
+		return 0;
+	}
+	if (chain_keep(s, store) < 0) {
+		reason_set(s, "a certificate of the chain cannot be read");
+		return 0;
+	}
+	verdict = chain_check(s);
+	if (verdict != REVOKED_GOOD) {
+		reason_set(s, revoked_text(verdict));
+		/* The library's own alert, bad_certificate, comes second and is not read any more. */
+		if (verdict == REVOKED_LISTED)
+			SendAlert(s->ssl, 2 /* fatal */, SESSION_ALERT_CERTIFICATE_REVOKED);
 		return 0;
 	}
 	s->identified = true;
@@ -154,6 +212,7 @@ int session_new(struct session **out, const struct tls_ctx *ctx)
 	wolfSSL_set_verify(s->ssl, WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT,
 			   on_verify);
 	wolfSSL_SetCertCbCtx(s->ssl, s);
+	s->revoked = revoked_hold(ctx->revoked);
 	*out = s;
 	return 0;
 }
@@ -163,6 +222,8 @@ void session_free(struct session *s)
 	if (s == NULL)
 		return;
 	wolfSSL_free(s->ssl);
+	revoked_drop(s->revoked);
+	free(s->above);
 	buffer_drop(&s->in);
 	buffer_drop(&s->out);
 	explicit_bzero(s, sizeof(*s));
@@ -204,6 +265,8 @@ enum session_state session_step(struct session *s)
 			session_abort(s, SESSION_ALERT_ACCESS_DENIED);
 		} else {
 			s->state = SESSION_OPEN;
+			revoked_drop(s->revoked);
+			s->revoked = NULL;
 		}
 		return s->state;
 	}
@@ -280,19 +343,15 @@ void session_abort(struct session *s, enum session_alert alert)
 
 int session_reverify(const struct session *s, const struct tls_ctx *ctx)
 {
-	WOLFSSL_X509 *peer;
-	const unsigned char *der;
-	int n = 0, ret = -EACCES;
+	uint8_t anchor[sizeof(s->anchor)];
+	struct cert_ref chain[CERTS_MAX];
+	unsigned n = chain_of(s, chain);
 
-	if (ctx->crl_next_update_s == 0)
+	memcpy(anchor, s->anchor, sizeof(anchor));
+	if (s->state == SESSION_OPEN &&
+	    revoked_chain(ctx->revoked, chain, n, time(NULL), anchor, true) == REVOKED_GOOD)
 		return 0;
-	peer = wolfSSL_get_peer_certificate(s->ssl);
-	der = peer != NULL ? wolfSSL_X509_get_der(peer, &n) : NULL;
-	if (der != NULL && wolfSSL_CertManagerCheckCRL(wolfSSL_CTX_GetCertManager(ctx->wolf),
-						       (unsigned char *)der, n) == WOLFSSL_SUCCESS)
-		ret = 0;
-	wolfSSL_X509_free(peer);
-	return ret;
+	return -EACCES;
 }
 
 const struct identity *session_identity(const struct session *s)

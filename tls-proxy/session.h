@@ -55,8 +55,8 @@ void session_abort(struct session *s,
 		   enum session_alert alert); /* fatal; the session is SESSION_FAILED then */
 
 /**
- * Does the peer's certificate pass the revocation lists of this newer context? True without lists.
- * @return 0 or -EACCES (also if that cannot be found out: the device may shake hands again)
+ * Does the peer's certificate pass this newer context: is its CA still trusted, is nothing of its chain revoked?
+ * @return 0 or -EACCES
  */
 int session_reverify(const struct session *s, const struct tls_ctx *ctx);
 

@@ -13,8 +13,8 @@
 #include <wolfssl/wolfcrypt/memory.h>
 
 #define FILE_BYTES_MAX (64u << 20) /* a list of 100,000 revoked certificates has 4 MB */
-#define CRL_BEGIN "-----BEGIN X509 CRL-----"
-#define CRL_END "-----END X509 CRL-----"
+#define CERT_BEGIN "-----BEGIN CERTIFICATE-----"
+#define CERT_END "-----END CERTIFICATE-----"
 #define CHAIN_DEPTH_MAX 4
 
 int tls_ctx_global_init(void)
@@ -68,82 +68,20 @@ out:
 	return ret;
 }
 
-/* nextUpdate of a list that the library has just taken. */
-static int crl_next_update(WOLFSSL_CTX *wolf, uint64_t *out_s, const unsigned char *buf, long bytes,
-			   int type)
+static int crl_file(struct revoked *r, const char *path, uint64_t now_s, struct err *err)
 {
-	DerBuffer *der = NULL;
-	DecodedCRL crl;
-	struct tm tm;
-	int ret = -EINVAL;
-
-	if (type == WOLFSSL_FILETYPE_PEM &&
-	    wc_PemToDer(buf, bytes, CRL_TYPE, &der, NULL, NULL, NULL) != 0)
-		return -EINVAL;
-	InitDecodedCRL(&crl, NULL);
-	if (ParseCRL(NULL, &crl, der != NULL ? der->buffer : buf,
-		     der != NULL ? der->length : (word32)bytes, VERIFY,
-		     wolfSSL_CTX_GetCertManager(wolf)) == 0 &&
-	    wc_GetDateAsCalendarTime(crl.nextDate, sizeof(crl.nextDate), crl.nextDateFormat, &tm) ==
-		    0) {
-		tm.tm_isdst = 0;
-		*out_s = timegm(&tm);
-		ret = 0;
-	}
-	FreeDecodedCRL(&crl);
-	wc_FreeDer(&der);
-	return ret;
-}
-
-/* One list: into the context, and its nextUpdate into *next_s if that is earlier. */
-static int crl_add(WOLFSSL_CTX *wolf, const unsigned char *buf, long bytes, int type,
-		   uint64_t *next_s, const char *path, struct err *err)
-{
-	char reason[WOLFSSL_MAX_ERROR_SZ];
-	uint64_t at;
-	int ret = wolfSSL_CTX_LoadCRLBuffer(wolf, buf, bytes, type);
-
-	if (ret != WOLFSSL_SUCCESS)
-		return err_set(err, -EINVAL, "%s: revocation list: %s", path,
-			       wolfSSL_ERR_error_string(ret, reason));
-	if (crl_next_update(wolf, &at, buf, bytes, type) < 0)
-		return err_set(err, -EINVAL, "%s: revocation list without a next update", path);
-	if (*next_s == 0 || at < *next_s)
-		*next_s = at;
-	return 0;
-}
-
-static int crl_file(WOLFSSL_CTX *wolf, const char *path, uint64_t *next_s, struct err *err)
-{
-	char *text = NULL, *at;
+	char *text = NULL;
 	size_t bytes;
 	int ret = slurp(&text, &bytes, path, err);
 
 	if (ret < 0)
 		return ret;
-	at = strstr(text, CRL_BEGIN);
-	if (at == NULL)
-		ret = crl_add(wolf, (unsigned char *)text, bytes, WOLFSSL_FILETYPE_ASN1, next_s,
-			      path, err);
-	while (ret == 0 && at != NULL) {
-		char *end = strstr(at, CRL_END);
-
-		if (end == NULL) {
-			ret = err_set(err, -EINVAL, "%s: a revocation list is cut off", path);
-			break;
-		}
-		end += strlen(CRL_END);
-		if (*end == '\n')
-			end++;
-		ret = crl_add(wolf, (unsigned char *)at, end - at, WOLFSSL_FILETYPE_PEM, next_s,
-			      path, err);
-		at = strstr(end, CRL_BEGIN);
-	}
+	ret = revoked_add(r, text, bytes, now_s, err);
 	free(text);
-	return ret;
+	return ret < 0 ? err_wrap(err, ret, "%s: revocation list", path) : 0;
 }
 
-static int crl_load(WOLFSSL_CTX *wolf, const char *path, uint64_t *next_s, struct err *err)
+static int crl_load(struct revoked *r, const char *path, uint64_t now_s, struct err *err)
 {
 	struct dirent *e;
 	struct stat st;
@@ -154,7 +92,7 @@ static int crl_load(WOLFSSL_CTX *wolf, const char *path, uint64_t *next_s, struc
 	if (stat(path, &st) < 0)
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
-		return crl_file(wolf, path, next_s, err);
+		return crl_file(r, path, now_s, err);
 	d = opendir(path);
 	if (d == NULL)
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
@@ -164,7 +102,7 @@ static int crl_load(WOLFSSL_CTX *wolf, const char *path, uint64_t *next_s, struc
 		if (e->d_name[0] == '.')
 			continue;
 		snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
-		ret = crl_file(wolf, file, next_s, err);
+		ret = crl_file(r, file, now_s, err);
 		n++;
 	}
 	closedir(d);
@@ -173,27 +111,66 @@ static int crl_load(WOLFSSL_CTX *wolf, const char *path, uint64_t *next_s, struc
 	return ret;
 }
 
-static int trust_load(WOLFSSL_CTX *wolf, const struct gw_listener *l, uint64_t *next_s,
-		      struct err *err)
+/* The CAs once more, for what the library does not tell: who may sign lists, and what is above whom. */
+static int cas_note(struct revoked *r, const char *pem, struct err *err)
+{
+	const char *at = strstr(pem, CERT_BEGIN);
+	int ret = 0;
+
+	while (ret == 0 && at != NULL) {
+		const char *end = strstr(at, CERT_END);
+		DerBuffer *der = NULL;
+
+		if (end == NULL)
+			return err_set(err, -EINVAL, "a certificate is cut off");
+		end += strlen(CERT_END);
+		if (wc_PemToDer((const unsigned char *)at, end - at, CA_TYPE, &der, NULL, NULL,
+				NULL) != 0)
+			ret = err_set(err, -EINVAL, "a certificate is no valid PEM");
+		else
+			ret = revoked_add_ca(r, der->buffer, der->length, err);
+		wc_FreeDer(&der);
+		at = strstr(end, CERT_BEGIN);
+	}
+	return ret;
+}
+
+static int cas_load(WOLFSSL_CTX *wolf, struct revoked *r, const char *path, struct err *err)
 {
 	char *ca = NULL, reason[WOLFSSL_MAX_ERROR_SZ];
 	size_t bytes;
-	int ret = slurp(&ca, &bytes, l->ca, err);
+	int ret = slurp(&ca, &bytes, path, err);
 
 	if (ret < 0)
 		return ret;
 	ret = wolfSSL_CTX_load_verify_buffer(wolf, (unsigned char *)ca, bytes,
 					     WOLFSSL_FILETYPE_PEM);
-	free(ca);
 	if (ret != WOLFSSL_SUCCESS)
-		return err_set(err, -EINVAL, "%s: %s", l->ca,
-			       wolfSSL_ERR_error_string(ret, reason));
-	if (l->crl[0] == '\0')
-		return 0;
-	/* Every certificate of the chain is looked up; a missing or outdated list refuses. */
-	if (wolfSSL_CTX_EnableCRL(wolf, WOLFSSL_CRL_CHECKALL) != WOLFSSL_SUCCESS)
-		return err_set(err, -EIO, "revocation lists cannot be switched on");
-	return crl_load(wolf, l->crl, next_s, err);
+		ret = err_set(err, -EINVAL, "%s: %s", path, wolfSSL_ERR_error_string(ret, reason));
+	else if ((ret = cas_note(r, ca, err)) < 0)
+		err_wrap(err, ret, "%s", path);
+	free(ca);
+	return ret;
+}
+
+static int trust_load(WOLFSSL_CTX *wolf, struct revoked **out, const struct gw_listener *l,
+		      struct err *err)
+{
+	struct revoked *r = NULL;
+	int ret = revoked_new(&r, l->crl[0] != '\0');
+
+	if (ret == 0)
+		ret = cas_load(wolf, r, l->ca, err);
+	if (ret == 0 && l->crl[0] != '\0')
+		ret = crl_load(r, l->crl, time(NULL), err);
+	if (ret == 0 && (ret = revoked_seal(r, err)) < 0)
+		err_wrap(err, ret, "%s", l->crl);
+	if (ret < 0) {
+		revoked_drop(r);
+		return ret;
+	}
+	*out = r;
+	return 0;
 }
 
 static int algorithms_set(WOLFSSL_CTX *wolf, const struct gw_listener *l, struct err *err)
@@ -220,7 +197,7 @@ static int algorithms_set(WOLFSSL_CTX *wolf, const struct gw_listener *l, struct
 }
 
 /* A context from the kept certificate and key, and from the files that may have changed. */
-static int build(WOLFSSL_CTX **out, uint64_t *next_s, const struct tls_ctx *kept,
+static int build(WOLFSSL_CTX **out, struct revoked **revoked, const struct tls_ctx *kept,
 		 const struct gw_listener *l, struct err *err)
 {
 	char reason[WOLFSSL_MAX_ERROR_SZ];
@@ -247,8 +224,7 @@ static int build(WOLFSSL_CTX **out, uint64_t *next_s, const struct tls_ctx *kept
 		goto fail;
 	}
 	wolfSSL_CTX_set_verify_depth(wolf, CHAIN_DEPTH_MAX);
-	*next_s = 0;
-	ret = trust_load(wolf, l, next_s, err);
+	ret = trust_load(wolf, revoked, l, err);
 	if (ret < 0)
 		goto fail;
 	*out = wolf;
@@ -266,32 +242,43 @@ int tls_ctx_init(struct tls_ctx *out, const struct gw_listener *l, struct err *e
 	if (ret == 0)
 		ret = slurp(&ctx.key, &ctx.key_bytes, l->key, err);
 	if (ret == 0)
-		ret = build(&ctx.wolf, &ctx.crl_next_update_s, &ctx, l, err);
+		ret = build(&ctx.wolf, &ctx.revoked, &ctx, l, err);
 	if (ret < 0) {
 		tls_ctx_fini(&ctx);
 		return ret;
 	}
+	ctx.crl_next_update_s = revoked_next_update_s(ctx.revoked);
 	*out = ctx;
 	return 0;
 }
 
 int tls_ctx_reload(struct tls_ctx *ctx, const struct gw_listener *l, struct err *err)
 {
+	struct revoked *revoked;
 	WOLFSSL_CTX *wolf;
-	uint64_t next_s;
-	int ret = build(&wolf, &next_s, ctx, l, err);
+	int ret = build(&wolf, &revoked, ctx, l, err);
 
 	if (ret < 0)
 		return ret;
-	wolfSSL_CTX_free(ctx->wolf); /* sessions hold their own reference */
+	ret = revoked_newer(revoked, ctx->revoked, err);
+	if (ret < 0) {
+		wolfSSL_CTX_free(wolf);
+		revoked_drop(revoked);
+		return err_wrap(err, ret, "%s", l->crl);
+	}
+	/* Sessions hold their own references. */
+	wolfSSL_CTX_free(ctx->wolf);
+	revoked_drop(ctx->revoked);
 	ctx->wolf = wolf;
-	ctx->crl_next_update_s = next_s;
+	ctx->revoked = revoked;
+	ctx->crl_next_update_s = revoked_next_update_s(revoked);
 	return 0;
 }
 
 void tls_ctx_fini(struct tls_ctx *ctx)
 {
 	wolfSSL_CTX_free(ctx->wolf);
+	revoked_drop(ctx->revoked);
 	free(ctx->certificate);
 	wipe_free(ctx->key, ctx->key_bytes);
 	*ctx = (struct tls_ctx){0};

@@ -8,9 +8,11 @@
 #include <wolfssl/ssl.h>
 
 #include "config/gateway.h"
+#include "tls-proxy/revoked.h"
 
 struct tls_ctx {
 	WOLFSSL_CTX *wolf;
+	struct revoked *revoked; /* sessions hold it until their handshake is over */
 	uint64_t
 		crl_next_update_s; /* wall clock, the earliest of all lists; 0 = no lists configured */
 	/* Read as root, kept for reloads without privileges. Secret: wiped in fini. */
@@ -29,7 +31,8 @@ void tls_ctx_global_fini(void);
  */
 int tls_ctx_init(struct tls_ctx *out, const struct gw_listener *l, struct err *err);
 
-/** Read roots and revocation lists again; the old ones stay in force on error. @return as tls_ctx_init() */
+/** Read roots and revocation lists again; the old ones stay in force on error. Lists do not grow older.
+ * @return as tls_ctx_init(), -ESTALE */
 int tls_ctx_reload(struct tls_ctx *ctx, const struct gw_listener *l, struct err *err);
 
 void tls_ctx_fini(struct tls_ctx *ctx); /* takes an empty one */

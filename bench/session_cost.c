@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* session_cost: what the TLS engine costs without a transport: `session_cost [HANDSHAKES [SESSIONS [REVOKED...]]]`.
+ *
+ * A client of the TLS library and our session shake hands in memory: X25519MLKEM768, P-256 certificates of one CA on
+ * both sides. Timed is what the session does, by the thread's own clock; the client's share is not. For each number of
+ * REVOKED certificates (default 0 10000 100000) a revocation list of the CA names as many others. Then SESSIONS are
+ * held open: what the allocator gave out for our side, after a trim. One line a measure: name value unit min max. */
+#include <malloc.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "test/unit/tls-proxy/pki.h"
+#include "tls-proxy/session.h"
+
+#define HANDSHAKES_MAX 100000
+#define PIPE_BYTES 65536
+
+struct client {
+	WOLFSSL *ssl;
+	struct session *peer;
+	uint8_t in[PIPE_BYTES];
+	size_t in_at, in_n;
+};
+
+static struct pki pki;
+static uint64_t spent_ns, began_ns;
+
+static void begin(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	began_ns = t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+static void end(void)
+{
+	uint64_t at = began_ns;
+
+	begin();
+	spent_ns += began_ns - at;
+}
+
+static void die(const char *what)
+{
+	fprintf(stderr, "session_cost: %s\n", what);
+	pki_drop(&pki);
+	exit(EXIT_FAILURE);
+}
+
+static int client_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+{
+	struct client *c = arg;
+	size_t n = c->in_n - c->in_at;
+
+	(void)ssl;
+	if (n == 0)
+		return WOLFSSL_CBIO_ERR_WANT_READ;
+	if (n > (size_t)bytes)
+		n = bytes;
+	memcpy(buf, c->in + c->in_at, n);
+	c->in_at += n;
+	return n;
+}
+
+static int client_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+{
+	struct client *c = arg;
+
+	(void)ssl;
+	begin();
+	session_feed(c->peer, (uint8_t *)buf, bytes);
+	end();
+	return bytes;
+}
+
+static void carry(struct client *c)
+{
+	const uint8_t *data;
+	size_t n;
+
+	data = session_output(c->peer, &n);
+	if (c->in_at == c->in_n)
+		c->in_at = c->in_n = 0;
+	if (n > sizeof(c->in) - c->in_n)
+		die("the flight is too large");
+	if (n > 0)
+		memcpy(c->in + c->in_n, data, n);
+	c->in_n += n;
+	begin();
+	session_sent(c->peer, n);
+	end();
+}
+
+/* One whole handshake; what the session spent is added to spent_ns. */
+static void shake(struct client *c, WOLFSSL_CTX *ctx, const struct tls_ctx *server)
+{
+	enum session_state state = SESSION_HANDSHAKE;
+
+	memset(c, 0, sizeof(*c));
+	begin();
+	if (session_new(&c->peer, server) < 0)
+		die("out of memory");
+	end();
+	c->ssl = wolfSSL_new(ctx);
+	if (c->ssl == NULL ||
+	    wolfSSL_UseKeyShare(c->ssl, WOLFSSL_X25519MLKEM768) != WOLFSSL_SUCCESS)
+		die("the client cannot start");
+	wolfSSL_SSLSetIORecv(c->ssl, client_recv);
+	wolfSSL_SSLSetIOSend(c->ssl, client_send);
+	wolfSSL_SetIOReadCtx(c->ssl, c);
+	wolfSSL_SetIOWriteCtx(c->ssl, c);
+	for (int i = 0; i < 50 && state == SESSION_HANDSHAKE; i++) {
+		wolfSSL_connect(c->ssl);
+		begin();
+		state = session_step(c->peer);
+		end();
+		carry(c);
+	}
+	if (state != SESSION_OPEN)
+		die(session_reason(c->peer));
+	if (strcmp(session_group(c->peer), "X25519MLKEM768") != 0)
+		die("not the hybrid group");
+}
+
+static int by_size(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void handshakes(const char *name, WOLFSSL_CTX *ctx, const struct tls_ctx *server, unsigned n)
+{
+	static double us[HANDSHAKES_MAX];
+	static struct client c;
+
+	for (unsigned i = 0; i < n; i++) {
+		spent_ns = 0;
+		shake(&c, ctx, server);
+		begin();
+		session_free(c.peer);
+		end();
+		us[i] = spent_ns / 1000.0;
+		wolfSSL_free(c.ssl);
+	}
+	qsort(us, n, sizeof(us[0]), by_size);
+	printf("%s %.1f us %.1f %.1f\n", name, us[n / 2], us[0], us[n * 99 / 100]);
+	fflush(stdout);
+}
+
+static size_t allocated(void)
+{
+	struct mallinfo2 m = mallinfo2();
+
+	return m.uordblks + m.hblkhd;
+}
+
+/* The clients are gone before the second look, so what is left is our side's. */
+static void memory(WOLFSSL_CTX *ctx, const struct tls_ctx *server, unsigned n)
+{
+	struct session **held = calloc(n, sizeof(struct session *));
+	static struct client c;
+	size_t before;
+
+	if (held == NULL)
+		die("out of memory");
+	before = allocated();
+	for (unsigned i = 0; i < n; i++) {
+		shake(&c, ctx, server);
+		session_trim(c.peer);
+		held[i] = c.peer;
+		wolfSSL_free(c.ssl);
+	}
+	printf("session_memory %.0f B - -\n", (double)(allocated() - before) / n);
+	for (unsigned i = 0; i < n; i++)
+		session_free(held[i]);
+	free(held);
+	before = allocated();
+	if (session_new(&c.peer, server) < 0)
+		die("out of memory");
+	printf("silent_peer_memory %.0f B - -\n", (double)(allocated() - before));
+	session_free(c.peer);
+}
+
+/* A list that names `n` certificates, none of them in use. */
+static void list_make(unsigned n)
+{
+	if (pki_sh(&pki,
+		   "rm -f index.txt; i=0; awk 'BEGIN { for (i = 0; i < %u; i++) "
+		   "printf \"R\\t391231000000Z\\t260101000000Z\\t%%024X\\tunknown\\t/CN=x\\n\", i "
+		   "* 7919 + 4096 }' > "
+		   "index.txt; openssl ca -config ca.cnf -gencrl -keyfile ca.key -cert ca.pem -out "
+		   "ca.crl",
+		   n) != 0)
+		die("the revocation list cannot be made");
+}
+
+static void path(char *out, const char *file)
+{
+	snprintf(out, GW_PATH_BYTES, "%s/%s", pki.dir, file);
+}
+
+int main(int argc, char **argv)
+{
+	static char *const revoked_default[] = {"0", "10000", "100000"};
+	unsigned n = argc > 1 ? strtoul(argv[1], NULL, 10) : 2000;
+	unsigned sessions = argc > 2 ? strtoul(argv[2], NULL, 10) : 1000;
+	char *const *revoked = argc > 3 ? argv + 3 : revoked_default;
+	int n_revoked = argc > 3 ? argc - 3 : 3;
+	struct gw_listener l = {0};
+	struct tls_ctx server = {0};
+	char cert[GW_PATH_BYTES], key[GW_PATH_BYTES], name[64];
+	struct err err = {""};
+	WOLFSSL_CTX *ctx;
+
+	if (n == 0 || n > HANDSHAKES_MAX || sessions == 0)
+		die("usage: session_cost [HANDSHAKES [SESSIONS [REVOKED...]]]");
+	if (tls_ctx_global_init() < 0 || pki_make(&pki) != 0 ||
+	    pki_cert(&pki, "dev",
+		     "subjectAltName=URI:spiffe://p/cam/1\\nextendedKeyUsage=clientAuth") != 0)
+		die("no certificates: is openssl there?");
+	path(l.certificate, "gw.pem");
+	path(l.key, "gw.key");
+	path(l.ca, "ca.pem");
+	path(cert, "dev.pem");
+	path(key, "dev.key");
+	ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
+	wolfSSL_CTX_set_verify(ctx, WOLFSSL_VERIFY_NONE, NULL);
+	if (wolfSSL_CTX_use_certificate_chain_file(ctx, cert) != WOLFSSL_SUCCESS ||
+	    wolfSSL_CTX_use_PrivateKey_file(ctx, key, WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
+		die("the client's certificate");
+	if (tls_ctx_init(&server, &l, &err) < 0)
+		die(err.msg);
+	handshakes("handshake_no_list", ctx, &server, n);
+	memory(ctx, &server, sessions);
+	tls_ctx_fini(&server);
+	path(l.crl, "ca.crl");
+	for (int i = 0; i < n_revoked; i++) {
+		list_make(strtoul(revoked[i], NULL, 10));
+		begin();
+		spent_ns = 0;
+		if (tls_ctx_init(&server, &l, &err) < 0)
+			die(err.msg);
+		end();
+		printf("load_%s %.1f ms - -\n", revoked[i], spent_ns / 1e6);
+		snprintf(name, sizeof(name), "handshake_revoked_%s", revoked[i]);
+		handshakes(name, ctx, &server, n);
+		tls_ctx_fini(&server);
+	}
+	wolfSSL_CTX_free(ctx);
+	tls_ctx_global_fini();
+	pki_drop(&pki);
+	return 0;
+}
