@@ -207,6 +207,11 @@ static int build(WOLFSSL_CTX **out, struct revoked **revoked, const struct tls_c
 
 	if (wolf == NULL)
 		return -ENOMEM;
+	/* One generator for all sessions of this thread: seeding one for each costs a tenth of a handshake. */
+	if (wolfSSL_CTX_new_rng(wolf) != WOLFSSL_SUCCESS) {
+		ret = err_set(err, -EIO, "the TLS library has no random numbers");
+		goto fail;
+	}
 	ret = algorithms_set(wolf, l, err);
 	if (ret < 0)
 		goto fail;

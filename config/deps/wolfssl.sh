@@ -18,8 +18,8 @@ cd "$src"
 	--enable-dtls --enable-dtls13 --enable-dtlscid --enable-dtls-mtu --enable-dtls-frag-ch \
 	--enable-ocsp --enable-ocspstapling --enable-postauth --enable-mldsa \
 	--enable-supportedcurves --disable-session-ticket --disable-dh --disable-des3 --disable-md5 \
-	--disable-arc4 --disable-psk --disable-examples --disable-crypttests \
-	CFLAGS='-O2 -fstack-protector-strong -DNO_SESSION_CACHE -DKEEP_PEER_CERT -DWOLFSSL_ALT_NAMES -DWOLFSSL_CERT_EXT -DWOLFSSL_DER_TO_PEM -DWOLFSSL_ALWAYS_VERIFY_CB -DHAVE_EX_DATA' \
+	--disable-arc4 --disable-psk --enable-pkcallbacks --enable-singlethreaded --disable-examples --disable-crypttests \
+	CFLAGS='-O2 -fstack-protector-strong -DNO_SESSION_CACHE -DWOLFSSL_ALT_NAMES -DWOLFSSL_CERT_EXT -DWOLFSSL_DER_TO_PEM -DWOLFSSL_ALWAYS_VERIFY_CB -DHAVE_EX_DATA' \
 	>configure.log 2>&1 || { tail -40 configure.log >&2; exit 1; }
 make -j"$(nproc)" >build.log 2>&1 || { tail -40 build.log >&2; exit 1; }
 make install >>build.log 2>&1
