@@ -140,6 +140,21 @@ device_make() {
 	fi
 }
 
+# wire_put DEVICE OPTIONS...: a bad cable between the device and the switch; its pid in $LAST, its report in $D/wire-DEVICE.out
+# once it was ended
+wire_put() {
+	local d=$1
+	shift
+	in_ns sw ip link set "p-$d" nomaster
+	link_pair sw "x-$d" sw "y-$d"
+	in_ns sw ip link set "y-$d" master br0
+	in_ns sw bridge link set dev "y-$d" isolated on
+	ip netns exec "${P}sw" "$B/tools/bad-wire" "p-$d" "x-$d" "$@" >"$D/wire-$d.out" 2>"$D/wire-$d.log" &
+	LAST=$!
+	PIDS+=("$LAST")
+	must "the wire" 5 grep -q ready "$D/wire-$d.out"
+}
+
 net_up() {
 	local ns
 	for ns in gw sw core; do ns_make "$ns"; done

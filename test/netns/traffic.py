@@ -14,7 +14,10 @@ flood IF KIND PER_S SECONDS KEY=VALUE...                    raw frames: KIND syn
 udp-count ADDR PORT FILE | udp-blast ADDR PORT SECONDS PER_S BYTES   counts "PACKETS IP_BYTES MS" | sends at a pace
 udp-ports ADDR FROM TO                                      opens a flow to each port, one every 25 ms; prints how many
                                                             were answered
-tls-bulk ADDR PORT FOLDER NAME BYTES                        there and back; first with Finished, then a half-close
+tls-bulk ADDR PORT FOLDER NAME BYTES [WINDOW]               there and back; first with Finished, then a half-close;
+                                                            with a receive buffer of so many bytes
+tls-reset ADDR PORT FOLDER NAME WHEN                        RST when connected, hello, flight, finished, open, full or
+                                                            half (closed); exit 0 if it came so far
 proxy-dump ADDR PORT FILE                                   accepts PROXY v2, writes what it says, then echoes
 """
 import os
@@ -290,58 +293,127 @@ def udp_ports(addr, first, last):
     return 0
 
 
-def tls_bulk(addr, port, folder, name, size):
+class Tls:
+    """A TLS 1.3 client whose every flight is under the caller's control."""
+
+    def __init__(self, addr, port, folder, name, window=0):
+        context = ssl.create_default_context(cafile=folder + "/ca.pem")
+        context.check_hostname = False
+        context.load_cert_chain("%s/%s.pem" % (folder, name), "%s/%s.key" % (folder, name))
+        self.inward, self.outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.inward, self.outward)
+        self.s = socket.socket(family(addr), socket.SOCK_STREAM)
+        if window:
+            self.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        self.s.settimeout(10)
+        self.s.connect((addr, int(port)))
+
+    def step(self):
+        """One step of the handshake; false: it waits for the server."""
+        try:
+            self.tls.do_handshake()
+            return True
+        except ssl.SSLWantReadError:
+            return False
+
+    def flush(self):
+        self.s.sendall(self.outward.read())
+
+    def handshake(self):
+        """All but the last flight, which is in `outward`."""
+        while not self.step():
+            self.flush()
+            self.inward.write(self.s.recv(65536))
+
+    def close_notify(self):
+        try:
+            self.tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+
+    def plaintext(self, data):
+        """What these bytes from the wire say."""
+        self.inward.write(data)
+        out = b""
+        try:
+            data = self.tls.read(65536)
+            while data:
+                out += data
+                data = self.tls.read(65536)
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            pass
+        return out
+
+
+def tls_bulk(addr, port, folder, name, size, window=0):
     """Reads nothing until it can send no more, so every buffer on the way fills."""
     sent, answer = os.urandom(int(size)), b""
-    context = ssl.create_default_context(cafile=folder + "/ca.pem")
-    context.check_hostname = False
-    context.load_cert_chain("%s/%s.pem" % (folder, name), "%s/%s.key" % (folder, name))
-    inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(inward, outward)
-    s = socket.create_connection((addr, int(port)), 5)
-    while True:
-        try:
-            tls.do_handshake()
-            break
-        except ssl.SSLWantReadError:
-            s.sendall(outward.read())
-            inward.write(s.recv(65536))
-    s.setblocking(False)
-    at = tls.write(sent[:900])
-    wire = outward.read()
+    c = Tls(addr, port, folder, name, int(window))
+    c.handshake()
+    c.s.setblocking(False)
+    at = c.tls.write(sent[:900])
+    wire = c.outward.read()
     blocked = False
     end = time.monotonic() + 45
     while len(answer) < len(sent) and time.monotonic() < end:
         if not wire and at < len(sent):
-            at += tls.write(sent[at:at + 16384])
+            at += c.tls.write(sent[at:at + 16384])
             if at == len(sent):
-                try:
-                    tls.unwrap()
-                except ssl.SSLWantReadError:
-                    pass
-            wire = outward.read()
+                c.close_notify()
+            wire = c.outward.read()
         blocked |= at == len(sent)
-        readable, writable, _ = select.select([s] if blocked else [], [s] if wire else [], [], 0.2)
+        readable, writable, _ = select.select([c.s] if blocked else [], [c.s] if wire else [], [], 0.2)
         blocked |= not writable
         if writable:
-            wire = wire[s.send(wire):]
+            wire = wire[c.s.send(wire):]
             if not wire and at == len(sent):
-                s.shutdown(socket.SHUT_WR)
+                c.s.shutdown(socket.SHUT_WR)
         if not readable:
             continue
-        data = s.recv(65536)
+        data = c.s.recv(65536)
         if not data:
             break
-        inward.write(data)
-        try:
-            data = tls.read(65536)
-            while data:
-                answer += data
-                data = tls.read(65536)
-        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-            pass
+        answer += c.plaintext(data)
     print("%d bytes sent, %d came back" % (at, len(answer)))
     return 0 if answer == sent else 1
+
+
+def tls_reset(addr, port, folder, name, when):
+    """Ends in the middle, without a word; the socket's end of time is a reset."""
+    c = Tls(addr, port, folder, name)
+    c.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    states = ["connected", "hello", "flight", "finished", "open", "full", "half"]
+    far = states.index(when)
+    if far >= 1:
+        c.step()
+        c.flush()
+    if far >= 2:
+        c.inward.write(c.s.recv(65536))
+    if far >= 3:
+        if not c.step():
+            c.handshake()
+        c.flush()
+    if far >= 4:
+        c.tls.write(b"hello")
+        c.flush()
+        answer = b""
+        while b"hello" not in answer:
+            answer += c.plaintext(c.s.recv(65536))
+    if when == "full":
+        c.s.setblocking(False)
+        c.tls.write(bytes(16384))
+        wire = c.outward.read()
+        while select.select([], [c.s], [], 1)[1]:
+            if not wire:
+                c.tls.write(bytes(16384))
+                wire = c.outward.read()
+            wire = wire[c.s.send(wire):]
+    if when == "half":
+        c.close_notify()
+        c.flush()
+        c.s.shutdown(socket.SHUT_WR)
+    c.s.close()
+    return 0
 
 
 def report(path, sent, received, last):
@@ -497,7 +569,7 @@ def main():
     if what == "tcp-many":
         return many(*args, socket.SOCK_STREAM)
     commands = {"flood": flood, "udp-count": udp_count, "udp-blast": udp_blast, "udp-ports": udp_ports,
-                "frame": raw_frame, "tls-bulk": tls_bulk, "udp-large": udp_large, "udp-answer": udp_answer,
+                "frame": raw_frame, "tls-bulk": tls_bulk, "tls-reset": tls_reset, "udp-large": udp_large, "udp-answer": udp_answer,
                 "udp-sized": udp_sized, "udp-error": udp_error, "tcp-echo": tcp_echo, "udp-echo": udp_echo,
                 "listening": listening, "tcp-try": tcp_try, "udp-try": udp_try, "proxy-dump": proxy_dump}
     return commands[what](*args)
