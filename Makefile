@@ -176,6 +176,7 @@ $(B)/bench/path $(B)/bench/last_packet: LIBS = $(call pkg,--libs,libdpdk libconf
 $(B)/bench/gen: LIBS = $(call pkg,--libs,libdpdk)
 $(B)/bench/session_cost: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/bench/session_cost: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
+$(B)/bench/tls_load $(B)/bench/tls_floor: LIBS = $(WOLFSSL) -lm
 $(BENCHES:%=$(B)/bench/%): $(B)/bench/%: $(B)/o/bench/%.o $$(PARTS)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  link  $@")
@@ -188,6 +189,9 @@ bench-packet-rate: bench ## what the packet path costs, against plain forwarding
 
 bench-revocation: all bench ## how fast a revocation is in force; needs root
 	@B=$(B) bench/run revocation $(BENCH)
+
+bench-tls: all bench ## mTLS sessions beside nginx and HAProxy: processor time, memory, revocation; needs root
+	@B=$(B) bench/run tls $(BENCH)
 
 # ---- lab --------------------------------------------------------------------------------------
 lab: ## build everything, bring up the lab in network namespaces, take the guided tour
@@ -231,5 +235,5 @@ clean: ## remove what was built; the dependencies stay (rm -r build for those)
 help: ## this text
 	@sed -n 's/^\([a-z][a-z_.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-22s %s\n", $$1, $$2}'
 
-.PHONY: all deps units tools bench bench-packet-rate bench-revocation test unit asan fuzz fuzzers lab lab-down lint format install clean help
+.PHONY: all deps units tools bench bench-packet-rate bench-revocation bench-tls test unit asan fuzz fuzzers lab lab-down lint format install clean help
 -include $(shell find $(B)/o -name '*.d' 2>/dev/null)

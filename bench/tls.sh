@@ -1,0 +1,266 @@
+#!/bin/bash
+# tls RUNS [quick]: sessions through the gateway, beside nginx and HAProxy by turns (tls-rig.sh). Prints one line a measure
+# for bench/run on standard output; what happens goes to standard error.
+set -u
+exec 3>&1 1>&2
+RUNS=$1 QUICK=${2:-}
+. "$(dirname "$0")/tls-rig.sh"
+# Sessions of a sample; its time in ms where it is one of messages or bulk; idle sessions; revocations
+if [ -n "$QUICK" ]; then defaults=(1000 200 200 2000 50); else defaults=(10000 2000 1000 100000 500); fi
+DEVICES=${DEVICES:-${defaults[0]}} CYCLES=${CYCLES:-${defaults[1]}} MS=${MS:-${defaults[2]}}
+IDLE=${IDLE:-${defaults[3]}} REVOCATIONS=${REVOCATIONS:-${defaults[4]}}
+OPEN=${OPEN:-$DEVICES} # sessions while devices are revoked, one each
+TALKING=1000           # devices that exchange messages
+SERVERS=(gw ngx hap)
+declare -A SAMPLES
+
+# emit NAME UNIT STATISTIC GOAL SAMPLES [REFERENCE SAMPLES]: samples with commas between
+emit() { printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "${5#,}" "${6:-}" "$(printf %s "${7:-}" | sed 's/^,//')" >&3; }
+calc() { awk "BEGIN { printf \"%.4f\", $1 }" || die "cannot be computed: $1"; }
+note() { SAMPLES[$1]+=,$2; } # NAME VALUE
+
+# ---- processor time -----------------------------------------------------------------------------
+# User and system time of all threads, in ns.
+cpu_of() { # PID...
+	local p
+	for p; do cat "/proc/$p/task/"*/schedstat; done | awk '{ s += $1 } END { printf "%.0f", s }'
+}
+# Of the packet workers: their time, of it only the share of rounds with packets; the rest is polling.
+dataplane_ns() {
+	local share
+	share=$(ctl_json stats lcores '[.rows[] | [.busy_cycles, .total_cycles]] | transpose | map(add) | @tsv')
+	say "$(worker_cpu_ns "$(daemon_pid dataplane)" | awk '{ s += $1 } END { printf "%.0f", s }') $share"
+}
+in_path() { [ "$1" = gw ] && [ "$TRANSPORT" = stack ]; }
+# shellcheck disable=SC2046 # pids
+server_ns() { cpu_of $(server_pids "$1"); }
+
+# spent SERVER COMMAND...: CPU_NS of the server (DATAPLANE_NS of it), AGENT_NS, and the generator's ANSWER
+spent() {
+	local s=$1 agent=0 pid was now
+	shift
+	pid=$([ "$s" != gw ] || daemon_pid agent)
+	[ -z "$pid" ] || agent=$(cpu_of "$pid")
+	DATAPLANE_NS=0
+	! in_path "$s" || was=$(dataplane_ns)
+	CPU_NS=$(server_ns "$s")
+	ANSWER=$(load "$s" "$@") || die "$s: $*"
+	CPU_NS=$(calc "$(server_ns "$s") - $CPU_NS")
+	if in_path "$s"; then
+		now=$(dataplane_ns)
+		DATAPLANE_NS=$(awk -v a="$was" -v b="$now" 'BEGIN { split(a, x); split(b, y); d = y[3] - x[3]
+			printf "%.0f", (d > 0 ? (y[1] - x[1]) * (y[2] - x[2]) / d : 0) }')
+		CPU_NS=$(calc "$CPU_NS + $DATAPLANE_NS")
+	fi
+	[ -z "$pid" ] || AGENT_NS=$(calc "$(cpu_of "$pid") - $agent")
+}
+answered() { word_of "$1" <<<"$ANSWER"; }
+
+floor() {
+	taskset -c "$SERVER_CPU" chrt -r 1 "$B/bench/tls_floor" "$D/pki/ca.pem" "$D/pki/ca.key" "$D/pki/gw.pem" "$D/pki/gw.key" "$RUNS" >"$D/floor" ||
+		die "tls_floor"
+	cat "$D/floor" >&3
+	say "floor: $(cut -f1,5 "$D/floor" | tr '\t\n' ' ;')"
+}
+
+# ---- handshakes ---------------------------------------------------------------------------------
+# A session from SYN to the last FIN: handshake, admission, upstream connection, greeting from it, close_notify both ways.
+cycle() { # LABEL SERVER LISTENER GROUP N
+	spent "$2" cycle "$(target "$3" "$4")" "$5" 32
+	note "$1" "$(calc "$CPU_NS / 1000 / $(answered "done")")"
+	[ "$2" != gw ] || note "agent_$1" "$(calc "$AGENT_NS / 1000 / $(answered "done")")"
+}
+HANDSHAKES=(handshake_us handshake_us_10k_revoked handshake_us_100k_revoked)
+handshakes() {
+	local i k s label n
+	for ((i = 0; i < RUNS; i++)); do
+		for k in 0 1 2; do
+			n=$((CYCLES / (k == 0 ? 1 : k == 1 ? 2 : 10)))
+			cycle "${HANDSHAKES[k]}" gw "$k" mlkem768 "$n"
+			for s in "${SERVERS[@]}"; do cycle "x25519_${HANDSHAKES[k]}_$s" "$s" "$k" x25519 "$n"; done
+		done
+	done
+	for label in "${HANDSHAKES[@]}"; do
+		emit "$label" us median "<= 210" "${SAMPLES[$label]}"
+		emit "${label/us/x25519_us}" us median "" "${SAMPLES[x25519_${label}_gw]}" nginx "${SAMPLES[x25519_${label}_ngx]}"
+		emit "${label/us/x25519_us}_haproxy" us median "" "${SAMPLES[x25519_${label}_hap]}"
+		say "$label: ${SAMPLES[$label]#,}; X25519: ${SAMPLES[x25519_${label}_gw]#,}, nginx ${SAMPLES[x25519_${label}_ngx]#,}, haproxy ${SAMPLES[x25519_${label}_hap]#,}"
+	done
+	emit handshake_agent_us us median "" "${SAMPLES[agent_handshake_us]}"
+}
+
+# ---- messages and bulk --------------------------------------------------------------------------
+# Sessions 0 to TALKING exchange messages; BULK after them upload.
+BULK=8
+sessions_open() {
+	local s
+	for s in "${SERVERS[@]}"; do load "$s" open "$(target 0 x25519)" 0 $((TALKING + BULK)) 64 >/dev/null; done
+	pass "$((TALKING + BULK)) sessions are open at each server"
+}
+messages() { # LABEL SESSIONS GOAL
+	local i s label=$1
+	for ((i = 0; i < RUNS; i++)); do
+		for s in "${SERVERS[@]}"; do
+			spent "$s" messages 0 "$2" 256 "$MS"
+			note "${label}_$s" "$(calc "$(answered "done") * 1e9 / $CPU_NS")"
+			note "${label}_wall_$s" "$(answered per_second)"
+			note "${label}_p99_$s" "$(answered p99_us)"
+		done
+	done
+	emit "$label" 1/s median "$3" "${SAMPLES[${label}_gw]}" nginx "${SAMPLES[${label}_ngx]}"
+	emit "${label}_haproxy" 1/s median "" "${SAMPLES[${label}_hap]}"
+	emit "${label}_wall" 1/s median "" "${SAMPLES[${label}_wall_gw]}" nginx "${SAMPLES[${label}_wall_ngx]}"
+	emit "${label}_p99_us" us median "" "${SAMPLES[${label}_p99_gw]}" nginx "${SAMPLES[${label}_p99_ngx]}"
+	say "$label: ${SAMPLES[${label}_gw]#,} (by the clock ${SAMPLES[${label}_wall_gw]#,}), nginx ${SAMPLES[${label}_ngx]#,}, haproxy ${SAMPLES[${label}_hap]#,}"
+}
+bulk() {
+	local i s
+	for ((i = 0; i < RUNS; i++)); do
+		for s in "${SERVERS[@]}"; do
+			spent "$s" bulk "$TALKING" $((TALKING + BULK)) "$MS"
+			note "bulk_$s" "$(calc "$(answered bytes) * 1e3 / $CPU_NS")"
+			note "bulk_wall_$s" "$(answered mb_per_s)"
+		done
+		note bulk_ratio "$(calc "${SAMPLES[bulk_gw]##*,} / ${SAMPLES[bulk_ngx]##*,}")"
+	done
+	emit bulk_mb_per_s MB/s median ">= 800" "${SAMPLES[bulk_gw]}" nginx "${SAMPLES[bulk_ngx]}"
+	emit bulk_mb_per_s_haproxy MB/s median "" "${SAMPLES[bulk_hap]}"
+	emit bulk_mb_per_s_wall MB/s median "" "${SAMPLES[bulk_wall_gw]}" nginx "${SAMPLES[bulk_wall_ngx]}"
+	emit bulk_vs_nginx ratio median "" "${SAMPLES[bulk_ratio]}"
+	say "bulk: ${SAMPLES[bulk_gw]#,} MB/s (by the clock ${SAMPLES[bulk_wall_gw]#,}), nginx ${SAMPLES[bulk_ngx]#,}, haproxy ${SAMPLES[bulk_hap]#,}"
+}
+
+# ---- a flood ------------------------------------------------------------------------------------
+# Sessions at half of what they can, while strangers begin handshakes as fast as they are answered.
+half_of() { tr , '\n' <<<"${1#,}" | sort -n | awk '{ v[NR] = $1 } END { printf "%.0f", v[int((NR + 1) / 2)] / 2 }'; }
+flood() {
+	local i s rate still busy
+	for ((i = 0; i < RUNS; i++)); do
+		for s in gw ngx; do
+			rate=$(half_of "${SAMPLES[messages_per_s_wall_$s]}")
+			still=$(load "$s" messages 0 "$TALKING" 256 "$MS" "$rate" | word_of per_second)
+			load_ask "flood_$s" flood "$(target 0 x25519)" $((MS + 300)) 256
+			busy=$(load "$s" messages 0 "$TALKING" 256 "$MS" "$rate" | word_of per_second)
+			ANSWER=$(load_answer "flood_$s") || die "flood: $ANSWER"
+			note "flood_$s" "$(calc "100 * $busy / $still")"
+			note "flood_handshakes_$s" "$(answered per_second)"
+		done
+	done
+	emit messages_under_flood % median ">= 90" "${SAMPLES[flood_gw]}" nginx "${SAMPLES[flood_ngx]}"
+	emit flood_handshakes_per_s 1/s median "" "${SAMPLES[flood_handshakes_gw]}" nginx "${SAMPLES[flood_handshakes_ngx]}"
+	say "flood: ${SAMPLES[flood_gw]#,} % beside ${SAMPLES[flood_handshakes_gw]#,} handshakes a second; nginx ${SAMPLES[flood_ngx]#,} % beside ${SAMPLES[flood_handshakes_ngx]#,}"
+}
+
+# ---- memory -------------------------------------------------------------------------------------
+pss_kb() { # PID...
+	local p
+	for p; do cat "/proc/$p/smaps_rollup"; done | awk '$1 == "Pss:" { s += $2 } END { print s }'
+}
+# What the kernel holds for sockets: caches of the objects that a socket in an epoll set has, and buffers
+sockets_kb() {
+	awk '$1 ~ /^(TCP|sock_inode_cache|filp|dentry|eventpoll_epi|eventpoll_pwq|tcp_bind_bucket)$/ { s += $3 * $4 / 1024 } END { printf "%.0f", s }' /proc/slabinfo
+}
+buffers_kb() { awk '/^TCP:/ { print $11 * 4 }' /proc/net/sockstat; }
+# shellcheck disable=SC2016 # for awk
+sockets_in() { in_ns "$1" awk '/^TCP:/ { print $3 }' /proc/net/sockstat; }
+# Idle memory goes back in steps: until two looks agree.
+# shellcheck disable=SC2046 # pids
+settled() { # SERVER
+	local was=$PSS
+	PSS=$(pss_kb $(all_pids "$1"))
+	[ -n "$was" ] && [ "$((PSS > was ? PSS - was : was - PSS))" -le $((was / 500)) ]
+}
+# shellcheck disable=SC2046 # pids
+memory_of() { # SERVER: KB of its processes, of the kernel's for its share of all sockets (server, devices, sink), sockets
+	local s=$1 own
+	PSS=
+	wait_for 15 settled "$s"
+	own=$(sockets_in "$s")
+	say "$PSS $(sockets_kb) $(buffers_kb) $own $((own + $(sockets_in "$s-dev") + $(sockets_in "$s-up")))"
+}
+PER_LOAD=15000 # sessions of a generator process
+idle() {
+	local s n j k was now limit per
+	# A process has so many descriptors; the gateway's socket transport and nginx and HAProxy need two a session.
+	limit=$((($(ulimit -Hn) - 1000) / 2))
+	for s in "${SERVERS[@]}"; do
+		n=$IDLE
+		in_path "$s" || [ "$n" -le "$limit" ] || n=$limit
+		k=$(((n + PER_LOAD - 1) / PER_LOAD))
+		for ((j = 0; j < k; j++)); do load_up "many${j}_$s" "$s"; done
+		was=$(memory_of "$s")
+		for ((j = 0; j < k; j++)); do
+			load "many${j}_$s" open "$(target 3 x25519 "$MANY_PORTS")" $((j * PER_LOAD)) "$((j + 1 < k ? (j + 1) * PER_LOAD : n))" 64 >/dev/null
+		done
+		now=$(memory_of "$s")
+		per=$(awk -v a="$was" -v b="$now" -v n="$n" 'BEGIN { split(a, x); split(b, y); d = y[5] - x[5]
+			user = (y[1] - x[1]) * 1024 / n
+			kernel = d > 0 ? ((y[2] - x[2]) + (y[3] - x[3])) * 1024 * (y[4] - x[4]) / d / n : 0
+			printf "%.0f %.0f %.0f", user + kernel, user, kernel }')
+		read -ra per <<<"$per"
+		note "idle_$s" "${per[0]}"
+		note "idle_user_$s" "${per[1]}"
+		note "idle_n_$s" "$n"
+		say "idle sessions of $s: $n, ${per[0]} bytes each: ${per[1]} in processes, ${per[2]} in the kernel"
+		for ((j = 0; j < k; j++)); do
+			load "many${j}_$s" drop >/dev/null
+			load_down "many${j}_$s"
+		done
+	done
+	emit idle_session_bytes bytes median "<= 12288" "${SAMPLES[idle_gw]}" nginx "${SAMPLES[idle_ngx]}"
+	emit idle_session_bytes_haproxy bytes median "" "${SAMPLES[idle_hap]}"
+	emit idle_session_process_bytes bytes median "" "${SAMPLES[idle_user_gw]}" nginx "${SAMPLES[idle_user_ngx]}"
+	emit idle_sessions sessions median ">= 100000" "${SAMPLES[idle_n_gw]}" nginx "${SAMPLES[idle_n_ngx]}"
+}
+
+# ---- revocation ---------------------------------------------------------------------------------
+revocation() {
+	local limit=$((($(ulimit -Hn) - 1000) / 2)) n=$OPEN
+	[ "$TRANSPORT" = stack ] || [ "$n" -le "$limit" ] || n=$limit
+	load_up revoked_gw gw
+	load revoked_gw open "$(target 3 x25519 "$MANY_PORTS")" 0 "$n" 64 >/dev/null
+	decide revoke 0 "$REVOCATIONS" 20 >"$D/revoked" || die "devices cannot be revoked"
+	load revoked_gw ended 0 "$REVOCATIONS" | tr ' /' '\n ' | sed 1d | paste -d' ' "$D/revoked" - >"$D/ends"
+	[ "$(wc -l <"$D/ends")" = "$REVOCATIONS" ] || die "not all revocations were seen"
+	# shellcheck disable=SC2016 # for awk
+	check "every session of a revoked device was told certificate_revoked" awk '$3 == 0 || $4 != 44 { bad = 1 } END { exit bad }' "$D/ends"
+	SAMPLES[close]=$(awk '{ printf ",%d", $3 - $1 }' "$D/ends")
+	SAMPLES[receipt]=$(awk '{ printf ",%d", $2 }' "$D/ends")
+	check_eq "the other sessions are open" "$((n - REVOCATIONS))" "$(load revoked_gw count | word_of open)"
+	emit revoke_to_close_us us median "" "${SAMPLES[close]}"
+	emit revoke_to_close_us_p99 us p99 "<= 1000" "${SAMPLES[close]}"
+	emit revoke_receipt_us us median "" "${SAMPLES[receipt]}"
+	emit revoke_open_sessions sessions median "" "$n"
+	say "revocation with $n sessions open: $(sort -n -k1 <(awk '{ print $3 - $1 }' "$D/ends") | awk '{ v[NR] = $1 } END { print "median", v[int((NR + 1) / 2)], "us, most", v[NR] }')"
+}
+
+# ---- all of it ------------------------------------------------------------------------------------
+P=tls-$$-
+D=$(mktemp -d "/dev/shm/tls.XXXXXX") # in memory: a decision's way to the disk is not what is measured here
+RUNSVDIR=
+trap world_exit EXIT
+trap 'exit 130' INT TERM HUP
+taskset -p -c 0 $$ >/dev/null
+ulimit -n "$(ulimit -Hn)"
+started=$SECONDS
+pki_make
+for n in "${REVOKED[@]}"; do crl_of "$n"; done
+gateway_up
+nginx_up
+haproxy_up
+for s in "${SERVERS[@]}"; do ends_up "$s"; done
+for s in gw ngx; do
+	load_up "flood_$s" "$s"
+	on_idle "flood_$s"
+done
+pass "gateway, nginx and HAProxy are up"
+for part in ${PARTS:-floor idle handshakes sessions_open messages bulk flood revocation}; do
+	case $part in
+	messages)
+		messages messages_per_s "$TALKING" ">= 400000"
+		messages messages_per_s_32 32 ""
+		;;
+	*) "$part" ;;
+	esac
+done
+pass "all measured in $((SECONDS - started)) s"

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* tls_client: one TLS connection of the generator (tls_load.c), from connect to close. One thread, one epoll set; nothing
+ * blocks. What a connection does next is asked of tls_load.c by client_told(). */
+#pragma once
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bench/tls_device.h"
+#include "config/base/clock.h"
+
+#define CLIENT_RECORD (16 * 1024)
+#define CLIENT_TIMEOUT_US 10000000u /* to open, and to close */
+
+enum client_state {
+	CLIENT_NONE,
+	CLIENT_CONNECT,
+	CLIENT_HANDSHAKE,
+	CLIENT_GREETING, /* the upstream's first byte is awaited: only then is the session good for anything */
+	CLIENT_OPEN,
+	CLIENT_CLOSE, /* close_notify is out */
+	CLIENT_ENDED, /* by the server; alert and ended_us say how and when */
+	CLIENT_FLOOD, /* a ClientHello, and gone when it is answered */
+};
+
+enum client_event {
+	CLIENT_OPENED, /* greeted */
+	CLIENT_ECHOED, /* a whole message came back */
+	CLIENT_CLOSED, /* after our close_notify */
+	CLIENT_LOST, /* the server ended it, or it did not come about */
+};
+
+struct target {
+	struct sockaddr_in at;
+	int group;
+};
+
+struct client {
+	WOLFSSL *ssl;
+	const struct target *target;
+	int fd;
+	uint8_t state, alert; /* alert: 0, none came */
+	bool bulk, waits; /* waits: for its turn to send */
+	uint32_t device;
+	uint32_t message, got; /* bytes: of a message, of those that came back */
+	uint64_t begun_us; /* of the present state or message; boot clock */
+	uint64_t ended_us;
+	uint64_t sent; /* bytes of bulk */
+};
+
+struct certificate {
+	uint8_t *der;
+	int bytes;
+};
+
+struct engine {
+	int set;
+	struct device_ca ca;
+	WOLFSSL_CTX *ctx;
+	struct certificate *certificates; /* by device */
+	uint8_t hello[4096]; /* a ClientHello, for a flood */
+	int hello_bytes;
+	uint8_t payload[CLIENT_RECORD];
+};
+
+static struct engine engine;
+
+static void client_told(struct client *c, enum client_event event);
+
+static inline void client_watch(struct client *c, int op, uint32_t events)
+{
+	struct epoll_event ev = {.events = events, .data.ptr = c};
+
+	if (epoll_ctl(engine.set, op, c->fd, &ev) < 0)
+		device_die("epoll");
+}
+
+/* Without another word: RST, if it is still open. */
+static inline void client_drop(struct client *c)
+{
+	const struct linger none = {.l_onoff = 1};
+
+	if (c->fd > 0) {
+		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+		close(c->fd);
+	}
+	wolfSSL_free(c->ssl);
+	c->ssl = NULL;
+	c->fd = 0;
+	c->state = CLIENT_NONE;
+}
+
+static inline void client_end(struct client *c, enum client_event event)
+{
+	WOLFSSL_ALERT_HISTORY h = {0};
+
+	c->ended_us = clock_boot_us();
+	c->alert = 0;
+	if (c->ssl != NULL && wolfSSL_get_alert_history(c->ssl, &h) == WOLFSSL_SUCCESS &&
+	    h.last_rx.level == alert_fatal)
+		c->alert = (uint8_t)h.last_rx.code;
+	if (event == CLIENT_CLOSED) { /* both have said good-bye: no RST */
+		close(c->fd);
+		c->fd = 0;
+	}
+	client_drop(c);
+	c->state = CLIENT_ENDED;
+	client_told(c, event);
+}
+
+static inline const struct certificate *client_certificate(uint32_t d)
+{
+	struct certificate *cert = &engine.certificates[d];
+	uint8_t der[2048];
+
+	if (cert->der == NULL) {
+		cert->bytes = device_certificate(&engine.ca, d, der, sizeof(der));
+		cert->der = malloc((size_t)cert->bytes);
+		if (cert->der == NULL)
+			device_die("memory");
+		memcpy(cert->der, der, (size_t)cert->bytes);
+	}
+	return cert;
+}
+
+/* Connect from a device's address. */
+static inline void client_connect(struct client *c, const struct target *t, uint32_t device,
+				  uint8_t state)
+{
+	struct sockaddr_in from = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(DEVICE_NET + DEVICE_FIRST + device)};
+	int on = 1;
+
+	*c = (struct client){
+		.target = t, .device = device, .state = state, .begun_us = clock_boot_us()};
+	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	/* The port is chosen with the connection, so that a device has 64,000 of them for each target. */
+	if (c->fd < 0 || setsockopt(c->fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)) < 0 ||
+	    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
+	    bind(c->fd, (struct sockaddr *)&from, sizeof(from)) < 0)
+		device_die("a socket cannot be bound to a device's address");
+	if (connect(c->fd, (const struct sockaddr *)&t->at, sizeof(t->at)) < 0 &&
+	    errno != EINPROGRESS) {
+		client_end(c, CLIENT_LOST);
+		return;
+	}
+	client_watch(c, EPOLL_CTL_ADD, EPOLLOUT);
+}
+
+static inline void client_open(struct client *c, const struct target *t, uint32_t device)
+{
+	client_connect(c, t, device, CLIENT_CONNECT);
+}
+
+static inline void client_close(struct client *c)
+{
+	c->state = CLIENT_CLOSE;
+	c->begun_us = clock_boot_us();
+	wolfSSL_shutdown(c->ssl);
+}
+
+/* One message; its echo is told. Small enough for any socket buffer. */
+static inline void client_message(struct client *c, uint32_t bytes)
+{
+	c->message = bytes;
+	c->got = 0;
+	c->begun_us = clock_boot_us();
+	if (wolfSSL_write(c->ssl, engine.payload, (int)bytes) != (int)bytes)
+		client_end(c, CLIENT_LOST);
+}
+
+static inline bool client_would_block(struct client *c, int ret)
+{
+	int error = wolfSSL_get_error(c->ssl, ret);
+
+	return error == WOLFSSL_ERROR_WANT_READ || error == WOLFSSL_ERROR_WANT_WRITE;
+}
+
+static inline void client_upload(struct client *c)
+{
+	for (int i = 0; i < 16; i++) {
+		int n = wolfSSL_write(c->ssl, engine.payload, CLIENT_RECORD);
+
+		if (n <= 0) {
+			if (!client_would_block(c, n))
+				client_end(c, CLIENT_LOST);
+			return;
+		}
+		c->sent += (uint64_t)n;
+	}
+}
+
+static inline void client_handshake(struct client *c)
+{
+	int ret = wolfSSL_connect(c->ssl);
+
+	if (ret == WOLFSSL_SUCCESS) {
+		wolfSSL_UnloadCertsKeys(c->ssl); /* a hundred thousand sessions need no copy each */
+		c->state = CLIENT_GREETING;
+	} else if (!client_would_block(c, ret)) {
+		client_end(c, CLIENT_LOST);
+	}
+}
+
+static inline void client_connected(struct client *c)
+{
+	const struct certificate *cert;
+	socklen_t n = sizeof(int);
+	int error = 0;
+
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 || error != 0) {
+		client_end(c, CLIENT_LOST);
+		return;
+	}
+	client_watch(c, EPOLL_CTL_MOD, EPOLLIN);
+	if (c->state == CLIENT_FLOOD) {
+		if (send(c->fd, engine.hello, (size_t)engine.hello_bytes, MSG_NOSIGNAL) !=
+		    engine.hello_bytes)
+			client_end(c, CLIENT_LOST);
+		c->got = 1; /* sent */
+		return;
+	}
+	cert = client_certificate(c->device);
+	c->ssl = device_session(engine.ctx, &engine.ca, cert->der, cert->bytes, c->target->group);
+	wolfSSL_set_fd(c->ssl, c->fd);
+	c->state = CLIENT_HANDSHAKE;
+	client_handshake(c);
+}
+
+static inline void client_receive(struct client *c)
+{
+	static uint8_t buf[CLIENT_RECORD];
+	int n = wolfSSL_read(c->ssl, buf, sizeof(buf));
+
+	if (n <= 0) {
+		if (n < 0 && client_would_block(c, n))
+			return;
+		client_end(c, c->state == CLIENT_CLOSE ? CLIENT_CLOSED : CLIENT_LOST);
+		return;
+	}
+	if (c->state == CLIENT_GREETING) {
+		c->state = CLIENT_OPEN;
+		client_told(c, CLIENT_OPENED);
+	} else if (c->state == CLIENT_OPEN && !c->bulk) {
+		c->got += (uint32_t)n;
+		if (c->got >= c->message)
+			client_told(c, CLIENT_ECHOED);
+	}
+}
+
+static inline void client_ready(struct client *c, uint32_t events)
+{
+	switch (c->state) {
+	case CLIENT_CONNECT:
+		client_connected(c);
+		break;
+	case CLIENT_HANDSHAKE:
+		client_handshake(c);
+		/* What came with the last flight makes no event of its own. */
+		if (c->state == CLIENT_GREETING && wolfSSL_pending(c->ssl) > 0)
+			client_receive(c);
+		break;
+	case CLIENT_GREETING:
+	case CLIENT_CLOSE:
+		client_receive(c);
+		break;
+	case CLIENT_OPEN:
+		if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+			client_receive(c);
+		if (c->state == CLIENT_OPEN && c->bulk && (events & EPOLLOUT))
+			client_upload(c);
+		break;
+	case CLIENT_FLOOD:
+		if (c->got == 0)
+			client_connected(c);
+		else
+			client_end(c,
+				   (events & (EPOLLHUP | EPOLLERR)) ? CLIENT_LOST : CLIENT_OPENED);
+		break;
+	default:
+		break;
+	}
+}
+
+static inline int client_hello_keep(WOLFSSL *ssl, char *data, int bytes, void *arg)
+{
+	(void)ssl;
+	(void)arg;
+	if (engine.hello_bytes + bytes > (int)sizeof(engine.hello))
+		device_die("a ClientHello of more than 4096 bytes");
+	memcpy(engine.hello + engine.hello_bytes, data, (size_t)bytes);
+	engine.hello_bytes += bytes;
+	return bytes;
+}
+
+static inline int client_hello_wait(WOLFSSL *ssl, char *data, int bytes, void *arg)
+{
+	(void)ssl;
+	(void)data;
+	(void)bytes;
+	(void)arg;
+	return WOLFSSL_CBIO_ERR_WANT_READ;
+}
+
+/* What a flood sends again and again. */
+static inline void client_hello_make(int group)
+{
+	const struct certificate *cert = client_certificate(0);
+	WOLFSSL *ssl = device_session(engine.ctx, &engine.ca, cert->der, cert->bytes, group);
+
+	engine.hello_bytes = 0;
+	wolfSSL_SSLSetIOSend(ssl, client_hello_keep);
+	wolfSSL_SSLSetIORecv(ssl, client_hello_wait);
+	wolfSSL_connect(ssl);
+	wolfSSL_free(ssl);
+	if (engine.hello_bytes == 0)
+		device_die("no ClientHello");
+}

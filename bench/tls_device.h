@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* tls_device: the devices of the TLS benchmark: addresses, names, and certificates signed by the rig's CA when they are
+ * needed. All have one key, which costs the server what a thousand keys would. For one process, which dies on error. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wolfssl/options.h>
+#include <wolfssl/ssl.h>
+#include <wolfssl/wolfcrypt/asn.h>
+#include <wolfssl/wolfcrypt/asn_public.h>
+#include <wolfssl/wolfcrypt/ecc.h>
+
+#define DEVICE_NET 0x0a400000u /* 10.64.0.0/14: device d is 10.64.0.0 + DEVICE_FIRST + d */
+#define DEVICE_FIRST 256u
+#define DEVICE_NAME "spiffe://bench/device/%u"
+#define DEVICE_DAYS 30
+
+struct device_ca {
+	uint8_t *der; /* the CA's own certificate */
+	int der_bytes;
+	ecc_key key, device_key;
+	WC_RNG rng;
+	uint8_t device_key_der[256];
+	int device_key_bytes;
+};
+
+static inline void device_die(const char *what)
+{
+	fprintf(stderr, "tls_device: %s\n", what);
+	exit(1);
+}
+
+/** Contents of a file, with a 0 behind. Caller frees. */
+static inline uint8_t *device_file(const char *path, int *bytes)
+{
+	FILE *f = fopen(path, "re");
+	uint8_t *out = calloc(1, 65536);
+
+	if (f == NULL || out == NULL)
+		device_die(path);
+	*bytes = (int)fread(out, 1, 65535, f);
+	fclose(f);
+	return out;
+}
+
+static inline void device_ca_load(struct device_ca *ca, const char *cert_path, const char *key_path)
+{
+	uint8_t *pem, key_der[512];
+	word32 at = 0;
+	int n;
+
+	pem = device_file(cert_path, &n);
+	ca->der = malloc(65536);
+	ca->der_bytes = ca->der == NULL ? -1 : wc_CertPemToDer(pem, n, ca->der, 65536, CERT_TYPE);
+	free(pem);
+	pem = device_file(key_path, &n);
+	n = wc_KeyPemToDer(pem, n, key_der, sizeof(key_der), NULL);
+	free(pem);
+	if (ca->der_bytes <= 0 || n <= 0 || wc_InitRng(&ca->rng) != 0 ||
+	    wc_ecc_init(&ca->key) != 0 || wc_ecc_init(&ca->device_key) != 0 ||
+	    wc_EccPrivateKeyDecode(key_der, &at, &ca->key, (word32)n) != 0 ||
+	    wc_ecc_make_key_ex(&ca->rng, 32, &ca->device_key, ECC_SECP256R1) != 0)
+		device_die("the CA's certificate or key is no good");
+	ca->device_key_bytes =
+		wc_EccKeyToDer(&ca->device_key, ca->device_key_der, sizeof(ca->device_key_der));
+	if (ca->device_key_bytes <= 0)
+		device_die("no device key");
+}
+
+/** A device's certificate as DER. @return bytes */
+static inline int device_certificate(struct device_ca *ca, uint32_t d, uint8_t *out, int room)
+{
+	char uri[64];
+	Cert c;
+	int n = snprintf(uri, sizeof(uri), DEVICE_NAME, d);
+
+	if (wc_InitCert(&c) != 0)
+		device_die("no certificate");
+	snprintf(c.subject.commonName, sizeof(c.subject.commonName), "device %u", d);
+	c.daysValid = DEVICE_DAYS;
+	c.sigType = CTC_SHA256wECDSA;
+	/* GeneralNames with one uniformResourceIdentifier, RFC 5280 section 4.2.1.6 */
+	c.altNames[0] = 0x30;
+	c.altNames[1] = (uint8_t)(n + 2);
+	c.altNames[2] = 0x86;
+	c.altNames[3] = (uint8_t)n;
+	memcpy(c.altNames + 4, uri, (size_t)n);
+	c.altNamesSz = n + 4;
+	if (wc_SetKeyUsage(&c, "digitalSignature") != 0 ||
+	    wc_SetExtKeyUsage(&c, "clientAuth") != 0 ||
+	    wc_SetIssuerBuffer(&c, ca->der, ca->der_bytes) != 0 ||
+	    wc_MakeCert(&c, out, (word32)room, NULL, &ca->device_key, &ca->rng) <= 0)
+		device_die("a certificate cannot be made");
+	n = wc_SignCert(c.bodySz, c.sigType, out, (word32)room, NULL, &ca->key, &ca->rng);
+	if (n <= 0)
+		device_die("a certificate cannot be signed");
+	return n;
+}
+
+/** A client's context: TLS 1.3, this CA's servers only. */
+static inline WOLFSSL_CTX *device_ctx(const struct device_ca *ca)
+{
+	WOLFSSL_CTX *ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
+
+	if (ctx == NULL ||
+	    wolfSSL_CTX_load_verify_buffer(ctx, ca->der, ca->der_bytes, WOLFSSL_FILETYPE_ASN1) !=
+		    WOLFSSL_SUCCESS ||
+	    wolfSSL_CTX_set_cipher_list(ctx, "TLS13-AES128-GCM-SHA256") != WOLFSSL_SUCCESS)
+		device_die("no TLS context");
+	wolfSSL_CTX_set_verify(ctx, WOLFSSL_VERIFY_PEER, NULL);
+	return ctx;
+}
+
+/** A session of a device whose certificate is given; the group is the only key share. */
+static inline WOLFSSL *device_session(WOLFSSL_CTX *ctx, const struct device_ca *ca,
+				      const uint8_t *cert, int cert_bytes, int group)
+{
+	WOLFSSL *ssl = wolfSSL_new(ctx);
+
+	if (ssl == NULL ||
+	    wolfSSL_use_certificate_buffer(ssl, cert, cert_bytes, WOLFSSL_FILETYPE_ASN1) !=
+		    WOLFSSL_SUCCESS ||
+	    wolfSSL_use_PrivateKey_buffer(ssl, ca->device_key_der, ca->device_key_bytes,
+					  WOLFSSL_FILETYPE_ASN1) != WOLFSSL_SUCCESS ||
+	    wolfSSL_set_groups(ssl, &group, 1) != WOLFSSL_SUCCESS ||
+	    wolfSSL_UseKeyShare(ssl, (word16)group) != WOLFSSL_SUCCESS)
+		device_die("no TLS session");
+	return ssl;
+}

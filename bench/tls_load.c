@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* tls_load: the generator of the TLS benchmark: devices with a certificate each, one thread, one epoll set.
+ *   tls_load CA-CERTIFICATE CA-KEY DEVICES
+ * Device d connects from its own address (tls_device.h). A session is open when the upstream's greeting has come through
+ * it: handshake, admission and the upstream connection are behind it then.
+ * Commands come on standard input, one a line; each is answered by one line, "ok ..." or "error ...". A TARGET is
+ * ADDRESS:PORT+PORTS/GROUP with GROUP mlkem768, x25519 or p256; sessions take the ports by turns.
+ *   cycle TARGET N CONCURRENT           open and close N sessions, so many at a time
+ *   open TARGET FROM TO CONCURRENT      sessions number FROM to TO; session s is of device s % DEVICES. They stay
+ *   messages FROM TO BYTES MS [RATE]    each sends a message and waits for its echo, again and again; RATE: a second, of all
+ *   bulk FROM TO MS                     each sends records of 16 kB as fast as they are taken
+ *   flood TARGET MS CONCURRENT          ClientHello, and RST when it is answered, from addresses that are no device's
+ *   ended FROM TO                       when each session was ended by the server, boot clock in us (0: it was not), with
+ *                                       its alert: US/ALERT
+ *   count                               sessions open now
+ *   drop                                end all sessions with RST
+ *   quit */
+#include <inttypes.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "bench/tls_client.h"
+
+#define SESSIONS_MAX 262144u
+#define EVENTS 256
+#define PORTS_MAX 64
+#define HISTOGRAM_US 1000000u
+#define FLOOD_SOURCES 50000u /* from this device number on, strangers */
+
+enum mode { MODE_REST, MODE_CYCLE, MODE_OPEN, MODE_MESSAGES, MODE_BULK, MODE_FLOOD };
+
+struct load {
+	struct client client[SESSIONS_MAX];
+	uint32_t devices;
+	struct target target[PORTS_MAX];
+	uint32_t n_targets;
+	/* the command under way */
+	enum mode mode;
+	uint64_t end_us;
+	uint32_t next, last; /* sessions to begin, or in use */
+	uint32_t under_way, done, lost;
+	uint32_t message;
+	double rate; /* messages a second, 0: no limit */
+	uint32_t queue[SESSIONS_MAX]; /* a ring of those that wait for their turn */
+	uint32_t queue_at, queue_n;
+	uint32_t histogram[HISTOGRAM_US + 1];
+	uint64_t samples;
+	char why[96]; /* of the first loss */
+};
+
+static struct load l;
+
+static void sample(uint64_t us)
+{
+	l.histogram[us < HISTOGRAM_US ? us : HISTOGRAM_US]++;
+	l.samples++;
+}
+
+static uint32_t percentile(double part)
+{
+	uint64_t want = (uint64_t)((double)l.samples * part), n = 0;
+
+	for (uint32_t us = 0; us <= HISTOGRAM_US; us++) {
+		n += l.histogram[us];
+		if (n > want)
+			return us;
+	}
+	return 0;
+}
+
+static void lost(const struct client *c)
+{
+	l.lost++;
+	if (l.why[0] == '\0')
+		snprintf(l.why, sizeof(l.why), "session %u, alert %u, errno %d (%s)",
+			 (unsigned)(c - l.client), c->alert, errno, strerror(errno));
+}
+
+/* The next one of a cycle, or of those to open. */
+static void begin(struct client *c)
+{
+	uint32_t n = l.next++;
+
+	l.under_way++;
+	if (l.mode == MODE_FLOOD)
+		client_connect(c, &l.target[n % l.n_targets], FLOOD_SOURCES + n % 1000,
+			       CLIENT_FLOOD);
+	else
+		client_open(c, &l.target[n % l.n_targets], n % l.devices);
+}
+
+static void echoed(struct client *c)
+{
+	uint64_t now = clock_boot_us();
+
+	l.done++;
+	sample(now - c->begun_us);
+	if (now >= l.end_us) {
+		l.under_way--;
+	} else if (l.rate > 0) {
+		l.under_way--;
+		l.queue[(l.queue_at + l.queue_n++) % SESSIONS_MAX] = (uint32_t)(c - l.client);
+	} else {
+		client_message(c, l.message);
+	}
+}
+
+static void client_told(struct client *c, enum client_event event)
+{
+	bool over = l.end_us != 0 && clock_boot_us() >= l.end_us;
+
+	if (l.mode == MODE_REST)
+		return;
+	if (event == CLIENT_LOST && l.mode != MODE_FLOOD)
+		lost(c);
+	switch (l.mode) {
+	case MODE_CYCLE:
+		if (event == CLIENT_OPENED) {
+			sample(clock_boot_us() - c->begun_us);
+			client_close(c);
+			return;
+		}
+		break;
+	case MODE_MESSAGES:
+		if (event == CLIENT_ECHOED) {
+			echoed(c);
+			return;
+		}
+		l.under_way--;
+		return;
+	case MODE_BULK:
+		l.under_way--;
+		return;
+	default:
+		break;
+	}
+	/* One is over: the next one. A session that was opened stays, so the next has a place of its own. */
+	l.under_way--;
+	l.done += event != CLIENT_LOST;
+	if (l.mode == MODE_FLOOD && event == CLIENT_OPENED && c->state == CLIENT_OPEN)
+		return;
+	if (l.next < l.last && !over && l.lost < 100)
+		begin(l.mode == MODE_OPEN ? &l.client[l.next] : c);
+}
+
+static void turn(int timeout_ms)
+{
+	struct epoll_event ev[EVENTS];
+	int n = epoll_wait(engine.set, ev, EVENTS, timeout_ms);
+
+	for (int i = 0; i < n; i++) {
+		if (ev[i].data.ptr != NULL)
+			client_ready(ev[i].data.ptr, ev[i].events);
+	}
+}
+
+static void run_begin(enum mode mode, uint64_t ms)
+{
+	l.mode = mode;
+	l.end_us = ms > 0 ? clock_boot_us() + ms * 1000 : 0;
+	l.under_way = l.done = l.lost = 0;
+	l.queue_at = l.queue_n = 0;
+	l.samples = 0;
+	l.why[0] = '\0';
+	memset(l.histogram, 0, sizeof(l.histogram));
+}
+
+/* Until all that was begun is over. A session that makes no progress is lost. */
+static void run_finish(void)
+{
+	uint64_t progress_us = clock_boot_us();
+	uint32_t done = 0;
+
+	while (l.under_way > 0) {
+		turn(100);
+		if (l.done + l.lost != done) {
+			done = l.done + l.lost;
+			progress_us = clock_boot_us();
+		} else if (clock_boot_us() - progress_us > CLIENT_TIMEOUT_US &&
+			   clock_boot_us() > l.end_us + CLIENT_TIMEOUT_US) {
+			snprintf(l.why, sizeof(l.why), "%u sessions make no progress", l.under_way);
+			l.lost += l.under_way;
+			break;
+		}
+	}
+	l.mode = MODE_REST;
+}
+
+static void answer(uint64_t start_us, uint32_t done)
+{
+	double s = (double)(clock_boot_us() - start_us) / 1e6;
+
+	if (l.lost > 0)
+		printf("error %u lost, %u done: %s\n", l.lost, done, l.why);
+	else
+		printf("ok done=%u seconds=%.3f per_second=%.1f p50_us=%u p99_us=%u\n", done, s,
+		       done / s, percentile(0.5), percentile(0.99));
+}
+
+static bool target_read(const char *text)
+{
+	static const struct {
+		const char *name;
+		int group;
+	} groups[] = {{"mlkem768", WOLFSSL_X25519MLKEM768},
+		      {"x25519", WOLFSSL_ECC_X25519},
+		      {"p256", WOLFSSL_ECC_SECP256R1}};
+	struct sockaddr_in at = {.sin_family = AF_INET};
+	char address[32], group[16];
+	unsigned port, ports;
+	int id = 0;
+
+	if (sscanf(text, "%31[0-9.]:%u+%u/%15s", address, &port, &ports, group) != 4 ||
+	    ports == 0 || ports > PORTS_MAX || inet_pton(AF_INET, address, &at.sin_addr) != 1)
+		return false;
+	for (unsigned i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+		id = strcmp(group, groups[i].name) == 0 ? groups[i].group : id;
+	for (unsigned i = 0; i < ports; i++) {
+		at.sin_port = htons((uint16_t)(port + i));
+		l.target[i] = (struct target){.at = at, .group = id};
+	}
+	l.n_targets = ports;
+	return id != 0;
+}
+
+static void do_cycle(uint32_t n, uint32_t concurrent)
+{
+	uint64_t start_us = clock_boot_us();
+	uint32_t at = SESSIONS_MAX;
+
+	run_begin(MODE_CYCLE, 0);
+	l.next = 0;
+	l.last = n;
+	/* From the end, where no sessions that stay are. */
+	for (uint32_t i = 0; i < concurrent && l.next < l.last; i++)
+		begin(&l.client[--at]);
+	run_finish();
+	answer(start_us, l.done);
+}
+
+static void do_open(uint32_t from, uint32_t to, uint32_t concurrent)
+{
+	uint64_t start_us = clock_boot_us();
+
+	run_begin(MODE_OPEN, 0);
+	l.next = from;
+	l.last = to;
+	for (uint32_t i = 0; i < concurrent && l.next < l.last; i++)
+		begin(&l.client[l.next]);
+	run_finish();
+	answer(start_us, l.done);
+}
+
+static bool all_open(uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from; i < to; i++) {
+		if (l.client[i].state != CLIENT_OPEN)
+			return false;
+	}
+	return true;
+}
+
+/* At a rate: whoever waits longest sends next; what could not be sent in time is not made up for. */
+static void paced(uint64_t start_us)
+{
+	double sent = 0;
+
+	while (clock_boot_us() < l.end_us) {
+		double due = (double)(clock_boot_us() - start_us) / 1e6 * l.rate;
+
+		if (due - sent > l.rate / 100)
+			sent = due - l.rate / 100;
+		while (sent < due && l.queue_n > 0) {
+			struct client *c = &l.client[l.queue[l.queue_at]];
+
+			l.queue_at = (l.queue_at + 1) % SESSIONS_MAX;
+			l.queue_n--;
+			l.under_way++;
+			client_message(c, l.message);
+			sent++;
+		}
+		turn(0);
+	}
+}
+
+static void do_messages(uint32_t from, uint32_t to, uint32_t bytes, uint64_t ms, double rate)
+{
+	uint64_t start_us = clock_boot_us();
+
+	if (!all_open(from, to) || bytes == 0 || bytes > CLIENT_RECORD) {
+		puts("error not all of these sessions are open, or no such message");
+		return;
+	}
+	memset(engine.payload, 'E', sizeof(engine.payload));
+	run_begin(MODE_MESSAGES, ms);
+	l.message = bytes;
+	l.rate = rate;
+	for (uint32_t i = from; i < to; i++) {
+		if (rate > 0) {
+			l.queue[l.queue_n++] = i;
+			continue;
+		}
+		l.under_way++;
+		client_message(&l.client[i], bytes);
+	}
+	if (rate > 0)
+		paced(start_us);
+	run_finish();
+	answer(start_us, l.done);
+}
+
+static void do_bulk(uint32_t from, uint32_t to, uint64_t ms)
+{
+	uint64_t start_us, bytes = 0;
+	double s;
+
+	if (!all_open(from, to)) {
+		puts("error not all of these sessions are open");
+		return;
+	}
+	memset(engine.payload, 'S', sizeof(engine.payload));
+	run_begin(MODE_BULK, ms);
+	start_us = clock_boot_us();
+	for (uint32_t i = from; i < to; i++) {
+		l.client[i].bulk = true;
+		l.client[i].sent = 0;
+		client_watch(&l.client[i], EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
+	}
+	while (clock_boot_us() < l.end_us)
+		turn(1);
+	l.mode = MODE_REST;
+	s = (double)(clock_boot_us() - start_us) / 1e6;
+	for (uint32_t i = from; i < to; i++) {
+		bytes += l.client[i].sent;
+		if (l.client[i].state == CLIENT_OPEN)
+			client_watch(&l.client[i], EPOLL_CTL_MOD, EPOLLIN);
+	}
+	if (l.lost > 0)
+		printf("error %u lost: %s\n", l.lost, l.why);
+	else
+		printf("ok bytes=%" PRIu64 " seconds=%.3f mb_per_s=%.1f\n", bytes, s,
+		       (double)bytes / s / 1e6);
+}
+
+static void do_flood(uint64_t ms, uint32_t concurrent)
+{
+	uint64_t start_us = clock_boot_us();
+	uint32_t at = SESSIONS_MAX;
+
+	client_hello_make(l.target[0].group);
+	run_begin(MODE_FLOOD, ms);
+	l.next = 0;
+	l.last = UINT32_MAX;
+	for (uint32_t i = 0; i < concurrent; i++)
+		begin(&l.client[--at]);
+	while (clock_boot_us() < l.end_us)
+		turn(1);
+	l.mode = MODE_REST;
+	for (; at < SESSIONS_MAX; at++)
+		client_drop(&l.client[at]);
+	answer(start_us, l.done);
+}
+
+static void do_ended(uint32_t from, uint32_t to)
+{
+	printf("ok");
+	for (uint32_t i = from; i < to; i++) {
+		bool ended = l.client[i].state == CLIENT_ENDED;
+
+		printf(" %" PRIu64 "/%u", ended ? l.client[i].ended_us : 0,
+		       ended ? l.client[i].alert : 0);
+	}
+	putchar('\n');
+}
+
+static void do_drop(void)
+{
+	for (uint32_t i = 0; i < SESSIONS_MAX; i++)
+		client_drop(&l.client[i]);
+	puts("ok");
+}
+
+static void do_count(void)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < SESSIONS_MAX; i++)
+		n += l.client[i].state == CLIENT_OPEN;
+	printf("ok open=%u\n", n);
+}
+
+/* @return false: end */
+static bool command(char **word, unsigned n)
+{
+	uint32_t a = n > 1 ? strtoul(word[1], NULL, 10) : 0,
+		 b = n > 2 ? strtoul(word[2], NULL, 10) : 0,
+		 c = n > 3 ? strtoul(word[3], NULL, 10) : 0,
+		 d = n > 4 ? strtoul(word[4], NULL, 10) : 0;
+	bool range = a < b && b <= SESSIONS_MAX;
+
+	if (n == 1 && strcmp(word[0], "quit") == 0)
+		return false;
+	if (n == 4 && strcmp(word[0], "cycle") == 0 && b > 0 && c > 0 && target_read(word[1]))
+		do_cycle(b, c);
+	else if (n == 5 && strcmp(word[0], "open") == 0 && b < c && c <= SESSIONS_MAX && d > 0 &&
+		 target_read(word[1]))
+		do_open(b, c, d);
+	else if ((n == 5 || n == 6) && strcmp(word[0], "messages") == 0 && range)
+		do_messages(a, b, c, d, n == 6 ? atof(word[5]) : 0);
+	else if (n == 4 && strcmp(word[0], "bulk") == 0 && range)
+		do_bulk(a, b, c);
+	else if (n == 4 && strcmp(word[0], "flood") == 0 && c > 0 && target_read(word[1]))
+		do_flood(b, c);
+	else if (n == 3 && strcmp(word[0], "ended") == 0 && range)
+		do_ended(a, b);
+	else if (n == 1 && strcmp(word[0], "count") == 0)
+		do_count();
+	else if (n == 1 && strcmp(word[0], "drop") == 0)
+		do_drop();
+	else
+		puts("error no such command, wrong number of words, or out of range");
+	return true;
+}
+
+static void commands(void)
+{
+	struct epoll_event ev = {.events = EPOLLIN};
+	char line[256], *word[8], *save;
+
+	setvbuf(stdin, NULL, _IONBF, 0); /* the set must see what is there */
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (epoll_ctl(engine.set, EPOLL_CTL_ADD, 0, &ev) < 0)
+		device_die("standard input must be a pipe");
+	puts("ok ready");
+	for (;;) {
+		struct epoll_event evs[EVENTS];
+		int got = epoll_wait(engine.set, evs, EVENTS, -1);
+		bool asked = false;
+		unsigned n = 0;
+
+		/* Sessions first: they may end while nobody asks for anything, and when they did is a result. */
+		for (int i = 0; i < got; i++) {
+			if (evs[i].data.ptr != NULL)
+				client_ready(evs[i].data.ptr, evs[i].events);
+			else
+				asked = true;
+		}
+		if (!asked)
+			continue;
+		if (fgets(line, sizeof(line), stdin) == NULL)
+			return;
+		epoll_ctl(engine.set, EPOLL_CTL_DEL, 0, NULL);
+		for (char *w = strtok_r(line, " \n", &save); w != NULL && n < 8;
+		     w = strtok_r(NULL, " \n", &save))
+			word[n++] = w;
+		if (n == 0)
+			puts("error empty command");
+		else if (!command(word, n))
+			return;
+		epoll_ctl(engine.set, EPOLL_CTL_ADD, 0, &ev);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct rlimit most;
+
+	if (argc != 4 || atoi(argv[3]) <= 0) {
+		fputs("usage: tls_load CA-CERTIFICATE CA-KEY DEVICES\n", stderr);
+		return 2;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	getrlimit(RLIMIT_NOFILE, &most);
+	most.rlim_cur = most.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &most);
+	l.devices = (uint32_t)atoi(argv[3]);
+	engine.set = epoll_create1(EPOLL_CLOEXEC);
+	engine.certificates = calloc(l.devices, sizeof(*engine.certificates));
+	if (wolfSSL_Init() != WOLFSSL_SUCCESS || engine.certificates == NULL)
+		device_die("no TLS library, or no memory");
+	device_ca_load(&engine.ca, argv[1], argv[2]);
+	engine.ctx = device_ctx(&engine.ca);
+	commands();
+	return 0;
+}
