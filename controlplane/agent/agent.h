@@ -76,6 +76,7 @@ struct agent {
 	struct peers *peers;
 	struct nft *nft;
 	struct ports *ports;
+	struct managed *managed; /* neighbours of upstreams */
 	struct mirror *mirror;
 	struct api_server *api;
 	struct MHD_Daemon *metrics;

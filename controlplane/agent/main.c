@@ -173,6 +173,7 @@ static void tick(struct agent *a, uint64_t now)
 	if (now - a->stats_ms >= 1000)
 		sync_stats(a);
 	tallies_tick(a, now);
+	managed_tick(a->managed, now);
 	trace_tick(a, now);
 	/* The kernel path stays open for kernel_lease_s after our last sign of life, if it holds what it should. */
 	if (a->nft_retry_ms == 0 &&
@@ -266,6 +267,9 @@ static int kernel_start(struct agent *a, struct err *err)
 	if (ret < 0)
 		return err_wrap(err, ret, "nftables");
 	log_info("nftables table %s", found[how]);
+	ret = managed_new(&a->managed, a->cfg, err);
+	if (ret < 0)
+		return ret;
 	ret = ports_new(&a->ports, a->cfg, err);
 	if (ret == 0)
 		ret = mirror_new(&a->mirror, a->cfg, &sync_mirror_ops, a, err);
@@ -369,6 +373,7 @@ static void agent_stop(struct agent *a)
 	trace_free(a);
 	mirror_free(a->mirror);
 	ports_free(a->ports);
+	managed_free(a->managed);
 	nft_free(a->nft); /* the table stays, under its timeouts */
 	link_free(a->link);
 	registry_free(a->registry);

@@ -116,3 +116,15 @@ int neigh_pin_add(struct ports *p, const struct ip_addr *ip, const struct mac_ad
 		  uint16_t port, uint16_t vlan);
 /** @return 0, also if it is gone already; or -errno */
 int neigh_pin_del(struct ports *p, const struct ip_addr *ip, uint16_t port, uint16_t vlan);
+
+/* ---- managed ---- */
+
+struct managed;
+
+/* The kernel sends nothing to the upstreams of the TLS workers' own stack, and so would forget where they are; the
+ * dataplane knows only what the kernel knows. So the kernel is asked to keep the neighbour of each, or of its route's
+ * gateway. */
+int managed_new(struct managed **out, const struct gw_config *cfg, struct err *err);
+void managed_free(struct managed *m); /* NULL is a no-op; the kernel goes on */
+/** Once a second, whatever now_ms says more often: ask again, for routes and interfaces change. */
+void managed_tick(struct managed *m, uint64_t now_ms);

@@ -105,9 +105,9 @@ static bool unspecified(const struct ip_addr *a)
 	return memcmp(a->b + from, zero.b, sizeof(a->b) - from) == 0;
 }
 
-static void put_listeners(struct nft_batch *b, const struct gw_config *cfg, bool v6)
+static void put_listeners(struct nft_batch *b, const struct gw_config *cfg, bool v6,
+			  enum gw_transport transport, const char *set)
 {
-	const char *set = v6 ? SET_LISTENERS6 : SET_LISTENERS4;
 	struct nft_elems e;
 
 	elems_flush(b, set);
@@ -117,7 +117,8 @@ static void put_listeners(struct nft_batch *b, const struct gw_config *cfg, bool
 		uint16_t port = htons(l->port), addr_bytes = v6 ? 16 : 4;
 		uint8_t key[24] = {0};
 
-		if (ip_addr_is_v4(&l->addr) == v6 || unspecified(&l->addr))
+		if (ip_addr_is_v4(&l->addr) == v6 || unspecified(&l->addr) ||
+		    l->transport != transport)
 			continue;
 		memcpy(key, l->addr.b + (v6 ? 0 : V4_OFFSET), addr_bytes);
 		key[addr_bytes] = gw_listener_proto(l);
@@ -157,8 +158,10 @@ void elems_put_config(struct nft_batch *b, const struct gw_config *cfg)
 		add_ifname(&raw, cfg->shut[i]);
 	put_ifnames(b, SET_RAW, &raw);
 	put_ifnames(b, SET_DEVICE, &device);
-	put_listeners(b, cfg, false);
-	put_listeners(b, cfg, true);
+	put_listeners(b, cfg, false, GW_SOCKET, SET_LISTENERS4);
+	put_listeners(b, cfg, true, GW_SOCKET, SET_LISTENERS6);
+	put_listeners(b, cfg, false, GW_STACK, SET_STACK4);
+	put_listeners(b, cfg, true, GW_STACK, SET_STACK6);
 	put_icmp(b, SET_ICMP4, icmp4, ping ? 1 : 0);
 	put_icmp(b, SET_ICMP6, icmp6, ping ? 4 : 3);
 	elems_flush(b, SET_SERVICES);

@@ -11,7 +11,7 @@
 #include "controlplane/agent/nft.h"
 
 #define NFT_READ_BYTES 65536 /* the kernel fills packets of at most half of it */
-#define NFT_LAYOUT "sallyport layout 2" /* the table's comment; another text is another version */
+#define NFT_LAYOUT "sallyport layout 3" /* the table's comment; another text is another version */
 
 /* Names that files share; none is a keyword of nft, for engineers type them. */
 #define SET_ALIVE "alive"
@@ -20,6 +20,8 @@
 #define SET_HERE "here"
 #define SET_LISTENERS4 "listeners4"
 #define SET_LISTENERS6 "listeners6"
+#define SET_STACK4 "stack4"
+#define SET_STACK6 "stack6"
 #define SET_SERVICES "services"
 #define SET_ICMP4 "icmp4"
 #define SET_ICMP6 "icmp6"

@@ -69,6 +69,22 @@ static const struct set_spec {
 	 24,
 	 0,
 	 {16, 1, 2}},
+	{SET_STACK4,
+	 "mTLS listeners of the TLS workers' own stack, none of the kernel's",
+	 CAT(CAT(TYPE_IPADDR, TYPE_PROTOCOL), TYPE_SERVICE),
+	 0,
+	 NFT_SET_CONCAT,
+	 12,
+	 0,
+	 {4, 1, 2}},
+	{SET_STACK6,
+	 "mTLS listeners of the TLS workers' own stack, none of the kernel's",
+	 CAT(CAT(TYPE_IP6ADDR, TYPE_PROTOCOL), TYPE_SERVICE),
+	 0,
+	 NFT_SET_CONCAT,
+	 24,
+	 0,
+	 {16, 1, 2}},
 	{SET_SERVICES,
 	 "of the box, open to strangers",
 	 CAT(TYPE_PROTOCOL, TYPE_SERVICE),
@@ -155,7 +171,7 @@ static const struct set_spec {
 
 static const char *const counters[] = {
 	"forwarded", "denied",	 "no_segment", "no_lease", "invalid", "raw",
-	"spoofed",   "stranger", "translated", "to_box",   "rate",
+	"spoofed",   "stranger", "translated", "to_box",   "rate",    "stack",
 };
 
 static const struct chain_spec {

@@ -393,10 +393,28 @@ static void icmp(struct nft_ruleset *s, bool v6)
 	verdict(s, NFT_GOTO, "box");
 }
 
+/* Is it for a listener in this set? */
+static void for_listener(struct nft_ruleset *s, bool v6, const char *set)
+{
+	uint32_t proto = v6 ? NFT_REG_2 : NFT_REG32_01;
+
+	family(s, v6);
+	daddr(s, v6, NFT_REG_1);
+	meta(s, NFT_META_L4PROTO, proto);
+	payload(s, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, v6 ? NFT_REG32_05 : NFT_REG32_02);
+	lookup(s, NFT_REG_1, set, NO_DREG, 0);
+}
+
 static void rules_input(struct nft_ruleset *s)
 {
 	uint8_t reply = IP_CT_DIR_REPLY;
 
+	for (int v6 = 0; v6 <= 1; v6++) {
+		rule(s, "input");
+		for_listener(s, v6, v6 ? SET_STACK6 : SET_STACK4);
+		comment(s, "an answer of the kernel would end a connection that is not its own");
+		drop(s, "stack");
+	}
 	rule(s, "input");
 	iif_in(s, SET_DEVICE);
 	verdict(s, NFT_GOTO, "to_box");
@@ -404,14 +422,8 @@ static void rules_input(struct nft_ruleset *s)
 	for (int v6 = 0; v6 <= 1; v6++)
 		icmp(s, v6);
 	for (int v6 = 0; v6 <= 1; v6++) {
-		uint32_t proto = v6 ? NFT_REG_2 : NFT_REG32_01;
-
 		rule(s, "to_box");
-		family(s, v6);
-		daddr(s, v6, NFT_REG_1);
-		meta(s, NFT_META_L4PROTO, proto);
-		payload(s, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, v6 ? NFT_REG32_05 : NFT_REG32_02);
-		lookup(s, NFT_REG_1, v6 ? SET_LISTENERS6 : SET_LISTENERS4, NO_DREG, 0);
+		for_listener(s, v6, v6 ? SET_LISTENERS6 : SET_LISTENERS4);
 		verdict(s, NFT_GOTO, "box");
 	}
 	rule(s, "to_box");

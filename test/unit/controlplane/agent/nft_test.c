@@ -290,6 +290,9 @@ static void a_stranger_reaches_the_listener_only(void **state)
 	} rows[] = {
 		{"listener", "10.1.0.66", "10.1.0.1", 8883, "to_box"},
 		{"listener, IPv6", "fd01::66", "fd01::1", 8883, "to_box"},
+		{"listener of the stack", "10.1.0.66", "10.1.0.1", 8884, "stack"},
+		{"listener of the stack, IPv6", "fd01::66", "fd01::1", 8884, "stack"},
+		{"listener of the stack, bound device", "10.1.0.5", "10.1.0.1", 8884, "stack"},
 		{"listener's port on another address", "10.1.0.66", "10.3.0.1", 8883, "stranger"},
 		{"ssh", "10.1.0.66", "10.1.0.1", 22, "stranger"},
 		{"bound device, listener", "10.1.0.5", "10.1.0.1", 8883, "to_box"},

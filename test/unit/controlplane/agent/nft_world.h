@@ -234,11 +234,12 @@ static inline void configure(void)
 		p->untagged = true;
 	}
 	cfg.strangers = STRANGER_PING;
-	for (int i = 0; i < 2; i++) {
-		ip_addr_parse(&cfg.listeners[i].addr, i == 0 ? "10.1.0.1" : "fd01::1");
-		cfg.listeners[i].port = 8883;
+	for (int i = 0; i < 4; i++) {
+		ip_addr_parse(&cfg.listeners[i].addr, i % 2 == 0 ? "10.1.0.1" : "fd01::1");
+		cfg.listeners[i].port = i < 2 ? 8883 : 8884;
+		cfg.listeners[i].transport = i < 2 ? GW_SOCKET : GW_STACK;
 	}
-	cfg.n_listeners = 2;
+	cfg.n_listeners = 4;
 }
 
 static inline int up(void **state)
