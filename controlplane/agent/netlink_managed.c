@@ -31,9 +31,9 @@ static int take_hop(const struct nlmsghdr *nlh, void *data)
 	const struct nlattr *a[RTA_GATEWAY + 1];
 	struct hop *h = data;
 
-	if (nlh->nlmsg_type != RTM_NEWROUTE || rtnl_attrs(nlh, sizeof(*rtm), a, RTA_GATEWAY + 1) < 0 ||
-	    rtm->rtm_type != RTN_UNICAST || a[RTA_OIF] == NULL ||
-	    mnl_attr_get_payload_len(a[RTA_OIF]) != sizeof(uint32_t))
+	if (nlh->nlmsg_type != RTM_NEWROUTE ||
+	    rtnl_attrs(nlh, sizeof(*rtm), a, RTA_GATEWAY + 1) < 0 || rtm->rtm_type != RTN_UNICAST ||
+	    a[RTA_OIF] == NULL || mnl_attr_get_payload_len(a[RTA_OIF]) != sizeof(uint32_t))
 		return MNL_CB_OK;
 	if (a[RTA_GATEWAY] != NULL && !rtnl_get_addr(&h->ip, rtm->rtm_family, a[RTA_GATEWAY]))
 		return MNL_CB_OK;
