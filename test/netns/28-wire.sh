@@ -28,7 +28,7 @@ say "  $(tail -1 "$D/wire-cam2.out")"
 check_match "the wire was bad" 'lost=[1-9].* repeated=[1-9].* late=[1-9]' "$(tail -1 "$D/wire-cam2.out")"
 
 in_ns cam3 ip link set eth0 mtu 576
-capture gw dev0 small 'host 10.7.0.13 and tcp port 8883'
+capture sw p-gw small 'host 10.7.0.13 and tcp port 8883'
 check "1 MB to and from a device with frames of 576 bytes" bulk cam3 "$GW4" 1048576
 check_match "the witness saw it" '^[1-9][0-9]' "$(captured small | wc -l)"
 check_eq "no larger frame goes to it" 0 "$(captured small | awk '{ for (i = 1; i < NF; i++) if ($i == "length" && $(i + 1) + 0 > 536) n++ } END { print n + 0 }')"
