@@ -36,11 +36,12 @@ net_for() { # SERVER
 		in_ns "$ns-dev" ip route add local "$n" dev lo || die "addresses of devices"
 	done
 }
-# Neighbours that need no ARP: the kernel keeps only a thousand that do. neighbours SERVER INTERFACE
+# Devices and strangers as neighbours that need no ARP: the kernel keeps only a thousand that do, in all namespaces.
+# neighbours SERVER INTERFACE
 neighbours() {
 	local mac
 	mac=$(in_ns "$1-dev" cat /sys/class/net/eth0/address)
-	awk -v n="$DEVICES" -v mac="$mac" -v dev="$2" 'BEGIN { for (d = 256; d < n + 256; d++)
+	awk -v n="$DEVICES" -v mac="$mac" -v dev="$2" 'BEGIN { for (d = 256; d < n + 512; d++)
 		printf "neigh replace 10.%d.%d.%d lladdr %s dev %s nud permanent\n", 64 + int(d / 65536), int(d / 256) % 256, d % 256, mac, dev }' >"$D/neigh"
 	in_ns "$1" ip -batch "$D/neigh" || die "neighbours of $1"
 }

@@ -35,6 +35,18 @@ in_path() { [ "$1" = gw ] && [ "$TRANSPORT" = stack ]; }
 # shellcheck disable=SC2046 # pids
 server_ns() { cpu_of $(server_pids "$1"); }
 
+# PERF=FOLDER: a profile of the server during each sample, which costs time itself: for finding, not for measuring
+perf_begin() { # NAME
+	local pids
+	pids=$(server_pids "${1%%-*}")
+	PERF_N=$((PERF_N + 1))
+	perf record -q -F 1999 -g -p "${pids//$'\n'/,}" -o "$PERF/$1-$PERF_N.data" &
+	PERF_PID=$!
+	PIDS+=("$PERF_PID")
+	must "perf runs" 5 test -s "$PERF/$1-$PERF_N.data"
+}
+PERF_N=0
+
 # spent SERVER COMMAND...: CPU_NS of the server (DATAPLANE_NS of it), AGENT_NS, and the generator's ANSWER
 spent() {
 	local s=$1 agent=0 pid was now
@@ -43,9 +55,11 @@ spent() {
 	[ -z "$pid" ] || agent=$(cpu_of "$pid")
 	DATAPLANE_NS=0
 	! in_path "$s" || was=$(dataplane_ns)
+	[ -z "${PERF:-}" ] || perf_begin "$s-$1"
 	CPU_NS=$(server_ns "$s")
 	ANSWER=$(load "$s" "$@") || die "$s: $*"
 	CPU_NS=$(calc "$(server_ns "$s") - $CPU_NS")
+	[ -z "${PERF:-}" ] || end "$PERF_PID"
 	if in_path "$s"; then
 		now=$(dataplane_ns)
 		DATAPLANE_NS=$(awk -v a="$was" -v b="$now" 'BEGIN { split(a, x); split(b, y); d = y[3] - x[3]
@@ -56,11 +70,13 @@ spent() {
 }
 answered() { word_of "$1" <<<"$ANSWER"; }
 
-floor() {
-	taskset -c "$SERVER_CPU" chrt -r 1 "$B/bench/tls_floor" "$D/pki/ca.pem" "$D/pki/ca.key" "$D/pki/gw.pem" "$D/pki/gw.key" "$RUNS" >"$D/floor" ||
+# The TLS library alone, on the server's core: one more sample of each of its measures
+FLOORS=(floor_handshake_us floor_client_handshake_us floor_handshake_x25519_us floor_message_us floor_bulk_mb_per_s)
+floor_sample() {
+	local f
+	taskset -c "$SERVER_CPU" chrt -r 1 "$B/bench/tls_floor" "$D/pki/ca.pem" "$D/pki/ca.key" "$D/pki/gw.pem" "$D/pki/gw.key" 1 >"$D/floor" ||
 		die "tls_floor"
-	cat "$D/floor" >&3
-	say "floor: $(cut -f1,5 "$D/floor" | tr '\t\n' ' ;')"
+	for f in "${FLOORS[@]}"; do note "$f" "$(awk -F'\t' -v f="$f" '$1 == f { print $5 }' "$D/floor")"; done
 }
 
 # ---- handshakes ---------------------------------------------------------------------------------
@@ -74,6 +90,7 @@ HANDSHAKES=(handshake_us handshake_us_10k_revoked handshake_us_100k_revoked)
 handshakes() {
 	local i k s label n
 	for ((i = 0; i < RUNS; i++)); do
+		floor_sample
 		for k in 0 1 2; do
 			n=$((CYCLES / (k == 0 ? 1 : k == 1 ? 2 : 10)))
 			cycle "${HANDSHAKES[k]}" gw "$k" mlkem768 "$n"
@@ -81,12 +98,14 @@ handshakes() {
 		done
 	done
 	for label in "${HANDSHAKES[@]}"; do
-		emit "$label" us median "<= 210" "${SAMPLES[$label]}"
+		emit "$label" us median "<= 210" "${SAMPLES[$label]}" floor "${SAMPLES[floor_handshake_us]}"
 		emit "${label/us/x25519_us}" us median "" "${SAMPLES[x25519_${label}_gw]}" nginx "${SAMPLES[x25519_${label}_ngx]}"
 		emit "${label/us/x25519_us}_haproxy" us median "" "${SAMPLES[x25519_${label}_hap]}"
 		say "$label: ${SAMPLES[$label]#,}; X25519: ${SAMPLES[x25519_${label}_gw]#,}, nginx ${SAMPLES[x25519_${label}_ngx]#,}, haproxy ${SAMPLES[x25519_${label}_hap]#,}"
 	done
 	emit handshake_agent_us us median "" "${SAMPLES[agent_handshake_us]}"
+	for label in "${FLOORS[@]}"; do emit "$label" "$([ "$label" = floor_bulk_mb_per_s ] && say MB/s || say us)" median "" "${SAMPLES[$label]}"; done
+	say "floor: ${SAMPLES[floor_handshake_us]#,}; X25519: ${SAMPLES[floor_handshake_x25519_us]#,}"
 }
 
 # ---- messages and bulk --------------------------------------------------------------------------
@@ -254,7 +273,7 @@ for s in gw ngx; do
 	on_idle "flood_$s"
 done
 pass "gateway, nginx and HAProxy are up"
-for part in ${PARTS:-floor idle handshakes sessions_open messages bulk flood revocation}; do
+for part in ${PARTS:-idle handshakes sessions_open messages bulk flood revocation}; do
 	case $part in
 	messages)
 		messages messages_per_s "$TALKING" ">= 400000"

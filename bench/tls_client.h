@@ -54,16 +54,11 @@ struct client {
 	uint64_t sent; /* bytes of bulk */
 };
 
-struct certificate {
-	uint8_t *der;
-	int bytes;
-};
-
 struct engine {
 	int set;
 	struct device_ca ca;
 	WOLFSSL_CTX *ctx;
-	struct certificate *certificates; /* by device */
+	struct device_identity *device;
 	uint8_t hello[4096]; /* a ClientHello, for a flood */
 	int hello_bytes;
 	uint8_t payload[CLIENT_RECORD];
@@ -114,19 +109,10 @@ static inline void client_end(struct client *c, enum client_event event)
 	client_told(c, event);
 }
 
-static inline const struct certificate *client_certificate(uint32_t d)
+static inline WOLFSSL *client_session(uint32_t d, int group)
 {
-	struct certificate *cert = &engine.certificates[d];
-	uint8_t der[2048];
-
-	if (cert->der == NULL) {
-		cert->bytes = device_certificate(&engine.ca, d, der, sizeof(der));
-		cert->der = malloc((size_t)cert->bytes);
-		if (cert->der == NULL)
-			device_die("memory");
-		memcpy(cert->der, der, (size_t)cert->bytes);
-	}
-	return cert;
+	device_make(&engine.device[d], &engine.ca, d);
+	return device_session(engine.ctx, &engine.device[d], group);
 }
 
 /* Connect from a device's address. */
@@ -210,7 +196,6 @@ static inline void client_handshake(struct client *c)
 
 static inline void client_connected(struct client *c)
 {
-	const struct certificate *cert;
 	socklen_t n = sizeof(int);
 	int error = 0;
 
@@ -226,8 +211,7 @@ static inline void client_connected(struct client *c)
 		c->got = 1; /* sent */
 		return;
 	}
-	cert = client_certificate(c->device);
-	c->ssl = device_session(engine.ctx, &engine.ca, cert->der, cert->bytes, c->target->group);
+	c->ssl = client_session(c->device, c->target->group);
 	wolfSSL_set_fd(c->ssl, c->fd);
 	c->state = CLIENT_HANDSHAKE;
 	client_handshake(c);
@@ -252,6 +236,18 @@ static inline void client_receive(struct client *c)
 		if (c->got >= c->message)
 			client_told(c, CLIENT_ECHOED);
 	}
+}
+
+/* A flood's ClientHello: a ServerHello with a key share is what costs the server; anything else is a refusal. */
+static inline void client_answered(struct client *c)
+{
+	static const uint8_t retry[4] = {0xcf, 0x21, 0xad, 0x74}; /* RFC 8446 section 4.1.3 */
+	uint8_t head[16];
+	ssize_t n = recv(c->fd, head, sizeof(head), 0);
+	bool hello = n == sizeof(head) && head[0] == 22 && head[5] == 2 &&
+		     memcmp(head + 11, retry, sizeof(retry)) != 0;
+
+	client_end(c, hello ? CLIENT_OPENED : CLIENT_LOST);
 }
 
 static inline void client_ready(struct client *c, uint32_t events)
@@ -280,8 +276,7 @@ static inline void client_ready(struct client *c, uint32_t events)
 		if (c->got == 0)
 			client_connected(c);
 		else
-			client_end(c,
-				   (events & (EPOLLHUP | EPOLLERR)) ? CLIENT_LOST : CLIENT_OPENED);
+			client_answered(c);
 		break;
 	default:
 		break;
@@ -311,8 +306,7 @@ static inline int client_hello_wait(WOLFSSL *ssl, char *data, int bytes, void *a
 /* What a flood sends again and again. */
 static inline void client_hello_make(int group)
 {
-	const struct certificate *cert = client_certificate(0);
-	WOLFSSL *ssl = device_session(engine.ctx, &engine.ca, cert->der, cert->bytes, group);
+	WOLFSSL *ssl = client_session(0, group);
 
 	engine.hello_bytes = 0;
 	wolfSSL_SSLSetIOSend(ssl, client_hello_keep);

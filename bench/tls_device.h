@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* tls_device: the devices of the TLS benchmark: addresses, names, and certificates signed by the rig's CA when they are
- * needed. All have one key, which costs the server what a thousand keys would. For one process, which dies on error. */
+/* tls_device: the devices of the TLS benchmark: addresses, names, and keys and certificates made and signed by the rig's CA
+ * when they are needed. For one process, which dies on error. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,10 +22,14 @@
 struct device_ca {
 	uint8_t *der; /* the CA's own certificate */
 	int der_bytes;
-	ecc_key key, device_key;
+	ecc_key key;
 	WC_RNG rng;
-	uint8_t device_key_der[256];
-	int device_key_bytes;
+};
+
+struct device_identity { /* as DER */
+	uint8_t *cert; /* NULL: not made yet */
+	int cert_bytes, key_bytes;
+	uint8_t key[160];
 };
 
 static inline void device_die(const char *what)
@@ -61,44 +65,54 @@ static inline void device_ca_load(struct device_ca *ca, const char *cert_path, c
 	n = wc_KeyPemToDer(pem, n, key_der, sizeof(key_der), NULL);
 	free(pem);
 	if (ca->der_bytes <= 0 || n <= 0 || wc_InitRng(&ca->rng) != 0 ||
-	    wc_ecc_init(&ca->key) != 0 || wc_ecc_init(&ca->device_key) != 0 ||
-	    wc_EccPrivateKeyDecode(key_der, &at, &ca->key, (word32)n) != 0 ||
-	    wc_ecc_make_key_ex(&ca->rng, 32, &ca->device_key, ECC_SECP256R1) != 0)
+	    wc_ecc_init(&ca->key) != 0 ||
+	    wc_EccPrivateKeyDecode(key_der, &at, &ca->key, (word32)n) != 0)
 		device_die("the CA's certificate or key is no good");
-	ca->device_key_bytes =
-		wc_EccKeyToDer(&ca->device_key, ca->device_key_der, sizeof(ca->device_key_der));
-	if (ca->device_key_bytes <= 0)
-		device_die("no device key");
 }
 
-/** A device's certificate as DER. @return bytes */
-static inline int device_certificate(struct device_ca *ca, uint32_t d, uint8_t *out, int room)
+/* GeneralNames with one uniformResourceIdentifier, RFC 5280 section 4.2.1.6. */
+static inline void device_name(Cert *c, uint32_t d)
 {
 	char uri[64];
-	Cert c;
 	int n = snprintf(uri, sizeof(uri), DEVICE_NAME, d);
 
-	if (wc_InitCert(&c) != 0)
-		device_die("no certificate");
-	snprintf(c.subject.commonName, sizeof(c.subject.commonName), "device %u", d);
+	snprintf(c->subject.commonName, sizeof(c->subject.commonName), "device %u", d);
+	c->altNames[0] = 0x30;
+	c->altNames[1] = (uint8_t)(n + 2);
+	c->altNames[2] = 0x86;
+	c->altNames[3] = (uint8_t)n;
+	memcpy(c->altNames + 4, uri, (size_t)n);
+	c->altNamesSz = n + 4;
+}
+
+/** Key and certificate of device d, unless they are there already. */
+static inline void device_make(struct device_identity *id, struct device_ca *ca, uint32_t d)
+{
+	uint8_t der[2048];
+	ecc_key key;
+	Cert c;
+	int n = -1;
+
+	if (id->cert != NULL)
+		return;
+	if (wc_InitCert(&c) != 0 || wc_ecc_init(&key) != 0 ||
+	    wc_ecc_make_key_ex(&ca->rng, 32, &key, ECC_SECP256R1) != 0)
+		device_die("a key cannot be made");
+	id->key_bytes = wc_EccKeyToDer(&key, id->key, sizeof(id->key));
 	c.daysValid = DEVICE_DAYS;
 	c.sigType = CTC_SHA256wECDSA;
-	/* GeneralNames with one uniformResourceIdentifier, RFC 5280 section 4.2.1.6 */
-	c.altNames[0] = 0x30;
-	c.altNames[1] = (uint8_t)(n + 2);
-	c.altNames[2] = 0x86;
-	c.altNames[3] = (uint8_t)n;
-	memcpy(c.altNames + 4, uri, (size_t)n);
-	c.altNamesSz = n + 4;
-	if (wc_SetKeyUsage(&c, "digitalSignature") != 0 ||
-	    wc_SetExtKeyUsage(&c, "clientAuth") != 0 ||
-	    wc_SetIssuerBuffer(&c, ca->der, ca->der_bytes) != 0 ||
-	    wc_MakeCert(&c, out, (word32)room, NULL, &ca->device_key, &ca->rng) <= 0)
+	device_name(&c, d);
+	if (wc_SetKeyUsage(&c, "digitalSignature") == 0 &&
+	    wc_SetExtKeyUsage(&c, "clientAuth") == 0 &&
+	    wc_SetIssuerBuffer(&c, ca->der, ca->der_bytes) == 0 &&
+	    wc_MakeCert(&c, der, sizeof(der), NULL, &key, &ca->rng) > 0)
+		n = wc_SignCert(c.bodySz, c.sigType, der, sizeof(der), NULL, &ca->key, &ca->rng);
+	wc_ecc_free(&key);
+	id->cert = n > 0 ? malloc((size_t)n) : NULL;
+	if (id->cert == NULL || id->key_bytes <= 0)
 		device_die("a certificate cannot be made");
-	n = wc_SignCert(c.bodySz, c.sigType, out, (word32)room, NULL, &ca->key, &ca->rng);
-	if (n <= 0)
-		device_die("a certificate cannot be signed");
-	return n;
+	memcpy(id->cert, der, (size_t)n);
+	id->cert_bytes = n;
 }
 
 /** A client's context: TLS 1.3, this CA's servers only. */
@@ -115,17 +129,16 @@ static inline WOLFSSL_CTX *device_ctx(const struct device_ca *ca)
 	return ctx;
 }
 
-/** A session of a device whose certificate is given; the group is the only key share. */
-static inline WOLFSSL *device_session(WOLFSSL_CTX *ctx, const struct device_ca *ca,
-				      const uint8_t *cert, int cert_bytes, int group)
+/** A session of a device; the group is the only key share. */
+static inline WOLFSSL *device_session(WOLFSSL_CTX *ctx, const struct device_identity *id, int group)
 {
 	WOLFSSL *ssl = wolfSSL_new(ctx);
 
 	if (ssl == NULL ||
-	    wolfSSL_use_certificate_buffer(ssl, cert, cert_bytes, WOLFSSL_FILETYPE_ASN1) !=
+	    wolfSSL_use_certificate_buffer(ssl, id->cert, id->cert_bytes, WOLFSSL_FILETYPE_ASN1) !=
 		    WOLFSSL_SUCCESS ||
-	    wolfSSL_use_PrivateKey_buffer(ssl, ca->device_key_der, ca->device_key_bytes,
-					  WOLFSSL_FILETYPE_ASN1) != WOLFSSL_SUCCESS ||
+	    wolfSSL_use_PrivateKey_buffer(ssl, id->key, id->key_bytes, WOLFSSL_FILETYPE_ASN1) !=
+		    WOLFSSL_SUCCESS ||
 	    wolfSSL_set_groups(ssl, &group, 1) != WOLFSSL_SUCCESS ||
 	    wolfSSL_UseKeyShare(ssl, (word16)group) != WOLFSSL_SUCCESS)
 		device_die("no TLS session");

@@ -7,6 +7,7 @@
 #include "bench/tls_device.h"
 
 #define HANDSHAKES 200 /* a run */
+#define DEVICES 100
 #define MESSAGES 20000
 #define MESSAGE_BYTES 256
 #define RECORDS 4000
@@ -26,8 +27,7 @@ struct pair {
 
 static struct device_ca ca;
 static WOLFSSL_CTX *server_ctx, *client_ctx;
-static uint8_t cert[2048];
-static int cert_bytes;
+static struct device_identity device[DEVICES];
 
 static uint64_t cpu_ns(void)
 {
@@ -88,6 +88,7 @@ static bool handshake_step(WOLFSSL *ssl, int (*step)(WOLFSSL *), uint64_t *ns)
 /* Adds the processor time of each end. The server's object is made and freed in its time, as in a server. */
 static void handshake(struct pair *p, int group, uint64_t *server_ns, uint64_t *client_ns)
 {
+	static unsigned n;
 	uint64_t start = cpu_ns();
 	bool server = false, client = false;
 
@@ -95,7 +96,7 @@ static void handshake(struct pair *p, int group, uint64_t *server_ns, uint64_t *
 	if (p->server == NULL)
 		device_die("memory");
 	*server_ns += cpu_ns() - start;
-	p->client = device_session(client_ctx, &ca, cert, cert_bytes, group);
+	p->client = device_session(client_ctx, &device[n++ % DEVICES], group);
 	p->to_server.at = p->to_server.n = p->to_client.at = p->to_client.n = 0;
 	carry(p->server, &p->to_server, &p->to_client);
 	carry(p->client, &p->to_client, &p->to_server);
@@ -199,7 +200,8 @@ int main(int argc, char **argv)
 	if (wolfSSL_Init() != WOLFSSL_SUCCESS)
 		device_die("no TLS library");
 	device_ca_load(&ca, argv[1], argv[2]);
-	cert_bytes = device_certificate(&ca, 1, cert, sizeof(cert));
+	for (unsigned d = 0; d < DEVICES; d++)
+		device_make(&device[d], &ca, d);
 	client_ctx = device_ctx(&ca);
 	server_ctx = wolfSSL_CTX_new(wolfTLSv1_3_server_method());
 	if (server_ctx == NULL ||

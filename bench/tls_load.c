@@ -25,7 +25,7 @@
 #define EVENTS 256
 #define PORTS_MAX 64
 #define HISTOGRAM_US 1000000u
-#define FLOOD_SOURCES 50000u /* from this device number on, strangers */
+#define FLOOD_SOURCES 256u /* addresses of strangers, behind the last device's */
 
 enum mode { MODE_REST, MODE_CYCLE, MODE_OPEN, MODE_MESSAGES, MODE_BULK, MODE_FLOOD };
 
@@ -83,7 +83,7 @@ static void begin(struct client *c)
 
 	l.under_way++;
 	if (l.mode == MODE_FLOOD)
-		client_connect(c, &l.target[n % l.n_targets], FLOOD_SOURCES + n % 1000,
+		client_connect(c, &l.target[n % l.n_targets], l.devices + n % FLOOD_SOURCES,
 			       CLIENT_FLOOD);
 	else
 		client_open(c, &l.target[n % l.n_targets], n % l.devices);
@@ -475,8 +475,8 @@ int main(int argc, char **argv)
 	setrlimit(RLIMIT_NOFILE, &most);
 	l.devices = (uint32_t)atoi(argv[3]);
 	engine.set = epoll_create1(EPOLL_CLOEXEC);
-	engine.certificates = calloc(l.devices, sizeof(*engine.certificates));
-	if (wolfSSL_Init() != WOLFSSL_SUCCESS || engine.certificates == NULL)
+	engine.device = calloc(l.devices, sizeof(*engine.device));
+	if (wolfSSL_Init() != WOLFSSL_SUCCESS || engine.device == NULL)
 		device_die("no TLS library, or no memory");
 	device_ca_load(&engine.ca, argv[1], argv[2]);
 	engine.ctx = device_ctx(&engine.ca);
