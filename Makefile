@@ -55,7 +55,12 @@ main = $(B)/o/$(1)/main.o
 BASE := $(call objs,config/base)
 CONFIG := $(call objs,config)
 DATAPLANE := $(call objs,dataplane)
-TLS := $(call objs,tls-proxy)
+# lwIP has no build of its own for this: its files are compiled with our lwipopts.h.
+LWIP := $(D)/src/lwip/src
+LWIP_CFLAGS := -isystem $(LWIP)/include -Itls-proxy/stack
+LWIP_OBJS := $(patsubst %,$(B)/o/lwip/%.o,$(addprefix core/,init def inet_chksum ip mem memp netif pbuf tcp tcp_in tcp_out \
+	timeouts udp ipv4/ip4 ipv4/ip4_addr ipv6/ip6 ipv6/ip6_addr ipv6/icmp6 ipv6/inet6 ipv6/nd6))
+TLS := $(call objs,tls-proxy tls-proxy/stack) $(LWIP_OBJS)
 DECISION := $(call objs,controlplane)
 AGENT := $(call objs,controlplane/agent)
 CONTROLLER := $(call objs,controlplane/controller)
@@ -64,7 +69,8 @@ CTL := $(call objs,controlplane/ctl)
 $(B)/sallyport-dataplane: LIBS = $(call pkg,--libs,libdpdk) -lrte_net_vhost
 $(B)/sallyport-dataplane: $(call main,dataplane) $(DATAPLANE) $(BASE)
 
-$(B)/sallyport-tls-proxy: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
+TLS_LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libdpdk libconfig libseccomp libcap)
+$(B)/sallyport-tls-proxy: LIBS = $(TLS_LIBS)
 $(B)/sallyport-tls-proxy: $(call main,tls-proxy) $(TLS) $(CONFIG) $(BASE)
 
 $(B)/sallyport-agent: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap libseccomp)
@@ -81,6 +87,16 @@ $(B)/o/dataplane/%.o $(B)/o/test/unit/dataplane/%.o $(B)/o/test/unit/property/%.
 ifeq ($(SAN),)
 $(B)/o/dataplane/%.o: CFLAGS += -O3
 endif
+# What a segment costs is lwIP, its buckets and the copying.
+ifeq ($(SAN),)
+$(B)/o/lwip/%.o $(B)/o/tls-proxy/stack/%.o: CFLAGS += -O3
+endif
+$(B)/o/tls-proxy/stack/%.o $(B)/o/test/unit/tls-proxy/stack%.o $(B)/o/test/fuzz/tls_stack%.o $(B)/o/bench/segment%.o: CPPFLAGS += $(LWIP_CFLAGS) $(DPDK_CFLAGS)
+$(B)/o/lwip/%.o: $(D)/.sources tls-proxy/stack/lwipopts.h tls-proxy/stack/hooks.h tls-proxy/stack/arch/cc.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  cc    lwip/$*.c")
+	$(Q)$(CC) -I. $(LWIP_CFLAGS) $(CFLAGS) -std=gnu11 -w $(HARDEN) -fno-strict-aliasing -c -o $@ $(LWIP)/$*.c
+
 # wolfSSL's headers, whose structures depend on its flags, are system headers, which -MMD leaves out.
 $(B)/o/%.o: %.c $(WOLFSSL) | $(D)/.packages
 	@mkdir -p $(@D)
@@ -115,7 +131,7 @@ $(B)/unit/config/%: LIBS = $(call pkg,--libs,libconfig)
 $(B)/unit/dataplane/%: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
 $(B)/unit/dataplane/%: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_ring -lrte_net_vhost
 $(B)/unit/tls-proxy/%: PARTS = $(TLS) $(CONFIG) $(BASE)
-$(B)/unit/tls-proxy/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
+$(B)/unit/tls-proxy/%: LIBS = $(TLS_LIBS)
 $(B)/unit/controlplane/%: PARTS = $(AGENT) $(CONTROLLER) $(CTL) $(DECISION) $(CONFIG) $(BASE)
 $(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap libseccomp ncursesw)
 # Both planes in one process, against a reference.
@@ -159,7 +175,7 @@ $(B)/fuzz/config%: LIBS = $(call pkg,--libs,libconfig)
 $(B)/fuzz/dataplane%: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
 $(B)/fuzz/dataplane%: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_vhost
 $(B)/fuzz/tls%: PARTS = $(TLS) $(CONFIG) $(BASE)
-$(B)/fuzz/tls%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
+$(B)/fuzz/tls%: LIBS = $(TLS_LIBS)
 $(B)/fuzz/controlplane%: PARTS = $(AGENT) $(CONTROLLER) $(DECISION) $(CONFIG) $(BASE)
 $(B)/fuzz/controlplane%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap libseccomp)
 $(FUZZ:%=$(B)/fuzz/%): $(B)/fuzz/%: $(B)/o/test/fuzz/%.o $$(PARTS)

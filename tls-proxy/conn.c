@@ -277,8 +277,8 @@ bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 	c->state = CONN_CONNECT;
 	c->deadline_ms = c->active_ms + c->l->cfg->connect_timeout_s * 1000ull;
 	conn_wake(c);
-	if (proxy_header(c) < 0 || socket_connect(c->w, &c->up, &c->l->cfg->upstreams[0].addr,
-						  c->l->cfg->upstreams[0].port) < 0)
+	if (proxy_header(c) < 0 || transport_connect(c->l, &c->up, &c->l->cfg->upstreams[0].addr,
+						     c->l->cfg->upstreams[0].port) < 0)
 		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
 	else
 		conn_work(c);

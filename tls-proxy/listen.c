@@ -22,7 +22,7 @@ int listener_open(struct worker *w, struct listener *l, const struct gw_listener
 			       cfg->name);
 	ret = tls_ctx_init(&l->ctx, cfg, err);
 	if (ret == 0)
-		ret = socket_listen(l, err);
+		ret = transport_listen(l, err);
 	if (ret < 0)
 		return err_wrap(err, ret, "listener %s", cfg->name);
 	log_info("listening name=%s address=%s port=%u tls=%s", cfg->name,
@@ -56,6 +56,6 @@ void listeners_tick(struct worker *w, uint64_t now_ms)
 
 void listener_close(struct listener *l)
 {
-	source_close(l->w, &l->src);
+	transport_unlisten(l);
 	tls_ctx_fini(&l->ctx);
 }

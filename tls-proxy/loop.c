@@ -59,26 +59,15 @@ static void reload(struct worker *w)
 	}
 }
 
-int worker_turn(struct worker *w, uint32_t wait_ms)
+static int events_serve(struct worker *w, uint32_t wait_ms)
 {
 	struct epoll_event ev[TURN_EVENTS];
-	uint64_t now = clock_boot_ms();
-	uint64_t left_ms;
-	int n;
+	int n = epoll_wait(w->epoll, ev, TURN_EVENTS, (int)wait_ms);
+	int ret = n < 0 && errno != EINTR ? -errno : 0;
 
-	if (now >= w->tick_ms) {
-		w->tick_ms = now + WORKER_TICK_MS;
-		agent_tick(w, now);
-		conns_follow(w);
-		conns_tick(w, now);
-		listeners_tick(w, now);
-	}
-	if (w->agent.fd < 0 && w->agent_retry_ms < w->tick_ms)
-		w->tick_ms = w->agent_retry_ms;
-	left_ms = w->tick_ms > now ? w->tick_ms - now : 0;
-	n = epoll_wait(w->epoll, ev, TURN_EVENTS, left_ms < wait_ms ? (int)left_ms : (int)wait_ms);
-	if (n < 0 && errno != EINTR)
-		return -errno;
+	transport_woken(w);
+	if (ret < 0)
+		return ret;
 	for (int i = 0; i < n; i++) {
 		struct source *s = ev[i].data.ptr;
 
@@ -87,6 +76,29 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 		/* A revocation waits for one event at most, not for a batch of handshakes. */
 		conns_follow(w);
 	}
+	return 0;
+}
+
+int worker_turn(struct worker *w, uint32_t wait_ms)
+{
+	uint64_t now = clock_boot_ms();
+	uint64_t left_ms;
+	int ret;
+
+	if (now >= w->tick_ms) {
+		w->tick_ms = now + WORKER_TICK_MS;
+		agent_tick(w, now);
+		conns_follow(w);
+		transport_tick(w);
+		conns_tick(w, now);
+		listeners_tick(w, now);
+	}
+	if (w->agent.fd < 0 && w->agent_retry_ms < w->tick_ms)
+		w->tick_ms = w->agent_retry_ms;
+	left_ms = w->tick_ms > now ? w->tick_ms - now : 0;
+	ret = transport_turn(w, left_ms < wait_ms ? left_ms : wait_ms, events_serve);
+	if (ret < 0)
+		return ret;
 	if (w->reload)
 		reload(w);
 	w->reload = false;
@@ -112,7 +124,7 @@ void worker_stop(struct worker *w)
 	struct conn *c, *next;
 
 	for (uint32_t i = 0; i < w->n_listeners; i++)
-		source_close(w, &w->listeners[i].src);
+		transport_unlisten(&w->listeners[i]);
 	for (c = LIST_FIRST(&w->conns); c != NULL; c = next) {
 		next = LIST_NEXT(c, next);
 		conn_close(c, 0, "the worker ends");
@@ -126,6 +138,7 @@ void worker_stop(struct worker *w)
 		listener_close(&w->listeners[i]);
 	source_close(w, &w->agent);
 	source_close(w, &w->signals);
+	transport_stop(w);
 	trust_unmap(&w->trust);
 	close(w->epoll);
 }

@@ -107,26 +107,64 @@ static int seccomp_set(struct err *err)
 	return 0; /* the sanitizer's runtime makes calls of its own */
 #else
 	static const int calls[] = {
-		SCMP_SYS(read),		SCMP_SYS(write),	   SCMP_SYS(readv),
-		SCMP_SYS(writev),	SCMP_SYS(recvfrom),	   SCMP_SYS(recvmsg),
-		SCMP_SYS(sendto),	SCMP_SYS(sendmsg),	   SCMP_SYS(accept4),
-		SCMP_SYS(socket),	SCMP_SYS(connect),	   SCMP_SYS(shutdown),
-		SCMP_SYS(getsockopt),	SCMP_SYS(setsockopt),	   SCMP_SYS(getpeername),
-		SCMP_SYS(close),	SCMP_SYS(epoll_wait),	   SCMP_SYS(epoll_pwait),
-		SCMP_SYS(epoll_ctl),	SCMP_SYS(clock_gettime),   SCMP_SYS(time),
-		SCMP_SYS(gettimeofday), SCMP_SYS(getrandom),	   SCMP_SYS(openat),
-		SCMP_SYS(open),		SCMP_SYS(fstat),	   SCMP_SYS(newfstatat),
-		SCMP_SYS(stat),		SCMP_SYS(lseek),	   SCMP_SYS(getdents64),
-		SCMP_SYS(mmap),		SCMP_SYS(munmap),	   SCMP_SYS(mremap),
-		SCMP_SYS(mprotect),	SCMP_SYS(madvise),	   SCMP_SYS(brk),
-		SCMP_SYS(futex),	SCMP_SYS(rt_sigprocmask),  SCMP_SYS(rt_sigaction),
-		SCMP_SYS(rt_sigreturn), SCMP_SYS(getpid),	   SCMP_SYS(exit_group),
-		SCMP_SYS(exit),		SCMP_SYS(restart_syscall), SCMP_SYS(fcntl),
+		SCMP_SYS(read),
+		SCMP_SYS(write),
+		SCMP_SYS(readv),
+		SCMP_SYS(writev),
+		SCMP_SYS(recvfrom),
+		SCMP_SYS(recvmsg),
+		SCMP_SYS(sendto),
+		SCMP_SYS(sendmsg),
+		SCMP_SYS(accept4),
+		SCMP_SYS(socket),
+		SCMP_SYS(connect),
+		SCMP_SYS(shutdown),
+		SCMP_SYS(getsockopt),
+		SCMP_SYS(setsockopt),
+		SCMP_SYS(getpeername),
+		SCMP_SYS(close),
+		SCMP_SYS(epoll_wait),
+		SCMP_SYS(epoll_pwait),
+		SCMP_SYS(epoll_ctl),
+		SCMP_SYS(clock_gettime),
+		SCMP_SYS(time),
+		SCMP_SYS(gettimeofday),
+		SCMP_SYS(getrandom),
+		SCMP_SYS(openat),
+		SCMP_SYS(open),
+		SCMP_SYS(fstat),
+		SCMP_SYS(newfstatat),
+		SCMP_SYS(stat),
+		SCMP_SYS(lseek),
+		SCMP_SYS(getdents64),
+		SCMP_SYS(mmap),
+		SCMP_SYS(munmap),
+		SCMP_SYS(mremap),
+		SCMP_SYS(mprotect),
+		SCMP_SYS(madvise),
+		SCMP_SYS(brk),
+		SCMP_SYS(futex),
+		SCMP_SYS(rt_sigprocmask),
+		SCMP_SYS(rt_sigaction),
+		SCMP_SYS(rt_sigreturn),
+		SCMP_SYS(getpid),
+		SCMP_SYS(exit_group),
+		SCMP_SYS(exit),
+		SCMP_SYS(restart_syscall),
+		SCMP_SYS(fcntl),
 		SCMP_SYS(statx),
+		/* DPDK's, when the dataplane went or came back */
+		SCMP_SYS(accept),
+		SCMP_SYS(epoll_create),
+		SCMP_SYS(epoll_create1),
+		SCMP_SYS(timerfd_settime),
 	};
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int ret = ctx == NULL ? -ENOMEM : 0;
 
+	/* For EAL's thread as well. */
+	if (ret == 0)
+		ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
 	for (size_t i = 0; ret == 0 && i < sizeof(calls) / sizeof(calls[0]); i++) {
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i], 0);
 		if (ret == -EDOM || ret == -EFAULT)
@@ -145,14 +183,16 @@ static int worker_start(struct worker *w, struct err *err)
 
 	LIST_INIT(&w->conns);
 	LIST_INIT(&w->dead);
-	w->agent.fd = w->signals.fd = -1;
+	w->agent.fd = w->signals.fd = w->wake.fd = -1;
 	descriptors_raise();
 	if (getrandom(&w->instance, sizeof(w->instance), 0) != sizeof(w->instance))
 		return -EIO;
 	w->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (w->epoll < 0)
 		return -errno;
-	ret = signals_open(w);
+	ret = transport_start(w, err);
+	if (ret == 0)
+		ret = signals_open(w);
 	for (uint32_t i = 0; ret == 0 && i < w->cfg->n_listeners; i++) {
 		ret = listener_open(w, &w->listeners[i], &w->cfg->listeners[i], i, err);
 		w->n_listeners = i + 1;

@@ -7,12 +7,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include "config/base/addr.h"
 
 struct worker;
 struct stream;
+struct tcp_pcb;
+struct pbuf;
 
 enum {
 	STREAM_READ = 1, /* stream_recv() has something to say: bytes, the end, an error */
@@ -25,6 +28,20 @@ struct source { /* something in the worker's epoll set */
 	uint32_t events; /* as registered; 0: not in the set */
 	void (*ready)(void *arg, uint32_t events);
 	void *arg;
+};
+
+/* A connection of the stack in this process: stack/stream.c. */
+struct stack_end {
+	struct tcp_pcb *pcb; /* NULL: lwIP has freed it */
+	struct pbuf *rx, *rx_last; /* unread bytes; no chain: each one counts its own */
+	LIST_ENTRY(stream) next; /* of those of whom something is wanted and possible */
+	uint32_t bucket;
+	uint16_t rx_at; /* of the first that much is read */
+	uint16_t rx_n;
+	uint16_t rx_room; /* free behind the last */
+	uint16_t error; /* errno; 0: none */
+	uint8_t wanted; /* STREAM_* */
+	bool queued, connected, eof, shut;
 };
 
 struct stream_ops {
@@ -45,6 +62,7 @@ struct stream {
 	void *arg;
 	union {
 		struct source src; /* socket.c */
+		struct stack_end stk;
 	};
 };
 

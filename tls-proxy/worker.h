@@ -10,6 +10,7 @@
 #include "config/gateway.h"
 #include "tls-proxy/buffer.h"
 #include "tls-proxy/session.h"
+#include "tls-proxy/stack/stack.h"
 #include "tls-proxy/stream.h"
 #include "tls-proxy/tls_ctx.h"
 
@@ -27,6 +28,7 @@ struct listener {
 	const struct gw_listener *cfg;
 	uint8_t index; /* in gateway.cfg */
 	struct source src; /* socket.c */
+	struct stack_listener stk;
 	struct tls_ctx ctx;
 	uint32_t handshakes, sessions; /* now */
 	uint32_t turned_away; /* since it was last said */
@@ -87,6 +89,11 @@ struct worker {
 	int epoll;
 	bool stop, reload;
 	struct source signals, agent;
+	struct stack *stack; /* NULL: no listener wants it, nor a port */
+	struct port *port;
+	struct source wake; /* the port's */
+	bool asleep; /* the port's event is armed */
+	uint64_t busy_us, asked_us; /* boot clock: the stack had work; the epoll set was asked */
 	struct trust_table trust;
 	uint64_t journal_seen;
 	struct listener listeners[MSG_LISTENERS_MAX];
@@ -122,6 +129,22 @@ void listeners_tick(struct worker *w, uint64_t now_ms);
 
 /** Is there room for one more handshake? A refusal is counted. */
 bool listener_room(struct listener *l);
+
+/* transport.c */
+/** The stack and its port, if a listener wants them. Needs privileges, and waits for the dataplane. */
+int transport_start(struct worker *w, struct err *err);
+void transport_stop(struct worker *w); /* after all streams and listeners */
+/** Frames in, streams told, frames out, and events, for which a worker without work waits. @return what events returned */
+int transport_turn(struct worker *w, uint64_t wait_ms,
+		   int (*events)(struct worker *w, uint32_t wait_ms));
+void transport_woken(struct worker *w);
+void transport_tick(struct worker *w);
+int transport_listen(struct listener *l, struct err *err);
+void transport_unlisten(struct listener *l);
+/** Begin to connect to an upstream the way the listener's devices came; STREAM_WRITE is wanted. @return 0 or -errno: s is
+ * closed */
+int transport_connect(struct listener *l, struct stream *s, const struct ip_addr *to,
+		      uint16_t port);
 
 /* socket.c */
 int socket_listen(struct listener *l, struct err *err);

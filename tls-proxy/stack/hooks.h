@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* hooks: where lwIP asks us. Included by lwIP's files, after its own types. */
+#pragma once
+
+/* RFC 6528: another sequence number for each connection, that nobody outside can guess, and that grows with the time. */
+uint32_t stack_isn(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote,
+		   uint16_t remote_port);
+
+#define LWIP_HOOK_TCP_ISN(local, lport, remote, rport) stack_isn(local, lport, remote, rport)

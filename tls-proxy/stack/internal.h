@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* internal: what the files of the stack share, and nobody else sees. */
+#pragma once
+
+#include "tls-proxy/stack/pcbs.h"
+#include "tls-proxy/stack/stack.h"
+
+#define STACK_ADDRS_MAX 64
+/* Who wants smaller pieces wants our time: 536 is the least that anybody must take (RFC 9293, 3.7.1). */
+#define STACK_MSS_MIN 64
+
+LIST_HEAD(ready_list, stream);
+
+struct stack {
+	struct stack_config cfg;
+	struct stack_stats stats;
+	struct pcbs *pcbs;
+	struct netif netif;
+	struct ip_addr addrs[STACK_ADDRS_MAX];
+	uint32_t n_addrs;
+	/* streams of whom something is wanted and possible: to be told in the next turn, in this one */
+	struct ready_list ready, serving;
+	uint64_t now_us;
+	uint64_t isn_key[2];
+	uint32_t next_port; /* index in the slice */
+	uint8_t ext; /* of control blocks: whom to tell when one is freed */
+};
+
+extern struct stack *the_stack; /* lwIP's callbacks and hooks carry no context */
+
+/* stream.c */
+void stream_attach(struct stack *st, struct stream *s, struct tcp_pcb *pcb, uint32_t wanted);
+void stream_tell(struct stream *s); /* something may have become possible */
+
+extern const struct tcp_ext_arg_callbacks stream_ext_callbacks;
+extern uint8_t stream_half_open; /* its address stands where a stream will */

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "tls-proxy/stack/pcbs.h"
+#include "tls-proxy/stack/siphash.h"
+
+#define ROUND_US (TCP_TMR_INTERVAL * 1000ull)
+#define TICKS(ms) ((ms) / PCBS_TICK_MS)
+#define TIME_WAIT_MS 2000 /* the other end's last FIN may still be under way */
+#define HALF_OPEN_MS 5000
+#define ORPHAN_MS 30000 /* closed here, and the other end takes neither what is left nor our FIN */
+#define LONG_AGO TICKS(60000) /* beyond any of lwIP's own timeouts */
+
+_Static_assert(PCBS_TICK_MS == TCP_SLOW_INTERVAL, "a tick is lwIP's");
+
+struct bucket {
+	struct tcp_pcb *active, *tw;
+};
+
+struct pcbs {
+	struct bucket *b;
+	uint64_t *timed; /* a bit each bucket: somebody in it waits for something */
+	uint32_t mask, words;
+	uint64_t key[2];
+	uint32_t in; /* entered; UINT32_MAX: none */
+	uint32_t n_timed;
+	/* the present round, of all words of `timed` */
+	uint32_t at;
+	bool slow; /* it counts a tick */
+	uint64_t round_us;
+};
+
+/* lwIP's own counter of timer calls. A connection that carries its value is passed over, and with as many calls as there
+ * are buckets that would come true by chance. */
+static uint8_t timer_calls;
+
+int pcbs_new(struct pcbs **out, uint32_t buckets, uint64_t now_us)
+{
+	struct pcbs *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return -ENOMEM;
+	t->mask = buckets - 1;
+	t->words = buckets / 64;
+	t->b = calloc(buckets, sizeof(*t->b));
+	t->timed = calloc(t->words, sizeof(*t->timed));
+	t->in = UINT32_MAX;
+	t->round_us = now_us;
+	if (t->b == NULL || t->timed == NULL ||
+	    getrandom(t->key, sizeof(t->key), 0) != sizeof(t->key)) {
+		pcbs_free(t);
+		return -ENOMEM;
+	}
+	*out = t;
+	return 0;
+}
+
+void pcbs_free(struct pcbs *t)
+{
+	if (t == NULL)
+		return;
+	for (uint32_t i = 0; t->b != NULL && i <= t->mask; i++) {
+		pcbs_enter(t, i);
+		while (tcp_active_pcbs != NULL)
+			tcp_abandon(tcp_active_pcbs, 0);
+		while (tcp_tw_pcbs != NULL)
+			tcp_abandon(tcp_tw_pcbs, 0);
+		pcbs_leave(t, false);
+	}
+	free(t->timed);
+	free(t->b);
+	free(t);
+}
+
+uint32_t pcbs_bucket(const struct pcbs *t, const struct ip_addr *local, uint16_t local_port,
+		     const struct ip_addr *remote, uint16_t remote_port)
+{
+	uint64_t in[5];
+
+	memcpy(in, local->b, 16);
+	memcpy(in + 2, remote->b, 16);
+	in[4] = (uint64_t)local_port << 16 | remote_port;
+	/* The mapped form's first eight bytes say nothing. */
+	if (in[0] == 0 && in[2] == 0) {
+		in[2] = in[3];
+		return (uint32_t)siphash(t->key, (uint64_t[]){in[1], in[2], in[4]}, 3, 1, 3) &
+		       t->mask;
+	}
+	return (uint32_t)siphash(t->key, in, 5, 1, 3) & t->mask;
+}
+
+uint32_t pcbs_bucket_of(const struct pcbs *t, const struct tcp_pcb *pcb)
+{
+	struct ip_addr local = addr_of_lwip(&pcb->local_ip), remote = addr_of_lwip(&pcb->remote_ip);
+
+	return pcbs_bucket(t, &local, pcb->local_port, &remote, pcb->remote_port);
+}
+
+/* Does lwIP's clock matter to it? An idle connection waits for nothing: the dataplane's and conn.c's clocks end it. */
+static bool pcb_waits(const struct tcp_pcb *pcb)
+{
+	if (pcb->unacked != NULL || pcb->unsent != NULL || pcb->ooseq != NULL ||
+	    pcb->refused_data != NULL ||
+	    (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND | TF_NAGLEMEMERR)))
+		return true;
+	switch (pcb->state) {
+	case ESTABLISHED:
+	case CLOSE_WAIT:
+		return false;
+	case FIN_WAIT_2:
+		return (pcb->flags & TF_RXCLOSED) != 0;
+	default:
+		return true;
+	}
+}
+
+static void bucket_timed(struct pcbs *t, uint32_t i)
+{
+	uint64_t bit = 1ull << (i & 63);
+
+	t->n_timed += (t->timed[i / 64] & bit) == 0;
+	t->timed[i / 64] |= bit;
+}
+
+void pcbs_enter(struct pcbs *t, uint32_t bucket)
+{
+	LWIP_ASSERT("one bucket at a time", t->in == UINT32_MAX);
+	t->in = bucket;
+	tcp_active_pcbs = t->b[bucket].active;
+	tcp_tw_pcbs = t->b[bucket].tw;
+}
+
+void pcbs_leave(struct pcbs *t, bool changed)
+{
+	struct bucket *b = &t->b[t->in];
+
+	if (changed || tcp_tw_pcbs != NULL ||
+	    (tcp_active_pcbs != NULL && pcb_waits(tcp_active_pcbs)))
+		bucket_timed(t, t->in);
+	b->active = tcp_active_pcbs;
+	b->tw = tcp_tw_pcbs;
+	tcp_active_pcbs = tcp_tw_pcbs = NULL;
+	t->in = UINT32_MAX;
+}
+
+void pcbs_touched(struct pcbs *t, uint32_t bucket, const struct tcp_pcb *pcb)
+{
+	if (pcb_waits(pcb))
+		bucket_timed(t, bucket);
+}
+
+static bool list_has(const struct tcp_pcb *pcb, const ip_addr_t *local, uint16_t local_port,
+		     const ip_addr_t *remote, uint16_t remote_port)
+{
+	for (; pcb != NULL; pcb = pcb->next) {
+		if (pcb->local_port == local_port && pcb->remote_port == remote_port &&
+		    lwip_addr_eq(&pcb->local_ip, local) && lwip_addr_eq(&pcb->remote_ip, remote))
+			return true;
+	}
+	return false;
+}
+
+bool pcbs_has(const struct pcbs *t, const struct ip_addr *local, uint16_t local_port,
+	      const struct ip_addr *remote, uint16_t remote_port)
+{
+	const struct bucket *b = &t->b[pcbs_bucket(t, local, local_port, remote, remote_port)];
+	ip_addr_t l = addr_to_lwip(local), r = addr_to_lwip(remote);
+
+	return list_has(b->active, &l, local_port, &r, remote_port) ||
+	       list_has(b->tw, &l, local_port, &r, remote_port);
+}
+
+/* Where lwIP's patience is not ours: it goes by pcb->tmr, the tick of the last sign of life. */
+static void patience(void)
+{
+	struct tcp_pcb *pcb, *next;
+
+	for (pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) {
+		if (tcp_ticks - pcb->tmr > TICKS(TIME_WAIT_MS))
+			pcb->tmr = tcp_ticks - LONG_AGO;
+	}
+	for (pcb = tcp_active_pcbs; pcb != NULL; pcb = next) {
+		uint32_t age = tcp_ticks - pcb->tmr;
+
+		next = pcb->next;
+		if (pcb->state == SYN_RCVD && age > TICKS(HALF_OPEN_MS))
+			pcb->tmr = tcp_ticks - LONG_AGO;
+		else if (pcb->state > SYN_RCVD && (pcb->flags & TF_RXCLOSED) &&
+			 age > TICKS(ORPHAN_MS))
+			tcp_abort(pcb);
+	}
+}
+
+static void unseen(void)
+{
+	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next)
+		pcb->last_timer = timer_calls;
+}
+
+static void bucket_timers(struct pcbs *t, uint32_t i)
+{
+	bool waits = false;
+
+	pcbs_enter(t, i);
+	unseen();
+	tcp_fasttmr();
+	timer_calls++;
+	if (t->slow) {
+		patience();
+		unseen();
+		tcp_ticks--; /* which lwIP counts by itself, at each call */
+		tcp_slowtmr();
+		timer_calls++;
+	}
+	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL && !waits; pcb = pcb->next)
+		waits = pcb_waits(pcb);
+	if (!waits && tcp_tw_pcbs == NULL) {
+		t->timed[i / 64] &= ~(1ull << (i & 63));
+		t->n_timed--;
+	}
+	pcbs_leave(t, false);
+}
+
+void pcbs_timers(struct pcbs *t, uint64_t now_us)
+{
+	uint64_t past_us = now_us - t->round_us;
+	uint32_t end = past_us >= ROUND_US ? t->words : past_us * t->words / ROUND_US;
+
+	for (; t->at < end; t->at++) {
+		uint64_t bits = t->timed[t->at];
+
+		while (bits != 0) {
+			bucket_timers(t, t->at * 64 + __builtin_ctzll(bits));
+			bits &= bits - 1;
+		}
+	}
+	if (past_us < ROUND_US)
+		return;
+	/* Who was kept from coming makes one round of it, and the clock is right again. */
+	tcp_ticks += (past_us / ROUND_US + t->slow) / 2;
+	t->slow ^= past_us / ROUND_US & 1;
+	t->round_us += past_us / ROUND_US * ROUND_US;
+	t->at = 0;
+}
+
+uint64_t pcbs_wait_us(const struct pcbs *t, uint64_t now_us)
+{
+	uint64_t next_us = t->round_us + ROUND_US;
+
+	if (t->n_timed == 0)
+		return UINT64_MAX;
+	return next_us > now_us ? next_us - now_us : 0;
+}
+
+void pcbs_forget(struct pcbs *t, const struct tcp_pcb_listen *l)
+{
+	for (uint32_t i = 0; i <= t->mask; i++) {
+		for (struct tcp_pcb *pcb = t->b[i].active; pcb != NULL; pcb = pcb->next) {
+			if (pcb->listener == l)
+				pcb->listener = NULL;
+		}
+	}
+}
+
+int64_t pcbs_check(const struct pcbs *t)
+{
+	int64_t n = 0;
+
+	if (tcp_active_pcbs != NULL || tcp_tw_pcbs != NULL || tcp_bound_pcbs != NULL)
+		return -1;
+	for (uint32_t i = 0; i <= t->mask; i++) {
+		bool waits = t->b[i].tw != NULL, timed = t->timed[i / 64] >> (i & 63) & 1;
+
+		for (const struct tcp_pcb *p = t->b[i].active; p != NULL; p = p->next, n++) {
+			waits |= pcb_waits(p);
+			if (pcbs_bucket_of(t, p) != i || p->state <= LISTEN ||
+			    p->state == TIME_WAIT)
+				return -1;
+		}
+		for (const struct tcp_pcb *p = t->b[i].tw; p != NULL; p = p->next, n++) {
+			if (pcbs_bucket_of(t, p) != i || p->state != TIME_WAIT)
+				return -1;
+		}
+		if (waits && !timed)
+			return -1;
+	}
+	return n;
+}

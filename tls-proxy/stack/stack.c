@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* stack: packets in and out, the clock, and who is listening. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "tls-proxy/stack/internal.h"
+#include "tls-proxy/stack/hooks.h"
+#include "tls-proxy/stack/memory.h"
+#include "tls-proxy/stack/siphash.h"
+
+struct stack *the_stack;
+
+enum { PROTO_TCP = 6, PROTO_UDP = 17 };
+
+/* What stands in a packet where the bucket is looked for. */
+struct tuple {
+	struct ip_addr src, dst;
+	uint16_t sport, dport;
+	uint8_t proto;
+};
+
+static uint16_t be16(const uint8_t *at)
+{
+	return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+/* @return false: nothing for us. lwIP reads what stands here once more; this is so that it never has to refuse. */
+static bool tuple_read(struct tuple *t, const uint8_t *ip, size_t bytes)
+{
+	size_t at;
+
+	if (bytes >= 20 && ip[0] >> 4 == 4) {
+		at = (ip[0] & 15) * 4u;
+		if (at < 20 || be16(ip + 2) > bytes || be16(ip + 2) < at + 8)
+			return false;
+		if ((be16(ip + 6) & 0x3fff) != 0) /* a fragment */
+			return false;
+		t->proto = ip[9];
+		t->src = ip_addr_from_v4(ip + 12);
+		t->dst = ip_addr_from_v4(ip + 16);
+	} else if (bytes >= 48 && ip[0] >> 4 == 6) {
+		at = 40;
+		if (be16(ip + 4) > bytes - at || be16(ip + 4) < 8)
+			return false;
+		t->proto = ip[6];
+		t->src = ip_addr_from_v6(ip + 8);
+		t->dst = ip_addr_from_v6(ip + 24);
+		if (ip_addr_is_v4(&t->src) || ip_addr_is_v4(&t->dst))
+			return false;
+	} else {
+		return false;
+	}
+	if (t->proto != PROTO_TCP && t->proto != PROTO_UDP)
+		return false;
+	t->sport = be16(ip + at);
+	t->dport = be16(ip + at + 2);
+	return !ip_addr_eq(&t->src, &t->dst);
+}
+
+static bool address_is_ours(const struct stack *st, const struct ip_addr *a)
+{
+	for (uint32_t i = 0; i < st->n_addrs; i++) {
+		if (ip_addr_eq(&st->addrs[i], a))
+			return true;
+	}
+	return false;
+}
+
+/* It has the address that this packet is for. */
+static void interface_is(struct netif *n, const struct ip_addr *a)
+{
+	if (ip_addr_is_v4(a))
+		lwip_netif_v4(n, a->b + 12);
+	else
+		memcpy(n->ip6_addr[0].u_addr.ip6.addr, a->b, 16);
+}
+
+void stack_input(struct stack *st, struct pbuf *p)
+{
+	struct tuple t;
+
+	st->stats.in++;
+	if (p->next != NULL || !tuple_read(&t, p->payload, p->len) ||
+	    !address_is_ours(st, &t.dst)) {
+		st->stats.dropped++;
+		pbuf_free(p);
+		return;
+	}
+	interface_is(&st->netif, &t.dst);
+	if (t.proto == PROTO_UDP) {
+		ip_input(p, &st->netif);
+		return;
+	}
+	pcbs_enter(st->pcbs, pcbs_bucket(st->pcbs, &t.dst, t.dport, &t.src, t.sport));
+	ip_input(p, &st->netif);
+	pcbs_leave(st->pcbs, false);
+}
+
+static err_t packet_out(struct netif *n, struct pbuf *p)
+{
+	struct stack *st = n->state;
+
+	if (!st->cfg.send(st->cfg.arg, p)) {
+		st->stats.out_stalled++;
+		return ERR_MEM;
+	}
+	st->stats.out++;
+	return ERR_OK;
+}
+
+static err_t output_v4(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
+{
+	(void)to;
+	return packet_out(n, p);
+}
+
+static err_t output_v6(struct netif *n, struct pbuf *p, const ip6_addr_t *to)
+{
+	(void)to;
+	return packet_out(n, p);
+}
+
+static err_t interface_init(struct netif *n)
+{
+	const struct stack *st = n->state;
+
+	n->name[0] = 's';
+	n->name[1] = 'p';
+	n->mtu = st->cfg.mtu_bytes;
+	n->output = output_v4;
+	n->output_ip6 = output_v6;
+	return ERR_OK;
+}
+
+static int interface_add(struct stack *st)
+{
+	/* Of no meaning but that none is "any", which lwIP would not send from; see interface_is(). */
+	ip4_addr_t some = {lwip_htonl(0xc0000001)}, mask = {0xffffffff}, none = {0};
+
+	if (netif_add(&st->netif, &some, &mask, &none, st, interface_init, NULL) == NULL)
+		return -EBUSY;
+	netif_set_default(&st->netif);
+	netif_set_link_up(&st->netif);
+	netif_set_up(&st->netif);
+	st->netif.ip6_addr[0].type = IPADDR_TYPE_V6;
+	netif_ip6_addr_set_state(&st->netif, 0, IP6_ADDR_PREFERRED);
+	return 0;
+}
+
+int stack_new(struct stack **out, const struct stack_config *cfg, struct err *err)
+{
+	static bool lwip_is_up;
+	struct stack *st = NULL;
+	int ret = -ENOMEM;
+
+	if (the_stack != NULL)
+		return err_set(err, -EBUSY, "a second stack in one process");
+	if (!lwip_is_up)
+		lwip_init();
+	lwip_is_up = true;
+	st = calloc(1, sizeof(*st));
+	if (st == NULL)
+		goto fail;
+	st->cfg = *cfg;
+	stack_mem_limit(cfg->memory_bytes);
+	ret = pcbs_new(&st->pcbs, cfg->buckets, 0);
+	if (ret < 0)
+		goto fail;
+	if (getrandom(st->isn_key, sizeof(st->isn_key), 0) != sizeof(st->isn_key) ||
+	    getrandom(&st->next_port, sizeof(st->next_port), 0) != sizeof(st->next_port)) {
+		ret = -EIO;
+		goto fail;
+	}
+	ret = interface_add(st);
+	if (ret < 0)
+		goto fail;
+	st->ext = 0;
+	the_stack = *out = st;
+	return 0;
+fail:
+	stack_free(st);
+	return err_set(err, ret, "no TCP stack: %s", strerror(-ret));
+}
+
+void stack_free(struct stack *st)
+{
+	if (st == NULL)
+		return;
+	pcbs_free(st->pcbs);
+	if (netif_default == &st->netif)
+		netif_remove(&st->netif);
+	the_stack = NULL;
+	free(st);
+}
+
+const struct stack_stats *stack_stats(const struct stack *st)
+{
+	return &st->stats;
+}
+
+int stack_address_add(struct stack *st, const struct ip_addr *a)
+{
+	if (address_is_ours(st, a))
+		return 0;
+	if (st->n_addrs == STACK_ADDRS_MAX)
+		return -ENOSPC;
+	st->addrs[st->n_addrs++] = *a;
+	return 0;
+}
+
+void stack_clock(struct stack *st, uint64_t now_us)
+{
+	st->now_us = now_us;
+	pcbs_timers(st->pcbs, now_us);
+}
+
+uint64_t stack_wait_us(const struct stack *st, uint64_t now_us)
+{
+	if (!LIST_EMPTY(&st->ready) || !LIST_EMPTY(&st->serving))
+		return 0;
+	return pcbs_wait_us(st->pcbs, now_us);
+}
+
+uint32_t stack_isn(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote,
+		   uint16_t remote_port)
+{
+	struct ip_addr l = addr_of_lwip(local), r = addr_of_lwip(remote);
+	uint64_t in[5];
+
+	memcpy(in, l.b, 16);
+	memcpy(in + 2, r.b, 16);
+	in[4] = (uint64_t)local_port << 16 | remote_port;
+	return (uint32_t)(siphash(the_stack->isn_key, in, 5, 2, 4) + the_stack->now_us / 4);
+}
+
+/* ---- listening -------------------------------------------------------------------------------- */
+
+static err_t accepted(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+	const struct stack_listener *l = arg;
+	struct stream *s = NULL;
+	struct ip_addr peer;
+
+	if (err != ERR_OK || pcb == NULL)
+		return ERR_VAL;
+	peer = addr_of_lwip(&pcb->remote_ip);
+	if (pcb->mss >= STACK_MSS_MIN)
+		s = l->accept(l->arg, &peer, pcb->remote_port);
+	if (s == NULL) {
+		tcp_abort(pcb);
+		return ERR_ABRT;
+	}
+	stream_attach(the_stack, s, pcb, STREAM_READ);
+	s->stk.connected = true;
+	return ERR_OK;
+}
+
+int stack_listen(struct stack *st, struct stack_listener *l, const struct ip_addr *a, uint16_t port,
+		 struct err *err)
+{
+	ip_addr_t at = addr_to_lwip(a);
+	struct tcp_pcb *pcb = NULL;
+	char text[ADDR_TEXT_BYTES];
+	int ret = stack_address_add(st, a);
+
+	if (ret == 0) {
+		ret = -ENOMEM;
+		pcb = tcp_new_ip_type(at.type);
+	}
+	if (pcb == NULL)
+		goto fail;
+	ret = -EADDRINUSE;
+	if (tcp_bind(pcb, &at, port) != ERR_OK)
+		goto fail;
+	ret = -ENOMEM;
+	tcp_arg(pcb, l);
+	tcp_ext_arg_set_callbacks(pcb, st->ext, &stream_ext_callbacks);
+	l->pcb = tcp_listen(pcb);
+	if (l->pcb == NULL)
+		goto fail;
+	tcp_accept(l->pcb, accepted);
+	return 0;
+fail:
+	if (pcb != NULL)
+		tcp_close(pcb);
+	return err_set(err, ret, "%s port %u: %s", ip_addr_text(a, text), port, strerror(-ret));
+}
+
+void stack_unlisten(struct stack *st, struct stack_listener *l)
+{
+	if (l->pcb == NULL)
+		return;
+	pcbs_forget(st->pcbs, (struct tcp_pcb_listen *)l->pcb);
+	tcp_close(l->pcb);
+	l->pcb = NULL;
+}
