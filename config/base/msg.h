@@ -601,7 +601,8 @@ struct msg_session_closed {
 	struct msg_hdr h;
 	uint64_t session;
 	uint32_t slot;
-	uint32_t cert_revoked; /* 1: a revocation list that was read now names its certificate */
+	uint16_t cert_revoked; /* 1: a revocation list that was read now names its certificate */
+	uint16_t moved; /* 1: the same session goes on from another address; this one is to be unbound */
 	uint64_t bytes_up, bytes_down; /* plaintext, device > upstream and back */
 	char reason[64];
 };

@@ -322,10 +322,21 @@ static struct session *session_find(struct agent *a, const struct peer *p,
 	return NULL;
 }
 
+/* No lease for an address that its device has left: whoever comes next there is a stranger. */
+static void unbind_left(struct agent *a, const struct device *dev, const struct ip_addr *ip)
+{
+	struct binding *b = binding_find(a, ip);
+
+	if (b != NULL && b->dev == dev && b->sessions == 0)
+		binding_remove(a, b, "the device has moved");
+}
+
 static int session_closed(struct agent *a, struct peer *p, const struct msg_session_closed *m)
 {
 	char reason[sizeof(m->reason) + 1];
 	struct session *s = session_find(a, p, m);
+	struct device *dev;
+	struct ip_addr ip;
 
 	if (s == NULL)
 		return 0; /* ended before it was answered */
@@ -338,7 +349,11 @@ static int session_closed(struct agent *a, struct peer *p, const struct msg_sess
 		registry_forget(a->registry, s->dev, s->cert.sha256);
 		cert_save(a, s->dev);
 	}
+	ip = s->ip;
+	dev = s->dev;
 	session_end(a, s);
+	if (m->moved)
+		unbind_left(a, dev, &ip);
 	if (m->cert_revoked)
 		enforce_now(a);
 	return 0;

@@ -179,6 +179,40 @@ static void a_binding_never_outlives_all_its_sessions(void **state)
 	assert_true(bound(w, "10.1.0.5")->lease_ms < clock_boot_ms() + 61000);
 }
 
+static void session_moves(struct world *w, uint64_t session)
+{
+	struct msg_session_closed m = {.session = session, .moved = 1, .reason = "test"};
+
+	MSG_INIT(&m, MSG_SESSION_CLOSED, 0);
+	assert_int_equal(msg_send(w->tls, &m, -1), 0);
+	turns(w, 3);
+}
+
+/* A connection ID took a session to another address: the worker asks for the new one, then ends the old. */
+static void an_address_that_was_left_is_unbound_at_once(void **state)
+{
+	struct world *w = *state;
+
+	decide_now(w, on_device(DECISION_ENROL, CAM));
+	knock(w, CAM, 1, "10.1.0.5");
+	knock(w, CAM, 1, "10.1.0.6");
+	assert_non_null(bound(w, "10.1.0.5"));
+	session_moves(w, w->session - 1);
+	assert_null(bound(w, "10.1.0.5"));
+	assert_false(in_kernel("10.1.0.5"));
+	assert_non_null(bound(w, "10.1.0.6"));
+	assert_int_equal(sessions(w), 1);
+	/* another port of the same address: it stays */
+	knock(w, CAM, 1, "10.1.0.6");
+	session_moves(w, w->session - 1);
+	assert_non_null(bound(w, "10.1.0.6"));
+	assert_true(in_kernel("10.1.0.6"));
+	assert_int_equal(sessions(w), 1);
+	/* and an ordinary end leaves the lease */
+	session_ends(w, w->session);
+	assert_non_null(bound(w, "10.1.0.6"));
+}
+
 static void peers_that_die_in_the_middle(void **state)
 {
 	struct world *w = *state;
@@ -314,6 +348,7 @@ int main(void)
 		T(a_list_that_names_its_certificate_ends_everything),
 		T(a_binding_is_in_both_planes_or_in_none),
 		T(a_binding_never_outlives_all_its_sessions),
+		T(an_address_that_was_left_is_unbound_at_once),
 		T(peers_that_die_in_the_middle),
 		T(the_kernel_plane_follows_or_shuts),
 		T(a_policy_is_in_both_planes),
