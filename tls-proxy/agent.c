@@ -214,6 +214,21 @@ void agent_closed(struct conn *c)
 	agent_send(c->w, &m);
 }
 
+void agent_moved(struct conn *c)
+{
+	struct msg_session_closed m = {.session = c->moved_from,
+				       .slot = c->slot,
+				       .moved = 1,
+				       .bytes_up = c->bytes_up,
+				       .bytes_down = c->bytes_down,
+				       .reason = "speaks from another address now"};
+
+	MSG_INIT(&m, MSG_SESSION_CLOSED, 0);
+	c->moved_from = 0;
+	c->bytes_up = c->bytes_down = 0;
+	agent_send(c->w, &m);
+}
+
 void agent_refused(struct conn *c, const char *reason)
 {
 	const struct identity *id = session_identity(c->tls);

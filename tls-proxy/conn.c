@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config/base/clock.h"
+#include "tls-proxy/dtls.h"
 #include "tls-proxy/proxyv2.h"
 #include "tls-proxy/worker.h"
 
@@ -29,6 +30,7 @@ static void conn_log(const struct conn *c, const char *what, const char *reason)
 static void conn_free(struct conn *c)
 {
 	session_free(c->tls);
+	assoc_free(c->assoc);
 	buffer_drop(&c->to_up);
 	buffer_drop(&c->to_dev);
 	explicit_bzero(c, sizeof(*c));
@@ -43,7 +45,9 @@ void conn_end(struct conn *c)
 	c->ended = true;
 	if (c->state == CONN_HANDSHAKE)
 		c->l->handshakes--;
-	if (c->admitted)
+	if (c->moved_from != 0)
+		agent_moved(c); /* of where it is now, the agent has not answered yet */
+	else if (c->admitted)
 		agent_closed(c);
 	c->admitted = false;
 	stream_close(&c->dev);
@@ -90,16 +94,27 @@ struct stream *conn_device(struct conn *c)
 
 struct conn *conn_start(struct listener *l, const struct ip_addr *peer, uint16_t peer_port)
 {
+	struct session *tls = NULL;
 	struct conn *c;
 
 	if (!listener_room(l))
 		return NULL;
-	c = calloc(1, sizeof(*c));
-	if (c == NULL || session_new(&c->tls, &l->ctx) < 0) {
-		log_error("connection refused listener=%s: out of memory", l->cfg->name);
-		free(c);
+	if (session_new(&tls, &l->ctx) == 0 &&
+	    (c = conn_start_with(l, peer, peer_port, tls)) != NULL)
+		return c;
+	session_free(tls);
+	log_error("connection refused listener=%s: out of memory", l->cfg->name);
+	return NULL;
+}
+
+struct conn *conn_start_with(struct listener *l, const struct ip_addr *peer, uint16_t peer_port,
+			     struct session *tls)
+{
+	struct conn *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
 		return NULL;
-	}
+	c->tls = tls;
 	c->l = l;
 	c->w = l->w;
 	c->peer = *peer;
@@ -207,6 +222,7 @@ static int proxy_header(struct conn *c)
 				  .dst = c->l->cfg->addr,
 				  .sport = c->peer_port,
 				  .dport = c->l->cfg->port,
+				  .datagrams = c->assoc != NULL,
 				  .id = session_identity(c->tls),
 				  .tls_version = session_version(c->tls),
 				  .cipher = session_cipher(c->tls),
@@ -222,6 +238,14 @@ static int proxy_header(struct conn *c)
 	if (n > 0)
 		c->to_up.n = n;
 	return n;
+}
+
+static int upstream_begin(struct conn *c)
+{
+	const struct gw_upstream *u = &c->l->cfg->upstreams[0];
+
+	return c->assoc != NULL ? assoc_connect(c)
+				: transport_connect(c->l, &c->up, &u->addr, u->port);
 }
 
 /* Announced again after the agent was away: it goes on only as what it was. */
@@ -244,8 +268,60 @@ static void conn_readmitted(struct conn *c, const struct msg_admitted *m)
 	conn_wake(c);
 }
 
+/* RFC 9146 section 6. Whoever holds the old address may be anybody by now, and the new one is not bound. */
+void conn_moved(struct conn *c, const struct ip_addr *peer, uint16_t peer_port, ssize_t got)
+{
+	char from[ADDR_TEXT_BYTES], to[ADDR_TEXT_BYTES];
+
+	log_info("session moves listener=%s device=%s from=%s port=%u to=%s port=%u",
+		 c->l->cfg->name, session_identity(c->tls)->name, ip_addr_text(&c->peer, from),
+		 c->peer_port, ip_addr_text(peer, to), peer_port);
+	c->peer = *peer;
+	c->peer_port = peer_port;
+	if (got == 0) {
+		conn_close(c, 0, "closed");
+		return;
+	}
+	if (got > 0 && c->state == CONN_HELD) {
+		conn_close(c, SESSION_ALERT_ACCESS_DENIED,
+			   "its segment may not reach the upstream");
+		return;
+	}
+	if (c->admitted)
+		c->moved_from = c->id;
+	c->moved_state = c->state;
+	conn_number_set(c);
+	c->state = CONN_ADMIT;
+	c->deadline_ms = clock_boot_ms() + ADMIT_MS;
+	conn_wake(c);
+	stream_want(&c->up, 0);
+	if (agent_admit(c, false) < 0)
+		conn_refused(c, SESSION_ALERT_INTERNAL_ERROR, "the agent is not there");
+	else
+		conn_work(c);
+}
+
+static void moved_admitted(struct conn *c, const struct msg_admitted *m)
+{
+	agent_moved(c);
+	if (m->slot == 0) {
+		c->admitted = false;
+		conn_refused(c, SESSION_ALERT_ACCESS_DENIED, m->reason);
+		return;
+	}
+	c->state = c->moved_state;
+	c->active_ms = clock_boot_ms();
+	conn_readmitted(c, m);
+	if (c->state == c->moved_state && !c->ended)
+		conn_work(c);
+}
+
 bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 {
+	if (c->moved_from != 0 && c->state == CONN_ADMIT) {
+		moved_admitted(c, m);
+		return true;
+	}
 	if (c->admitted) {
 		conn_readmitted(c, m);
 		return true;
@@ -277,8 +353,7 @@ bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 	c->state = CONN_CONNECT;
 	c->deadline_ms = c->active_ms + c->l->cfg->connect_timeout_s * 1000ull;
 	conn_wake(c);
-	if (proxy_header(c) < 0 || transport_connect(c->l, &c->up, &c->l->cfg->upstreams[0].addr,
-						     c->l->cfg->upstreams[0].port) < 0)
+	if (proxy_header(c) < 0 || upstream_begin(c) < 0)
 		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
 	else
 		conn_work(c);

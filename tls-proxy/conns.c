@@ -43,6 +43,13 @@ void conns_remove(struct conn *c)
 	LIST_INSERT_HEAD(&c->w->dead, c, next);
 }
 
+void conn_number_set(struct conn *c)
+{
+	LIST_REMOVE(c, by_id);
+	c->id = ++c->w->next_id;
+	LIST_INSERT_HEAD(id_bucket(c->w, c->id), c, by_id);
+}
+
 void conn_slot_set(struct conn *c, uint32_t slot)
 {
 	if (c->slot == slot)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "tls-proxy/dtls.h"
 #include "tls-proxy/worker.h"
 
 #define SAY_EVERY_MS 10000
@@ -15,18 +16,17 @@ int listener_open(struct worker *w, struct listener *l, const struct gw_listener
 	int ret;
 
 	*l = (struct listener){.w = w, .cfg = cfg, .index = index, .src = {.fd = -1}};
-	if (cfg->protocol == GW_DTLS)
-		return err_set(err, -ENOTSUP, "listener %s: no DTLS yet", cfg->name);
 	if (cfg->upstream_tls.line != 0 || cfg->n_upstreams != 1)
 		return err_set(err, -ENOTSUP, "listener %s: no TLS upstreams and no several yet",
 			       cfg->name);
 	ret = tls_ctx_init(&l->ctx, cfg, err);
 	if (ret == 0)
-		ret = transport_listen(l, err);
+		ret = cfg->protocol == GW_DTLS ? dtls_listen(l, err) : transport_listen(l, err);
 	if (ret < 0)
 		return err_wrap(err, ret, "listener %s", cfg->name);
-	log_info("listening name=%s address=%s port=%u tls=%s", cfg->name,
-		 ip_addr_text(&cfg->addr, text), cfg->port, cfg->tls12 ? "1.2,1.3" : "1.3");
+	log_info("listening name=%s address=%s port=%u %s=%s", cfg->name,
+		 ip_addr_text(&cfg->addr, text), cfg->port,
+		 cfg->protocol == GW_DTLS ? "dtls" : "tls", cfg->tls12 ? "1.2,1.3" : "1.3");
 	return 0;
 }
 
@@ -43,6 +43,7 @@ void listeners_tick(struct worker *w, uint64_t now_ms)
 	for (uint32_t i = 0; i < w->n_listeners; i++) {
 		struct listener *l = &w->listeners[i];
 
+		dtls_tick(l, now_ms);
 		source_set(w, &l->src, EPOLLIN);
 		if (l->turned_away == 0 || now_ms < l->say_ms)
 			continue;
@@ -57,5 +58,6 @@ void listeners_tick(struct worker *w, uint64_t now_ms)
 void listener_close(struct listener *l)
 {
 	transport_unlisten(l);
+	dtls_close(l);
 	tls_ctx_fini(&l->ctx);
 }

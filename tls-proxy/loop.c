@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "config/base/clock.h"
+#include "tls-proxy/dtls.h"
 #include "tls-proxy/worker.h"
 
 #define TURN_EVENTS 128
@@ -102,6 +103,8 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	if (w->reload)
 		reload(w);
 	w->reload = false;
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		dtls_turn(&w->listeners[i]);
 	conns_reap(w);
 	return 0;
 }

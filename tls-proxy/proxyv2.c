@@ -91,7 +91,7 @@ int proxyv2_encode(uint8_t *out, size_t out_bytes, const struct proxyv2 *p)
 
 	put(&w, signature, sizeof(signature));
 	put_u8(&w, 0x21);
-	put_u8(&w, ip_addr_is_v4(&p->src) ? 0x11 : 0x21); /* TCP over IPv4, IPv6 */
+	put_u8(&w, (ip_addr_is_v4(&p->src) ? 0x10 : 0x20) | (p->datagrams ? 0x02 : 0x01));
 	put_u16(&w, 0);
 	put_addresses(&w, p);
 	put_ssl(&w, p);

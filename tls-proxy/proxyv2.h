@@ -20,6 +20,7 @@
 struct proxyv2 {
 	struct ip_addr src, dst; /* the device's end and the listener, one family */
 	uint16_t sport, dport; /* host order */
+	bool datagrams; /* the device speaks UDP */
 	const struct identity *id;
 	const char *tls_version, *cipher; /* of PP2_TYPE_SSL */
 	const char *segment, *standing;

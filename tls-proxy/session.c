@@ -16,6 +16,7 @@ extern int SendAlert(WOLFSSL *ssl, int severity, int type);
 
 #define IN_BYTES (18 * 1024) /* one record of the largest size, RFC 8446 section 5.2 */
 #define OUT_BYTES (40 * 1024) /* two records and a handshake flight */
+#define RECORD_BYTES (16 * 1024) /* the largest of DTLS, whatever the link takes at once */
 #define CERT_BYTES_MAX 16384
 #define CERTS_MAX 6
 
@@ -24,6 +25,7 @@ struct session {
 	enum session_state state;
 	bool identified;
 	bool shut; /* close_notify is out */
+	bool datagrams; /* DTLS: `in` is one datagram, `out` is datagrams behind their lengths */
 	struct identity id;
 	/* Of the certificate's chain, for revocation lists to come. */
 	uint8_t anchor[16]; /* the CA that it hangs on */
@@ -95,8 +97,21 @@ static int io_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 	if (n > (size_t)bytes)
 		n = bytes;
 	memcpy(buf, s->in.data + s->in.at, n);
-	buffer_taken(&s->in, n);
+	/* What of a datagram the library has no room for is no record of ours. */
+	buffer_taken(&s->in, s->datagrams ? buffer_waiting(&s->in) : n);
 	return n;
+}
+
+/* One that finds no room is lost, as on any network: the peer sends again. */
+static int datagram_put(struct session *s, const char *buf, int bytes)
+{
+	uint16_t head = bytes;
+
+	if (bytes <= UINT16_MAX && buffer_room(&s->out) >= sizeof(head) + bytes) {
+		buffer_put(&s->out, &head, sizeof(head));
+		buffer_put(&s->out, buf, bytes);
+	}
+	return bytes;
 }
 
 static int io_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
@@ -108,6 +123,8 @@ static int io_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 		reason_set(s, "out of memory");
 		return WOLFSSL_CBIO_ERR_GENERAL;
 	}
+	if (s->datagrams)
+		return datagram_put(s, buf, bytes);
 	if (buffer_room(&s->out) == 0)
 		return WOLFSSL_CBIO_ERR_WANT_WRITE;
 	return buffer_put(&s->out, buf, bytes);
@@ -200,6 +217,7 @@ int session_new(struct session **out, const struct tls_ctx *ctx)
 		return -ENOMEM;
 	s->in.capacity = IN_BYTES;
 	s->out.capacity = OUT_BYTES;
+	s->datagrams = ctx->datagrams;
 	s->ssl = wolfSSL_new(ctx->wolf);
 	if (s->ssl == NULL) {
 		free(s);
@@ -232,6 +250,8 @@ void session_free(struct session *s)
 
 size_t session_room(const struct session *s)
 {
+	if (s->datagrams && buffer_waiting(&s->in) > 0)
+		return 0;
 	return buffer_room(&s->in);
 }
 
@@ -267,6 +287,9 @@ enum session_state session_step(struct session *s)
 			s->state = SESSION_OPEN;
 			revoked_drop(s->revoked);
 			s->revoked = NULL;
+			/* Its flights fit any link; of what it carries, a datagram stays a datagram. */
+			if (s->datagrams)
+				wolfSSL_dtls_set_mtu(s->ssl, RECORD_BYTES);
 		}
 		return s->state;
 	}
@@ -305,6 +328,8 @@ ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes)
 		return -EAGAIN;
 	if (bytes > 16 * 1024)
 		bytes = 16 * 1024;
+	if (s->datagrams && (int)bytes > wolfSSL_GetMaxOutputSize(s->ssl))
+		return bytes; /* no record holds it */
 	ret = wolfSSL_write(s->ssl, data, bytes);
 	if (ret > 0)
 		return ret;
@@ -317,13 +342,26 @@ ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes)
 
 const uint8_t *session_output(const struct session *s, size_t *bytes)
 {
+	uint16_t head;
+
 	*bytes = buffer_waiting(&s->out);
-	return *bytes > 0 ? s->out.data + s->out.at : NULL;
+	if (*bytes == 0)
+		return NULL;
+	if (!s->datagrams)
+		return s->out.data + s->out.at;
+	memcpy(&head, s->out.data + s->out.at, sizeof(head));
+	*bytes = head;
+	return s->out.data + s->out.at + sizeof(head);
 }
 
 void session_sent(struct session *s, size_t bytes)
 {
-	buffer_taken(&s->out, bytes);
+	buffer_taken(&s->out, s->datagrams ? sizeof(uint16_t) + bytes : bytes);
+}
+
+WOLFSSL *session_library(const struct session *s)
+{
+	return s->ssl;
 }
 
 void session_close_notify(struct session *s)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* session: one mTLS session as a machine of bytes in, bytes out. It owns a TLS object and knows nothing of sockets,
- * time limits or trust: a transport (socket, later a user-space stack) carries its bytes, conn.c decides. */
+/* session: one mTLS session as a machine of bytes in, bytes out; of DTLS, of datagrams in, datagrams out. It owns a TLS
+ * object and knows nothing of sockets, time limits or trust: a transport (socket, later a user-space stack) carries its
+ * bytes, conn.c decides. */
 #pragma once
 
 #include <stdbool.h>
@@ -30,7 +31,7 @@ enum session_alert { /* RFC 8446 section 6 */
 int session_new(struct session **out, const struct tls_ctx *ctx);
 void session_free(struct session *s); /* NULL is a no-op */
 
-/** Room for bytes from the wire; 0 = read plaintext first (back-pressure). */
+/** Room for bytes from the wire; 0 = read plaintext first (back-pressure). DTLS: for one datagram. */
 size_t session_room(const struct session *s);
 /** Take bytes from the wire, at most session_room(). Without memory the session fails. */
 void session_feed(struct session *s, const uint8_t *data, size_t bytes);
@@ -38,12 +39,13 @@ void session_feed(struct session *s, const uint8_t *data, size_t bytes);
 /** Work on what was fed. */
 enum session_state session_step(struct session *s);
 
-/** Plaintext from the peer. @return bytes; -EAGAIN: none now; 0: the peer sent close_notify; -EPROTO: failed */
+/** Plaintext from the peer; of DTLS, that of one datagram. @return bytes; -EAGAIN: none now; 0: the peer sent close_notify; -EPROTO: failed */
 ssize_t session_read(struct session *s, uint8_t *out, size_t bytes);
-/** Plaintext to the peer. @return bytes taken; -EAGAIN: send session_output() first; -EPROTO: failed */
+/** Plaintext to the peer; of DTLS, in one datagram, lost if no record holds it. @return bytes taken; -EAGAIN: send session_output() first; -EPROTO: failed */
 ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes);
 
-/** Bytes for the wire (NULL if there are none); call session_sent() with how many went out. */
+/** Bytes for the wire (NULL if there are none); call session_sent() with how many went out. DTLS: one datagram, which
+ * goes as a whole. */
 const uint8_t *session_output(const struct session *s, size_t *bytes);
 void session_sent(struct session *s, size_t bytes);
 
@@ -65,4 +67,5 @@ const char *
 session_reason(const struct session *s); /* why it failed, for engineers; "" if it did not */
 const char *session_version(const struct session *s); /* "TLSv1.3" */
 const char *session_cipher(const struct session *s);
+WOLFSSL *session_library(const struct session *s); /* for session_dtls.c alone */
 const char *session_group(const struct session *s); /* key exchange, "X25519MLKEM768" */

@@ -63,6 +63,7 @@ struct stream {
 	union {
 		struct source src; /* socket.c */
 		struct stack_end stk;
+		struct assoc *assoc; /* dtls_assoc.c */
 	};
 };
 

@@ -191,9 +191,18 @@ static int algorithms_set(WOLFSSL_CTX *wolf, const struct gw_listener *l, struct
 	    wolfSSL_CTX_SetMinEccKey_Sz(wolf, 256) != WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_SetMinRsaKey_Sz(wolf, 2048) != WOLFSSL_SUCCESS)
 		return err_set(err, -EIO, "the TLS library lacks an algorithm");
-	if (l->tls12 && wolfSSL_CTX_SetMinVersion(wolf, WOLFSSL_TLSV1_2) != WOLFSSL_SUCCESS)
+	if (l->tls12 && wolfSSL_CTX_SetMinVersion(wolf, l->protocol == GW_DTLS ? WOLFSSL_DTLSV1_2
+									       : WOLFSSL_TLSV1_2) !=
+				WOLFSSL_SUCCESS)
 		return err_set(err, -EIO, "the TLS library lacks TLS 1.2");
 	return 0;
+}
+
+static WOLFSSL_METHOD *method_of(const struct gw_listener *l)
+{
+	if (l->protocol == GW_DTLS)
+		return l->tls12 ? wolfDTLS_server_method() : wolfDTLSv1_3_server_method();
+	return l->tls12 ? wolfSSLv23_server_method() : wolfTLSv1_3_server_method();
 }
 
 /* A context from the kept certificate and key, and from the files that may have changed. */
@@ -201,8 +210,7 @@ static int build(WOLFSSL_CTX **out, struct revoked **revoked, const struct tls_c
 		 const struct gw_listener *l, struct err *err)
 {
 	char reason[WOLFSSL_MAX_ERROR_SZ];
-	WOLFSSL_CTX *wolf = wolfSSL_CTX_new(l->tls12 ? wolfSSLv23_server_method()
-						     : wolfTLSv1_3_server_method());
+	WOLFSSL_CTX *wolf = wolfSSL_CTX_new(method_of(l));
 	int ret;
 
 	if (wolf == NULL)
@@ -241,7 +249,7 @@ fail:
 
 int tls_ctx_init(struct tls_ctx *out, const struct gw_listener *l, struct err *err)
 {
-	struct tls_ctx ctx = {0};
+	struct tls_ctx ctx = {.datagrams = l->protocol == GW_DTLS};
 	int ret = slurp(&ctx.certificate, &ctx.certificate_bytes, l->certificate, err);
 
 	if (ret == 0)

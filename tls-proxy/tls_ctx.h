@@ -3,6 +3,7 @@
  * Built anew on reload; sessions keep the one that they began with. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -13,6 +14,7 @@
 struct tls_ctx {
 	WOLFSSL_CTX *wolf;
 	struct revoked *revoked; /* sessions hold it until their handshake is over */
+	bool datagrams; /* DTLS */
 	uint64_t
 		crl_next_update_s; /* wall clock, the earliest of all lists; 0 = no lists configured */
 	/* Read as root, kept for reloads without privileges. Secret: wiped in fini. */

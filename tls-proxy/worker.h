@@ -29,6 +29,7 @@ struct listener {
 	uint8_t index; /* in gateway.cfg */
 	struct source src; /* socket.c */
 	struct stack_listener stk;
+	struct dtls_port *dtls; /* dtls.c; NULL: over TCP */
 	struct tls_ctx ctx;
 	uint32_t handshakes, sessions; /* now */
 	uint32_t turned_away; /* since it was last said */
@@ -49,6 +50,7 @@ struct conn {
 	struct listener *l;
 	struct worker *w;
 	struct stream dev, up;
+	struct assoc *assoc; /* dtls.h; NULL: over TCP */
 	struct session *tls;
 	enum conn_state state;
 	uint64_t id;
@@ -72,6 +74,9 @@ struct conn {
 	bool dev_fin; /* the stream ended; what the session holds is still to be read */
 	bool ended; /* conn_end() */
 	uint64_t bytes_up, bytes_down;
+	uint64_t
+		moved_from; /* its id at the address before, which the agent still counts; 0: none */
+	enum conn_state moved_state; /* what it was then, and will be again */
 	char reason[64]; /* why it ends */
 };
 
@@ -155,7 +160,13 @@ int socket_connect(struct worker *w, struct stream *s, const struct ip_addr *to,
 /** Somebody connected: the transport puts its end into conn_device(), wanting STREAM_READ, or calls conn_end().
  * @return NULL: no room */
 struct conn *conn_start(struct listener *l, const struct ip_addr *peer, uint16_t peer_port);
+/** The same with a session that has begun; NULL leaves it to the caller. */
+struct conn *conn_start_with(struct listener *l, const struct ip_addr *peer, uint16_t peer_port,
+			     struct session *tls);
 struct stream *conn_device(struct conn *c);
+/** An open session speaks from another address now: nothing is relayed until it is admitted from there.
+ * @param got  what session_read() said of the datagram that told */
+void conn_moved(struct conn *c, const struct ip_addr *peer, uint16_t peer_port, ssize_t got);
 /** The agent's answer. @return false: nobody waits for it any more */
 bool conn_admitted(struct conn *c, const struct msg_admitted *m);
 void conn_close(struct conn *c, enum session_alert alert,
@@ -177,6 +188,7 @@ void conns_reap(struct worker *w);
 /* conns.c */
 void conns_add(struct conn *c);
 void conns_remove(struct conn *c); /* to the dead */
+void conn_number_set(struct conn *c); /* a new id */
 void conn_slot_set(struct conn *c, uint32_t slot); /* 0: none */
 void conn_wake_at(struct conn *c, uint64_t due_ms); /* conn_due() then, or sooner */
 struct conn *conn_by_id(struct worker *w, uint64_t id);
@@ -204,4 +216,7 @@ void agent_tick(struct worker *w, uint64_t now_ms); /* connect, reconnect */
 /** Ask for admission. @return 0, -ENOTCONN: there is no agent */
 int agent_admit(struct conn *c, bool again);
 void agent_closed(struct conn *c);
+void agent_moved(
+	struct conn
+		*c); /* c->moved_from is over: the address before is not the device's any more */
 void agent_refused(struct conn *c, const char *reason);

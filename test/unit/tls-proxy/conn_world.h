@@ -27,6 +27,7 @@
 #define PATIENCE_MS 15000
 
 static struct pki pki;
+static enum gw_protocol world_protocol; /* of the listener and its upstream */
 
 enum answer { ANSWER_YES, ANSWER_NO, ANSWER_HELD, ANSWER_NEVER, ANSWER_SEGMENT, ANSWER_STANDING };
 
@@ -165,15 +166,19 @@ static inline void agent_kill(struct world *w)
 	w->agent = w->agent_listener = -1;
 }
 
-static inline int tcp_listen(uint16_t *port)
+/* On loopback, of the world's protocol. */
+static inline int server_open(uint16_t *port)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof(in);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), small = 16384;
+	int type = world_protocol == GW_DTLS ? SOCK_DGRAM : SOCK_STREAM;
+	int fd = socket(AF_INET, type | SOCK_NONBLOCK, 0), small = 16384;
 
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	if (type == SOCK_STREAM)
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
-	assert_int_equal(listen(fd, 16), 0);
+	if (type == SOCK_STREAM)
+		assert_int_equal(listen(fd, 16), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &n), 0);
 	*port = ntohs(in.sin_port);
 	return fd;
@@ -342,6 +347,8 @@ static inline int setup(void **state)
 	assert_int_equal(ip_addr_parse(&lo, "127.0.0.1"), 0);
 	l = &w->cfg.listeners[0];
 	*l = (struct gw_listener){.name = "test",
+				  .protocol = world_protocol,
+				  .tls12 = world_protocol == GW_DTLS,
 				  .addr = lo,
 				  .upstreams = {{.addr = lo, .weight = 1}},
 				  .n_upstreams = 1,
@@ -351,8 +358,8 @@ static inline int setup(void **state)
 				  .connect_timeout_s = 5,
 				  .handshakes_max = 8,
 				  .sessions_max = 8};
-	w->up_listener = tcp_listen(&l->upstreams[0].port);
-	fd = tcp_listen(&port); /* a port that is free now */
+	w->up_listener = server_open(&l->upstreams[0].port);
+	fd = server_open(&port); /* a port that is free now */
 	close(fd);
 	l->port = port;
 	snprintf(l->certificate, sizeof(l->certificate), "%s/gw.pem", pki.dir);

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Devices that speak DTLS: their handshakes, their datagrams, and where they are. */
+#include "test/unit/tls-proxy/dtls_world.h"
+
+static const struct how hows[] = {
+	{"DTLS 1.2", false, false, 0},
+	{"DTLS 1.2 with connection ID", false, true, 0},
+	{"DTLS 1.3, P-256", true, false, WOLFSSL_ECC_SECP256R1},
+	{"DTLS 1.3, X25519, connection ID", true, true, WOLFSSL_ECC_X25519},
+	{"DTLS 1.3, X25519MLKEM768: a ClientHello in pieces", true, true, WOLFSSL_X25519MLKEM768},
+};
+#define N_HOWS (sizeof(hows) / sizeof(hows[0]))
+#define HOW_12 (&hows[0])
+#define HOW_12_CID (&hows[1])
+#define HOW_13_CID (&hows[3])
+
+static struct device *device_up(struct world *w, const struct how *how, uint8_t host)
+{
+	struct device *d = device_new(w, how, host);
+	uint32_t admits = w->admits;
+
+	if (!device_connects(w, d))
+		fail_msg("%s: %d", how->name, wolfSSL_get_error(d->ssl, 0));
+	UNTIL(w, w->admits == admits + 1 && only(w)->state == CONN_RELAY);
+	return d;
+}
+
+static void a_datagram_stays_a_datagram(void **state)
+{
+	static const size_t sizes[] = {1, 100, 1100, 1472, 4000, 15000};
+	struct world *w = *state;
+	struct sockaddr_in peer;
+	uint8_t out[16384], in[20000];
+
+	for (size_t i = 0; i < N_HOWS; i++) {
+		struct device *d = device_up(w, &hows[i], 1);
+
+		print_message("%s: %s %s %s\n", hows[i].name, session_version(only(w)->tls),
+			      session_cipher(only(w)->tls), session_group(only(w)->tls));
+		assert_int_equal(w->admit.flow.proto, POLICY_PROTO_UDP);
+		assert_int_equal(session_dtls_has_cid(only(w)->tls), hows[i].cid);
+		for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+			ssize_t n = -1;
+
+			for (size_t b = 0; b < sizes[k]; b++)
+				out[b] = pattern(b + k);
+			/* the library's own devices send no record beyond the link's size */
+			if (sizes[k] <= 1100) {
+				assert_int_equal(wolfSSL_write(d->ssl, out, sizes[k]), sizes[k]);
+				UNTIL(w, (n = upstream_gets(w, in, sizeof(in), &peer)) >= 0);
+				assert_int_equal(n, sizes[k]);
+				assert_memory_equal(in, out, n);
+			}
+			wolfSSL_dtls_set_mtu(d->ssl, 16384);
+			upstream_says(w, &peer, out, sizes[k]);
+			UNTIL(w, (n = device_reads(d, in, sizeof(in))) != 0);
+			wolfSSL_dtls_set_mtu(d->ssl, 1400);
+			assert_int_equal(n, sizes[k]);
+			assert_memory_equal(in, out, n);
+		}
+		wolfSSL_shutdown(d->ssl);
+		UNTIL(w, w->closed == i + 1);
+		assert_string_equal(w->last_closed.reason, "closed");
+		assert_null(only(w));
+		device_free(d);
+	}
+	assert_int_equal(port_of(w)->by_address.n + port_of(w)->by_cid.n, 0);
+}
+
+static void a_bad_wire_delays_and_loses_and_no_more(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned lose, repeat, swap;
+	} rows[] = {
+		{"losing", 20, 0, 0},
+		{"repeating", 0, 30, 0},
+		{"reordering", 0, 0, 30},
+		{"all of it", 10, 10, 10},
+	};
+	struct world *w = *state;
+
+	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+		for (size_t i = 0; i < N_HOWS; i++) {
+			struct device *d = device_new(w, &hows[i], 1);
+			uint32_t closed = w->closed, admits = w->admits;
+			uint8_t seen_up[200] = {0}, seen_down[200] = {0};
+			struct sockaddr_in peer;
+			unsigned up = 0, down = 0;
+			uint32_t one;
+
+			d->in.lose_pct = d->out.lose_pct = rows[r].lose;
+			d->in.repeat_pct = d->out.repeat_pct = rows[r].repeat;
+			d->in.swap_pct = d->out.swap_pct = rows[r].swap;
+			if (!device_connects(w, d))
+				fail_msg("%s, %s: %d", rows[r].name, hows[i].name,
+					 wolfSSL_get_error(d->ssl, 0));
+			for (unsigned k = 0; k < 20000 && w->admits == admits; k++) {
+				device_reads(d, &one, sizeof(one));
+				turn(w, k % 8 == 0);
+				if (k % 64 == 0)
+					time_passes(w, d);
+			}
+			assert_int_equal(w->admits, admits + 1);
+			UNTIL(w, only(w)->state == CONN_RELAY);
+			for (uint32_t k = 0; k < 200; k++) {
+				assert_int_equal(wolfSSL_write(d->ssl, &k, sizeof(k)), sizeof(k));
+				turn(w, 0);
+				while (upstream_gets(w, &one, sizeof(one), &peer) == sizeof(one)) {
+					assert_true(one < 200 && seen_up[one]++ == 0);
+					up++;
+					upstream_says(w, &peer, &one, sizeof(one));
+				}
+				turn(w, 0);
+				while (device_reads(d, &one, sizeof(one)) == sizeof(one)) {
+					assert_true(one < 200 && seen_down[one]++ == 0);
+					down++;
+				}
+			}
+			if (up < 100 || down < 60)
+				fail_msg("%s, %s: %u up, %u down", rows[r].name, hows[i].name, up,
+					 down);
+			conn_close(only(w), 0, "test");
+			UNTIL(w, w->closed == closed + 1);
+			device_free(d);
+		}
+	}
+	assert_int_equal(w->refused, 0);
+}
+
+/* The device's next datagrams come from another socket. */
+static void device_moves(struct world *w, struct device *d, uint8_t host)
+{
+	int fd = device_socket(w, host);
+
+	close(d->fd);
+	d->fd = fd;
+}
+
+static void a_device_with_a_connection_id_may_move(void **state)
+{
+	static const struct how *const which[] = {HOW_12_CID, HOW_13_CID};
+	struct world *w = *state;
+	struct sockaddr_in peer;
+	struct ip_addr second;
+	uint8_t buf[64];
+
+	ip_addr_parse(&second, "127.0.0.2");
+	for (size_t i = 0; i < 2; i++) {
+		uint32_t closed = w->closed, admits = w->admits;
+		struct device *d;
+		uint64_t id;
+
+		w->answer = ANSWER_YES;
+		d = device_up(w, which[i], 1);
+		id = only(w)->id;
+		only(w)->assoc->moved_ms = 0;
+		w->answer = ANSWER_NEVER;
+		device_moves(w, d, 2);
+		assert_int_equal(wolfSSL_write(d->ssl, "here", 4), 4);
+		UNTIL(w, w->admits == admits + 2);
+		/* asked for the new place, and nothing passes before the answer */
+		assert_true(ip_addr_eq(&w->admit.flow.src, &second));
+		assert_int_equal(w->admit.flow.proto, POLICY_PROTO_UDP);
+		assert_true(w->admit.session != id);
+		assert_int_equal(wolfSSL_write(d->ssl, "two", 3), 3);
+		turn(w, 20);
+		assert_int_equal(upstream_gets(w, buf, sizeof(buf), &peer), -1);
+		assert_int_equal(w->closed, closed);
+		agent_answer(w);
+		UNTIL(w, w->closed == closed + 1);
+		/* the session of the old place is over, and says why */
+		assert_int_equal(w->last_closed.session, id);
+		assert_int_equal(w->last_closed.moved, 1);
+		UNTIL(w, upstream_gets(w, buf, sizeof(buf), &peer) == 4);
+		assert_memory_equal(buf, "here", 4);
+		UNTIL(w, upstream_gets(w, buf, sizeof(buf), &peer) == 3);
+		upstream_says(w, &peer, "back", 4);
+		UNTIL(w, device_reads(d, buf, sizeof(buf)) == 4);
+		assert_int_equal(port_of(w)->n.moved, i + 1);
+		assert_int_equal(port_of(w)->by_address.n, 1);
+		wolfSSL_shutdown(d->ssl);
+		UNTIL(w, w->closed == closed + 2);
+		assert_int_equal(w->last_closed.session, w->admit.session);
+		assert_int_equal(w->last_closed.moved, 0);
+		device_free(d);
+	}
+	assert_int_equal(w->refused, 0);
+}
+
+static void a_move_that_is_refused_ends_the_session(void **state)
+{
+	struct world *w = *state;
+	struct sockaddr_in peer;
+	struct device *d = device_up(w, HOW_12_CID, 1);
+	uint8_t buf[64];
+
+	only(w)->assoc->moved_ms = 0;
+	w->answer = ANSWER_NO;
+	device_moves(w, d, 2);
+	assert_int_equal(wolfSSL_write(d->ssl, "here", 4), 4);
+	UNTIL(w, device_reads(d, buf, sizeof(buf)) < 0);
+	assert_int_equal(device_alert(d), SESSION_ALERT_ACCESS_DENIED);
+	UNTIL(w, w->closed == 1 && only(w) == NULL);
+	assert_int_equal(w->last_closed.moved, 1);
+	assert_int_equal(w->refused, 1);
+	assert_int_equal(upstream_gets(w, buf, sizeof(buf), &peer), -1);
+	device_free(d);
+}
+
+static void an_agent_that_is_gone_admits_no_move(void **state)
+{
+	struct world *w = *state;
+	struct device *d = device_up(w, HOW_13_CID, 1);
+	uint8_t buf[64];
+
+	only(w)->assoc->moved_ms = 0;
+	agent_kill(w);
+	UNTIL(w, !w->w.agent_up);
+	device_moves(w, d, 2);
+	assert_int_equal(wolfSSL_write(d->ssl, "here", 4), 4);
+	UNTIL(w, device_reads(d, buf, sizeof(buf)) < 0);
+	assert_int_equal(device_alert(d), SESSION_ALERT_INTERNAL_ERROR);
+	device_free(d);
+}
+
+static void without_a_connection_id_a_new_address_is_a_stranger(void **state)
+{
+	struct world *w = *state;
+	struct sockaddr_in peer;
+	struct device *d = device_up(w, HOW_12, 1);
+	uint8_t buf[64];
+	int first = d->fd;
+
+	d->fd = device_socket(w, 2);
+	assert_int_equal(wolfSSL_write(d->ssl, "here", 4), 4);
+	UNTIL(w, port_of(w)->n.stray == 1);
+	assert_int_equal(w->admits, 1);
+	assert_int_equal(upstream_gets(w, buf, sizeof(buf), &peer), -1);
+	close(d->fd);
+	d->fd = first;
+	assert_int_equal(wolfSSL_write(d->ssl, "home", 4), 4);
+	UNTIL(w, upstream_gets(w, buf, sizeof(buf), &peer) == 4);
+	assert_memory_equal(buf, "home", 4);
+	device_free(d);
+}
+
+static void only_a_new_record_moves_an_association(void **state)
+{
+	static const struct how *const which[] = {HOW_12_CID, HOW_13_CID};
+	struct world *w = *state;
+	struct sockaddr_in peer;
+	uint8_t buf[64], old[256], late[256];
+	size_t old_bytes, late_bytes;
+
+	for (size_t i = 0; i < 2; i++) {
+		struct device *d = device_up(w, which[i], 1);
+		uint64_t unmoved = port_of(w)->n.unmoved, moved = port_of(w)->n.moved;
+		uint32_t admits = w->admits;
+		int other = device_socket(w, 2);
+
+		only(w)->assoc->moved_ms = 0;
+		assert_int_equal(wolfSSL_write(d->ssl, "one", 3), 3);
+		memcpy(old, d->last, old_bytes = d->last_bytes);
+		UNTIL(w, upstream_gets(w, buf, sizeof(buf), &peer) == 3);
+		/* this one is overtaken by the next */
+		d->mute = true;
+		assert_int_equal(wolfSSL_write(d->ssl, "late", 4), 4);
+		memcpy(late, d->last, late_bytes = d->last_bytes);
+		d->mute = false;
+		assert_int_equal(wolfSSL_write(d->ssl, "three", 5), 5);
+		UNTIL(w, upstream_gets(w, buf, sizeof(buf), &peer) == 5);
+		/* repeated */
+		assert_int_equal(send(other, old, old_bytes, 0), old_bytes);
+		UNTIL(w, port_of(w)->n.unmoved == unmoved + 1);
+		/* overtaken */
+		assert_int_equal(send(other, late, late_bytes, 0), late_bytes);
+		UNTIL(w, port_of(w)->n.unmoved == unmoved + 2);
+		/* forged */
+		late[late_bytes - 1] ^= 1;
+		late[late_bytes - 20] ^= 1;
+		assert_int_equal(send(other, late, late_bytes, 0), late_bytes);
+		UNTIL(w, port_of(w)->n.unmoved == unmoved + 3);
+		/* with an ID of nobody */
+		unmoved = port_of(w)->n.stray;
+		late[(i == 0 ? 11 : 1) + 3] ^= 1;
+		assert_int_equal(send(other, late, late_bytes, 0), late_bytes);
+		UNTIL(w, port_of(w)->n.stray == unmoved + 1);
+		assert_int_equal(port_of(w)->n.moved, moved);
+		assert_int_equal(w->admits, admits);
+		assert_int_equal(upstream_gets(w, buf, sizeof(buf), &peer), -1);
+		/* and the device goes on where it is */
+		assert_int_equal(wolfSSL_write(d->ssl, "still", 5), 5);
+		UNTIL(w, upstream_gets(w, buf, sizeof(buf), &peer) == 5);
+		upstream_says(w, &peer, "ok", 2);
+		UNTIL(w, device_reads(d, buf, sizeof(buf)) == 2);
+		wolfSSL_shutdown(d->ssl);
+		UNTIL(w, only(w) == NULL);
+		close(other);
+		device_free(d);
+	}
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, dtls_setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(a_datagram_stays_a_datagram),
+		T(a_bad_wire_delays_and_loses_and_no_more),
+		T(a_device_with_a_connection_id_may_move),
+		T(a_move_that_is_refused_ends_the_session),
+		T(an_agent_that_is_gone_admits_no_move),
+		T(without_a_connection_id_a_new_address_is_a_stranger),
+		T(only_a_new_record_moves_an_association),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
