@@ -436,6 +436,14 @@ static struct rte_mempool *pool_get(const struct msg_dp_config *cfg, uint16_t wo
 	return pool;
 }
 
+void ports_buffers(uint64_t *all, uint64_t *free)
+{
+	const struct rte_mempool *pool = rte_mempool_lookup(POOL_NAME);
+
+	*all = pool != NULL ? pool->size : 0;
+	*free = pool != NULL ? rte_mempool_avail_count(pool) : 0;
+}
+
 int port_open(struct port *p, unsigned index, const struct msg_dp_config *cfg, uint16_t workers,
 	      struct err *err)
 {

@@ -122,4 +122,7 @@ void port_close(struct port *p);
 int port_open_link(struct port *p, unsigned n, const struct msg_dp_config *cfg, uint16_t workers,
 		   struct err *err);
 
+/** Packet buffers of the process: how many there are, and how many are free. No port was opened: 0. Any thread. */
+void ports_buffers(uint64_t *all, uint64_t *free);
+
 bool port_link_up(const struct port *p); /* control thread */

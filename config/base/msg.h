@@ -353,6 +353,7 @@ struct msg_stats {
 	uint64_t admissions, refusals;
 	uint64_t flows, flows_max; /* now; room */
 	uint64_t bindings, routes, neighbours;
+	uint64_t buffers, buffers_free; /* of packets, for all ports; what a worker caches is free */
 	uint64_t busy_cycles, total_cycles; /* of the workers */
 	uint64_t started_ms; /* boot clock */
 	uint32_t n_ports;

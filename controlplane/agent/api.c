@@ -29,13 +29,15 @@ static json_t *status_dataplane(const struct agent *a)
 	const struct msg_stats *s = &a->stats;
 	bool known = s->h.type == MSG_STATS;
 
-	return json_pack("{s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o}", "connected",
-			 peers_dataplane(a->peers) != NULL, "ready", a->dp_ready && known,
-			 "forwarded", (json_int_t)s->forwarded, "diverted", (json_int_t)s->diverted,
-			 "admissions", (json_int_t)s->admissions, "refusals",
-			 (json_int_t)s->refusals, "flows", (json_int_t)s->flows, "flows_max",
-			 (json_int_t)s->flows_max, "bindings", (json_int_t)s->bindings, "routes",
-			 (json_int_t)s->routes, "neighbours", (json_int_t)s->neighbours, "busy_pct",
+	return json_pack("{s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o}",
+			 "connected", peers_dataplane(a->peers) != NULL, "ready",
+			 a->dp_ready && known, "forwarded", (json_int_t)s->forwarded, "diverted",
+			 (json_int_t)s->diverted, "admissions", (json_int_t)s->admissions,
+			 "refusals", (json_int_t)s->refusals, "flows", (json_int_t)s->flows,
+			 "flows_max", (json_int_t)s->flows_max, "bindings", (json_int_t)s->bindings,
+			 "routes", (json_int_t)s->routes, "neighbours", (json_int_t)s->neighbours,
+			 "buffers", (json_int_t)s->buffers, "buffers_free",
+			 (json_int_t)s->buffers_free, "busy_pct",
 			 s->total_cycles > 0 ? 100.0 * s->busy_cycles / s->total_cycles : 0.0,
 			 "ports", stats_ports(a->cfg, s));
 }

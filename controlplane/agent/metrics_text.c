@@ -171,6 +171,8 @@ FROM_STATS(admissions)
 FROM_STATS(refusals)
 FROM_STATS(flows)
 FROM_STATS(flows_max)
+FROM_STATS(buffers)
+FROM_STATS(buffers_free)
 FROM_STATS(busy_cycles)
 FROM_STATS(total_cycles)
 #undef FROM_STATS
@@ -396,6 +398,8 @@ static const struct family families[] = {
 	{"refusals_total", "counter", "Flows refused.", stats_refusals, NULL, true},
 	{"flows", "gauge", "Flows now.", stats_flows, NULL, true},
 	{"flows_max", "gauge", "Room for flows.", stats_flows_max, NULL, true},
+	{"buffers", "gauge", "Packet buffers, for all ports.", stats_buffers, NULL, true},
+	{"buffers_free", "gauge", "Packet buffers that hold no packet.", stats_buffers_free, NULL, true},
 	{"worker_busy_cycles_total", "counter", "TSC cycles in which the workers had packets.", stats_busy_cycles, NULL, true},
 	{"worker_cycles_total", "counter", "TSC cycles of the workers.", stats_total_cycles, NULL, true},
 	{"dropped_packets_total", "counter", "Packets dropped, by reason.", NULL, reason_samples, true},

@@ -261,6 +261,7 @@ VLANS=${VLANS:-}
 LISTENER_EXTRA=${LISTENER_EXTRA:-proxy_protocol = false;}
 GATEWAY_EXTRA=${GATEWAY_EXTRA:-}
 METRICS_EXTRA=${METRICS_EXTRA:-}
+TLS_WORKERS=${TLS_WORKERS:-1} TLS_EXTRA=${TLS_EXTRA:-}
 LIMITS=${LIMITS:-}
 DATAPLANE_EXTRA=${DATAPLANE_EXTRA:-}
 POLICY_FILE=${POLICY_FILE:-$LIB/segments.cfg}
@@ -271,6 +272,7 @@ config_write() {
 		  user = "nobody"; devices_max = 1000; strangers = [ "ping" ]; kernel_lease_s = 4; $GATEWAY_EXTRA };
 		dataplane = { lcores = "${LCORES:-1}"; memory_mb = ${MEMORY_MB:-128}; hugepages = false; flows_max = 16384; pickup_ms = 5000; $DATAPLANE_EXTRA };
 		limits = { $LIMITS };
+		tls = { workers = $TLS_WORKERS; $TLS_EXTRA };
 		ports = (
 		  { name = "dev"; side = "device"; devargs = "${DEV_DEVARGS:-net_af_xdp0,iface=dev0}"; isolated = true;
 		    addresses = [ "$GW4/24", "$GW6/64" ]; $VLANS },
@@ -311,6 +313,14 @@ daemon_hup() { sv hup "$D/sv/$1" >/dev/null; }
 daemon_stop() { sv -w 5 force-stop "$D/sv/$1" >/dev/null; }
 daemon_start() { sv -w 5 start "$D/sv/$1" >/dev/null; }
 
+tls_service() { if [ "$1" -eq 0 ]; then say tls-proxy; else say "tls-proxy-$1"; fi; } # its name
+tls_services_make() {
+	local n
+	for ((n = 0; n < TLS_WORKERS; n++)); do
+		service_make "$(tls_service "$n")" sallyport-tls-proxy -c "$D/gateway.cfg" --worker "$n"
+	done
+}
+
 daemons_start() {
 	mkdir -p "$D/run" "$D/state" "$D/sv"
 	chmod 755 "$D" "$D/run"
@@ -319,7 +329,7 @@ daemons_start() {
 		--decisions "$D/run/decisions.sock" --heartbeat-s 1 --lease-s 5
 	service_make agent sallyport-agent -c "$D/gateway.cfg"
 	service_make dataplane sallyport-dataplane --agent "$D/run/agent.sock"
-	service_make tls-proxy sallyport-tls-proxy -c "$D/gateway.cfg"
+	tls_services_make
 	ip netns exec "${P}gw" runsvdir "$D/sv" >"$D/runsvdir.log" 2>&1 </dev/null &
 	RUNSVDIR=$!
 	must "services start" 5 test -e "$D/sv/agent/supervise/ok"

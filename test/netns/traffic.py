@@ -10,7 +10,7 @@ udp-large ADDR PORT SECONDS BYTES | udp-answer ADDR PORT SECONDS BYTES   fragmen
 udp-sized ADDR PORT                                         answers with as many bytes as the text asks for
 udp-error ADDR PORT SECONDS HOPS                            prints "TYPE CODE FROM" of the ICMP error that came back
 frame IF KIND KEY=VALUE...                                  one raw frame: KIND udp, arp or na (raw_frame)
-flood IF KIND PER_S SECONDS KEY=VALUE...                    raw frames: KIND syn, udp or arp (flood); prints how many
+flood IF KIND PER_S SECONDS KEY=VALUE...                    raw frames: KIND syn, ack, udp or arp (flood); prints how many
 udp-count ADDR PORT FILE | udp-blast ADDR PORT SECONDS PER_S BYTES   counts "PACKETS IP_BYTES MS" | sends at a pace
 udp-ports ADDR FROM TO                                      opens a flow to each port, one every 25 ms; prints how many
                                                             were answered
@@ -206,17 +206,19 @@ def paced(per_s, seconds, send):
 
 
 def flood_frames(kind, k):
-    """Different source ports and destination ports: each frame another flow. smac, dmac; src, dst; dport if fixed"""
+    """Different source ports and destination ports: each frame another flow. smac, dmac; src, dst; dport, sport if
+    fixed"""
     smac, dmac = (bytes.fromhex(k[m].replace(":", "")) for m in ("smac", "dmac"))
     frames = []
     for i in range(4000):
-        sport, dport = 1024 + i * 13 % 60000, int(k.get("dport", 1 + i * 7 % 65000))
+        sport = int(k.get("sport", 1024 + i * 13 % 60000))
+        dport = int(k.get("dport", 1 + i * 7 % 65000))
         if kind == "arp":
             ip, want = socket.inet_aton(k["src"]), socket.inet_aton(k["dst"])
             ethertype = 0x0806
             packet = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + smac + ip + b"\0" * 6 + want
-        elif kind == "syn":
-            body = struct.pack(">HHIIBBHHH", sport, dport, i, 0, 0x50, 2, 65535, 0, 0)
+        elif kind in ("syn", "ack"):
+            body = struct.pack(">HHIIBBHHH", sport, dport, i, 0, 0x50, 2 if kind == "syn" else 16, 65535, 0, 0)
             ethertype, packet = over_ip(k["src"], k["dst"], 6, 64, body, 16)
         else:
             body = struct.pack(">HHHH", sport, dport, 8 + 18, 0) + b"x" * 18
