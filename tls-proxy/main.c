@@ -179,6 +179,7 @@ static int seccomp_set(struct err *err)
 
 static int worker_start(struct worker *w, struct err *err)
 {
+	sigset_t hup;
 	int ret;
 
 	LIST_INIT(&w->conns);
@@ -190,6 +191,10 @@ static int worker_start(struct worker *w, struct err *err)
 	w->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (w->epoll < 0)
 		return -errno;
+	/* While it waits for the dataplane, SIGTERM ends it, and SIGHUP is early. */
+	sigemptyset(&hup);
+	sigaddset(&hup, SIGHUP);
+	sigprocmask(SIG_BLOCK, &hup, NULL);
 	ret = transport_start(w, err);
 	if (ret == 0)
 		ret = signals_open(w);

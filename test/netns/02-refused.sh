@@ -1,6 +1,7 @@
 #!/bin/bash
 # 2. Handshakes are refused, each with its reason in the log: no certificate, unknown CA, expired, not yet valid, wrong
 #    key usage, revoked by CRL, not enrolled, attestation missing, software not certified.
+# transports: socket stack
 . "$(dirname "$0")/lib.sh"
 world_up s02
 device_make d1 11

@@ -2,6 +2,7 @@
 # 3. An admitted device publishes through the gateway to a real broker; and a server that understands the PROXY protocol
 #    version 2 sees who it is.
 LISTENER_EXTRA='proxy_protocol = true;'
+# transports: socket stack
 . "$(dirname "$0")/lib.sh"
 world_up s03
 certify "$DIGEST_A"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # 7. A certificate is revoked while its device talks: a running UDP flow, a running TCP flow, traffic on the kernel path and
 #    an idle TLS session all end, in both families; captures on both sides show the last packets. Another device does not notice.
+# transports: socket stack
 . "$(dirname "$0")/lib.sh"
 world_up s07
 certify "$DIGEST_A"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # 9. An attestation result expires with no event at all while the agent is stopped: the dataplane and the TLS worker read
 #    the clock themselves, and the kernel path, which cannot know more, shuts with its lease. Then the agent wakes up, and the device is in remediation.
+# transports: socket stack
 . "$(dirname "$0")/lib.sh"
 world_up s09
 certify "$DIGEST_A"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # 28. TCP as it is outside of a laboratory: frames lost, repeated, overtaken, small windows, small frames, connections reset
 #     in every state. What passes is whole, and nothing of what ended stays behind.
-# transports: socket
+# transports: socket stack
 . "$(dirname "$0")/lib.sh"
 world_up s28
 certify "$DIGEST_A"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -222,7 +224,8 @@ static int eal_start(const struct port_config *cfg, struct err *err)
 {
 	char lcores[1024], memory[16];
 	char *argv[16] = {"sallyport-tls-proxy"};
-	int argc = 1;
+	int argc = 1, ret;
+	sigset_t all, was;
 
 	lcores_text(lcores, sizeof(lcores));
 	argv[argc++] = "--lcores";
@@ -243,7 +246,12 @@ static int eal_start(const struct port_config *cfg, struct err *err)
 		argv[argc++] = "--no-huge";
 		argv[argc++] = "--no-shconf";
 	}
-	if (rte_eal_init(argc, argv) < 0)
+	/* EAL's thread leaves all signals to ours. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &was);
+	ret = rte_eal_init(argc, argv);
+	pthread_sigmask(SIG_SETMASK, &was, NULL);
+	if (ret < 0)
 		return err_set(err, -rte_errno, "EAL: %s (%s)", rte_strerror(rte_errno),
 			       cfg->hugepages ? "hugepages" : "no hugepages");
 	return 0;
