@@ -1,5 +1,6 @@
 #!/bin/bash
 # 1. A stranger reaches only the listener; everything else from it is dropped and counted by reason.
+# transports: socket stack
 . "$(dirname "$0")/lib.sh"
 world_up s01
 device_make d1 66

@@ -1,6 +1,7 @@
 #!/bin/bash
 # 8. A software certificate is revoked: exactly the devices whose attestation names that digest move to remediation, where
 #    they reach the update server and nothing else; the others do not notice.
+# transports: socket stack
 . "$(dirname "$0")/lib.sh"
 world_up s08
 certify "$DIGEST_A" 1

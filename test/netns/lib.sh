@@ -258,6 +258,7 @@ crl_revoke() { # NAME: into the list; the workers read it after `daemon_hup tls-
 # ---- the gateway --------------------------------------------------------------------------------
 # A scenario may change what is written by setting these before world_up.
 VLANS=${VLANS:-}
+TRANSPORT=${TRANSPORT:-socket}
 LISTENER_EXTRA=${LISTENER_EXTRA:-proxy_protocol = false;}
 GATEWAY_EXTRA=${GATEWAY_EXTRA:-}
 METRICS_EXTRA=${METRICS_EXTRA:-}
@@ -279,9 +280,9 @@ config_write() {
 		  { name = "up"; side = "uplink"; devargs = "${UP_DEVARGS:-net_af_xdp1,iface=up0}"; addresses = [ "$UP4/24", "$UP6/64" ]; },
 		  { name = "wifi"; side = "device"; kernel = "wifi0"; addresses = [ "$WIFI4/24", "$WIFI6/64" ]; } );
 		listeners = (
-		  { name = "mqtt"; transport = "${TRANSPORT:-socket}"; address = "$GW4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA
+		  { name = "mqtt"; transport = "$TRANSPORT"; address = "$GW4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
-		  { name = "mqtt6"; transport = "${TRANSPORT:-socket}"; address = "$GW6"; port = 8883; upstream = "[$NVR6]:1883"; $LISTENER_EXTRA
+		  { name = "mqtt6"; transport = "$TRANSPORT"; address = "$GW6"; port = 8883; upstream = "[$NVR6]:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
 		  { name = "mqtt-wifi"; address = "$WIFI4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
@@ -562,13 +563,19 @@ in_both() {
 	# shellcheck disable=SC2034 # for scenarios
 	LAST6=$LAST
 }
+# session_says NAME HOST TEXT...: a line into a session of tls_hold
+session_says() {
+	local name=$1 host=$2 fifo
+	shift 2
+	case $host in *:*) host=[$host] ;; esac
+	exec {fifo}<>"$D/tls-$name.fifo.$host" || return 1
+	printf '%s\n' "$*" >&"$fifo"
+	exec {fifo}>&-
+}
 # session_echoes NAME HOST: one line to the upstream and back through a session of tls_hold
 session_echoes() {
-	local host=$2 line="again $((RANDOM * 32768 + RANDOM))" fifo
-	case $host in *:*) host=[$host] ;; esac
-	exec {fifo}<>"$D/tls-$1.fifo.$host" || return 1
-	printf '%s\n' "$line" >&"$fifo"
-	exec {fifo}>&-
+	local line="again $((RANDOM * 32768 + RANDOM))"
+	session_says "$1" "$2" "$line" || return 1
 	wait_for 3 grep -qx "$line" "$D/tls-$1.log"
 }
 # Running flows in both families: NS ADDR4 ADDR6 PORT NAME gives NAME and NAME-v6
