@@ -2,29 +2,6 @@
 /* Devices that speak DTLS: their handshakes, their datagrams, and where they are. */
 #include "test/unit/tls-proxy/dtls_world.h"
 
-static const struct how hows[] = {
-	{"DTLS 1.2", false, false, 0},
-	{"DTLS 1.2 with connection ID", false, true, 0},
-	{"DTLS 1.3, P-256", true, false, WOLFSSL_ECC_SECP256R1},
-	{"DTLS 1.3, X25519, connection ID", true, true, WOLFSSL_ECC_X25519},
-	{"DTLS 1.3, X25519MLKEM768: a ClientHello in pieces", true, true, WOLFSSL_X25519MLKEM768},
-};
-#define N_HOWS (sizeof(hows) / sizeof(hows[0]))
-#define HOW_12 (&hows[0])
-#define HOW_12_CID (&hows[1])
-#define HOW_13_CID (&hows[3])
-
-static struct device *device_up(struct world *w, const struct how *how, uint8_t host)
-{
-	struct device *d = device_new(w, how, host);
-	uint32_t admits = w->admits;
-
-	if (!device_connects(w, d))
-		fail_msg("%s: %d", how->name, wolfSSL_get_error(d->ssl, 0));
-	UNTIL(w, w->admits == admits + 1 && only(w)->state == CONN_RELAY);
-	return d;
-}
-
 static void a_datagram_stays_a_datagram(void **state)
 {
 	static const size_t sizes[] = {1, 100, 1100, 1472, 4000, 15000};
@@ -301,6 +278,121 @@ static void only_a_new_record_moves_an_association(void **state)
 	}
 }
 
+static void the_table_ends_associations(void **state)
+{
+	static const struct how *const which[] = {HOW_12, HOW_13_CID};
+	struct world *w = *state;
+	struct sockaddr_in peer;
+	uint8_t buf[64];
+
+	for (size_t i = 0; i < 2; i++) {
+		struct device *d;
+
+		table_say(w, STANDING_FULL, UINT64_MAX, 7);
+		d = device_up(w, which[i], 1);
+		assert_int_equal(wolfSSL_write(d->ssl, "one", 3), 3);
+		UNTIL(w, upstream_gets(w, buf, sizeof(buf), &peer) == 3);
+		table_say(w, STANDING_REVOKED, 0, 8);
+		/* its very next datagram, and the upstream's, go nowhere */
+		assert_int_equal(wolfSSL_write(d->ssl, "two", 3), 3);
+		upstream_says(w, &peer, "no", 2);
+		UNTIL(w, device_reads(d, buf, sizeof(buf)) < 0);
+		assert_int_equal(device_alert(d), SESSION_ALERT_CERTIFICATE_REVOKED);
+		UNTIL(w, w->closed == i + 1);
+		assert_string_equal(w->last_closed.reason, "revoked");
+		assert_int_equal(upstream_gets(w, buf, sizeof(buf), &peer), -1);
+		assert_null(only(w));
+		device_free(d);
+	}
+}
+
+static void silence_ends_an_association(void **state)
+{
+	struct world *w = *state;
+	struct device *d = device_up(w, HOW_12, 1);
+	uint8_t buf[64];
+
+	only(w)->active_ms = 0;
+	only(w)->wake_ms = 0;
+	conn_wake_at(only(w), 1);
+	UNTIL(w, device_reads(d, buf, sizeof(buf)) < 0);
+	assert_int_equal(device_alert(d), 0);
+	UNTIL(w, w->closed == 1);
+	assert_string_equal(w->last_closed.reason, "idle");
+	device_free(d);
+}
+
+static void each_datagram_has_the_proxy_header(void **state)
+{
+	static const uint8_t head[] = {'\r', '\n', '\r', '\n', 0,   '\r',
+				       '\n', 'Q',  'U',	 'I',  'T', '\n'};
+	struct world *w = *state;
+	struct sockaddr_in peer;
+	uint8_t buf[2048];
+	struct device *d;
+
+	w->cfg.listeners[0].proxy_protocol = true;
+	d = device_up(w, HOW_13_CID, 1);
+	for (int i = 0; i < 3; i++) {
+		ssize_t n = -1;
+
+		assert_int_equal(wolfSSL_write(d->ssl, "datagram", 8), 8);
+		UNTIL(w, (n = upstream_gets(w, buf, sizeof(buf), &peer)) >= 0);
+		assert_true(n > 16 + 8);
+		assert_memory_equal(buf, head, sizeof(head));
+		assert_int_equal(buf[12], 0x21); /* version 2, PROXY */
+		assert_int_equal(buf[13], 0x12); /* UDP over IPv4 */
+		assert_int_equal(16 + (buf[14] << 8 | buf[15]) + 8, n);
+		assert_memory_equal(buf + n - 8, "datagram", 8);
+	}
+	device_free(d);
+}
+
+static void what_comes_while_it_is_admitted_waits(void **state)
+{
+	struct world *w = *state;
+	struct device *d = device_new(w, HOW_13_CID, 1);
+	struct sockaddr_in peer;
+	uint8_t one;
+
+	w->answer = ANSWER_NEVER;
+	assert_true(device_connects(w, d));
+	UNTIL(w, w->admits == 1);
+	for (uint8_t i = 0; i < DTLS_WAITING_MAX + 3; i++)
+		assert_int_equal(wolfSSL_write(d->ssl, &i, 1), 1);
+	/* an acknowledgement of the handshake's end may be among them */
+	UNTIL(w, port_of(w)->n.overrun >= 3);
+	assert_int_equal(upstream_gets(w, &one, 1, &peer), -1);
+	agent_answer(w);
+	for (uint8_t i = 0; i < DTLS_WAITING_MAX - 1; i++) {
+		UNTIL(w, upstream_gets(w, &one, 1, &peer) == 1);
+		assert_int_equal(one, i);
+	}
+	device_free(d);
+}
+
+static void an_upstream_that_is_not_there_loses_datagrams_and_no_more(void **state)
+{
+	struct world *w = *state;
+	struct device *d = device_up(w, HOW_12, 1);
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in peer;
+	uint8_t buf[64];
+
+	in.sin_port = htons(w->cfg.listeners[0].upstreams[0].port);
+	close(w->up_listener);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(wolfSSL_write(d->ssl, "lost", 4), 4);
+		turn(w, 10);
+	}
+	assert_int_equal(w->closed, 0);
+	w->up_listener = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	assert_int_equal(bind(w->up_listener, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(wolfSSL_write(d->ssl, "found", 5), 5);
+	UNTIL(w, upstream_gets(w, buf, sizeof(buf), &peer) == 5);
+	device_free(d);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, dtls_setup, teardown)
@@ -312,6 +404,11 @@ int main(void)
 		T(an_agent_that_is_gone_admits_no_move),
 		T(without_a_connection_id_a_new_address_is_a_stranger),
 		T(only_a_new_record_moves_an_association),
+		T(the_table_ends_associations),
+		T(silence_ends_an_association),
+		T(each_datagram_has_the_proxy_header),
+		T(what_comes_while_it_is_admitted_waits),
+		T(an_upstream_that_is_not_there_loses_datagrams_and_no_more),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

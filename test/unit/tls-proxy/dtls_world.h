@@ -261,3 +261,26 @@ static inline int dtls_setup(void **state)
 	world_protocol = GW_DTLS;
 	return setup(state);
 }
+
+static const struct how hows[] = {
+	{"DTLS 1.2", false, false, 0},
+	{"DTLS 1.2 with connection ID", false, true, 0},
+	{"DTLS 1.3, P-256", true, false, WOLFSSL_ECC_SECP256R1},
+	{"DTLS 1.3, X25519, connection ID", true, true, WOLFSSL_ECC_X25519},
+	{"DTLS 1.3, X25519MLKEM768: a ClientHello in pieces", true, true, WOLFSSL_X25519MLKEM768},
+};
+#define N_HOWS (sizeof(hows) / sizeof(hows[0]))
+#define HOW_12 (&hows[0])
+#define HOW_12_CID (&hows[1])
+#define HOW_13_CID (&hows[3])
+
+static inline struct device *device_up(struct world *w, const struct how *how, uint8_t host)
+{
+	struct device *d = device_new(w, how, host);
+	uint32_t admits = w->admits;
+
+	if (!device_connects(w, d))
+		fail_msg("%s: %d", how->name, wolfSSL_get_error(d->ssl, 0));
+	UNTIL(w, w->admits == admits + 1 && only(w)->state == CONN_RELAY);
+	return d;
+}
