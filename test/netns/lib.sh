@@ -267,6 +267,8 @@ LIMITS=${LIMITS:-}
 DATAPLANE_EXTRA=${DATAPLANE_EXTRA:-}
 POLICY_FILE=${POLICY_FILE:-$LIB/segments.cfg}
 
+listeners_more() { :; } # ", { ... }" for the list of listeners
+
 config_write() {
 	cat >"$D/gateway.cfg" <<-CFG
 		gateway = { name = "gw1"; run_dir = "$D/run"; state_dir = "$D/state"; segments = "$D/segments.cfg";
@@ -287,7 +289,7 @@ config_write() {
 		  { name = "mqtt-wifi"; address = "$WIFI4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
 		  { name = "mqtt6-wifi"; address = "$WIFI6"; port = 8883; upstream = "[$NVR6]:1883"; $LISTENER_EXTRA
-		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; } );
+		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; } $(listeners_more) );
 		controller = { socket = "$D/run/decisions.sock"; public_key = "$D/controller/controller.pub"; };
 		metrics = { port = 9464; $METRICS_EXTRA };
 	CFG

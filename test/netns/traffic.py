@@ -205,6 +205,17 @@ def paced(per_s, seconds, send):
             i += 1
 
 
+def hello(i):
+    """A first ClientHello of DTLS 1.2, another one for each i."""
+    body = b"\xfe\xfd" + struct.pack(">I", i) + b"r" * 28 + b"\0\0" + b"\0\x02\xc0\x2b" + b"\x01\0"
+    groups = b"\0\x0a\0\x04\0\x02\0\x17"
+    signatures = b"\0\x0d\0\x04\0\x02\x04\x03"
+    body += struct.pack(">H", len(groups + signatures)) + groups + signatures
+    size = struct.pack(">I", len(body))[1:]
+    body = b"\x01" + size + b"\0\0" + b"\0\0\0" + size + body
+    return b"\x16\xfe\xff" + b"\0" * 8 + struct.pack(">H", len(body)) + body
+
+
 def flood_frames(kind, k):
     """Different source ports and destination ports: each frame another flow. smac, dmac; src, dst; dport, sport if
     fixed"""
@@ -220,6 +231,9 @@ def flood_frames(kind, k):
         elif kind in ("syn", "ack"):
             body = struct.pack(">HHIIBBHHH", sport, dport, i, 0, 0x50, 2 if kind == "syn" else 16, 65535, 0, 0)
             ethertype, packet = over_ip(k["src"], k["dst"], 6, 64, body, 16)
+        elif kind == "hello":  # few flows, or the dataplane lets no more of them through
+            body = struct.pack(">HHHH", 1024 + i % 16, dport, 8 + len(hello(i)), 0) + hello(i)
+            ethertype, packet = over_ip(k["src"], k["dst"], 17, 64, body, 6)
         else:
             body = struct.pack(">HHHH", sport, dport, 8 + 18, 0) + b"x" * 18
             ethertype, packet = over_ip(k["src"], k["dst"], 17, 64, body, 6)
