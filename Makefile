@@ -191,6 +191,7 @@ fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 $(B)/bench/%: PARTS = $(BASE)
 $(B)/bench/path $(B)/bench/last_packet: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
 $(B)/bench/path $(B)/bench/last_packet: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_vhost
+$(B)/bench/segment_cost: PARTS = $(filter-out %/port.o,$(call objs,tls-proxy/stack)) $(LWIP_OBJS) $(BASE)
 $(B)/bench/gen: LIBS = $(call pkg,--libs,libdpdk)
 $(B)/bench/session_cost: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/bench/session_cost: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)

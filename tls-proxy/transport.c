@@ -59,7 +59,7 @@ int transport_start(struct worker *w, struct err *err)
 	snprintf(leaf, sizeof(leaf), "tls%u.sock", w->index);
 	pc.path = gw_run_path(cfg, leaf, path);
 	sc.mtu_bytes = pc.mtu_bytes = gw_stack_mtu(cfg);
-	while (sc.buckets < sessions && sc.buckets < 1u << 18)
+	while (sc.buckets < 2 * sessions && sc.buckets < 1u << 19)
 		sc.buckets *= 2;
 	ret = port_open(&w->port, &pc, err);
 	sc.arg = w->port;

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define STACK_BLOCK_BYTES ((size_t)320) /* that a control block takes: whole cache lines */
+
 size_t stack_mem_used(void); /* bytes */
 void stack_mem_limit(size_t bytes);
 

@@ -3,17 +3,23 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "tls-proxy/stack/memory.h"
 #include "tls-proxy/stack/pcbs.h"
 #include "tls-proxy/stack/siphash.h"
+#include "tls-proxy/stream.h"
 
 #define ROUND_US (TCP_TMR_INTERVAL * 1000ull)
 #define TICKS(ms) ((ms) / PCBS_TICK_MS)
 #define TIME_WAIT_MS 2000 /* the other end's last FIN may still be under way */
 #define HALF_OPEN_MS 5000
 #define ORPHAN_MS 30000 /* closed here, and the other end takes neither what is left nor our FIN */
+#define FETCH_AHEAD 32 /* buckets */
 #define LONG_AGO TICKS(60000) /* beyond any of lwIP's own timeouts */
 
 _Static_assert(PCBS_TICK_MS == TCP_SLOW_INTERVAL, "a tick is lwIP's");
+_Static_assert(sizeof(struct tcp_pcb) <= STACK_BLOCK_BYTES &&
+		       sizeof(struct tcp_pcb) > STACK_BLOCK_BYTES - 64,
+	       "a control block is told by its size");
 
 struct bucket {
 	struct tcp_pcb *active, *tw;
@@ -96,6 +102,43 @@ uint32_t pcbs_bucket_of(const struct pcbs *t, const struct tcp_pcb *pcb)
 	struct ip_addr local = addr_of_lwip(&pcb->local_ip), remote = addr_of_lwip(&pcb->remote_ip);
 
 	return pcbs_bucket(t, &local, pcb->local_port, &remote, pcb->remote_port);
+}
+
+void pcbs_fetch(const struct pcbs *t, uint32_t bucket)
+{
+	__builtin_prefetch(&t->b[bucket]);
+}
+
+static void fetch(const void *what, size_t bytes)
+{
+	for (size_t at = 0; at < bytes; at += 64)
+		__builtin_prefetch((const char *)what + at);
+}
+
+void pcbs_fetch_more(const struct pcbs *t, uint32_t bucket, uint16_t remote_port, int step)
+{
+	const struct tcp_pcb *pcb = t->b[bucket].active;
+
+	if (pcb == NULL)
+		return;
+	if (step == 1) {
+		fetch(pcb, sizeof(*pcb));
+		return;
+	}
+	if (pcb->remote_port != remote_port && pcb->next != NULL) {
+		if (step == 2)
+			fetch(pcb->next, sizeof(*pcb));
+		pcb = pcb->next;
+		step--;
+	}
+	if (step == 2) {
+		if (pcb->callback_arg != NULL)
+			fetch(pcb->callback_arg, sizeof(struct stream));
+		if (pcb->unacked != NULL)
+			fetch(pcb->unacked, sizeof(*pcb->unacked));
+	} else if (step == 3 && pcb->unacked != NULL) {
+		fetch(pcb->unacked->p, 2 * 64);
+	}
 }
 
 /* Does lwIP's clock matter to it? An idle connection waits for nothing: the dataplane's and conn.c's clocks end it. */
@@ -223,19 +266,31 @@ static void bucket_timers(struct pcbs *t, uint32_t i)
 	pcbs_leave(t, false);
 }
 
+/* Some words' buckets: first into the cache, then their timers. @return the next word */
+static uint32_t words_timers(struct pcbs *t, uint32_t word, uint32_t end)
+{
+	uint32_t due[FETCH_AHEAD + 64], n = 0;
+
+	for (; word < end && n < FETCH_AHEAD; word++) {
+		for (uint64_t bits = t->timed[word]; bits != 0; bits &= bits - 1) {
+			due[n] = word * 64 + __builtin_ctzll(bits);
+			pcbs_fetch(t, due[n++]);
+		}
+	}
+	for (uint32_t i = 0; i < n; i++)
+		pcbs_fetch_more(t, due[i], 0, 1);
+	for (uint32_t i = 0; i < n; i++)
+		bucket_timers(t, due[i]);
+	return word;
+}
+
 void pcbs_timers(struct pcbs *t, uint64_t now_us)
 {
 	uint64_t past_us = now_us - t->round_us;
 	uint32_t end = past_us >= ROUND_US ? t->words : past_us * t->words / ROUND_US;
 
-	for (; t->at < end; t->at++) {
-		uint64_t bits = t->timed[t->at];
-
-		while (bits != 0) {
-			bucket_timers(t, t->at * 64 + __builtin_ctzll(bits));
-			bits &= bits - 1;
-		}
-	}
+	while (t->at < end)
+		t->at = words_timers(t, t->at, end);
 	if (past_us < ROUND_US)
 		return;
 	/* Who was kept from coming makes one round of it, and the clock is right again. */

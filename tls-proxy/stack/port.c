@@ -21,7 +21,7 @@
 
 #define DEVICE "net_virtio_user0"
 #define RING 1024
-#define BURST 32
+#define BURST STACK_BURST
 #define BUFFERS 8191
 #define OUT_MAX 2048 /* frames that wait for room in the ring */
 #define MEMORY_MB 32 /* beside the buffers */
@@ -89,21 +89,24 @@ static struct pbuf *pbuf_of(struct port *port, struct rte_mbuf *m)
 unsigned port_receive(struct port *port, struct stack *st, unsigned max)
 {
 	struct rte_mbuf *in[BURST];
+	struct pbuf *p[BURST];
 	unsigned n = 0;
 	uint16_t got;
 
 	do {
+		unsigned ip = 0;
+
 		got = rte_eth_rx_burst(port->id, 0, in, BURST);
 		for (uint16_t i = 0; i < got; i++)
 			rte_prefetch0(rte_pktmbuf_mtod(in[i], void *));
 		for (uint16_t i = 0; i < got; i++) {
-			struct pbuf *p = pbuf_of(port, in[i]);
-
-			if (p != NULL)
-				stack_input(st, p);
+			p[ip] = pbuf_of(port, in[i]);
+			if (p[ip] != NULL)
+				ip++;
 			else
 				rte_pktmbuf_free(in[i]);
 		}
+		stack_input(st, p, ip);
 		n += got;
 	} while (got == BURST && n < max);
 	port->stats.in += n;

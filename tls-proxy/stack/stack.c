@@ -76,25 +76,67 @@ static void interface_is(struct netif *n, const struct ip_addr *a)
 		memcpy(n->ip6_addr[0].u_addr.ip6.addr, a->b, 16);
 }
 
-void stack_input(struct stack *st, struct pbuf *p)
-{
+/* One packet of a burst, between the passes over it. */
+struct arrival {
+	struct pbuf *p;
 	struct tuple t;
+	uint32_t bucket;
+};
 
-	st->stats.in++;
-	if (p->next != NULL || !tuple_read(&t, p->payload, p->len) ||
-	    !address_is_ours(st, &t.dst)) {
-		st->stats.dropped++;
-		pbuf_free(p);
+static bool arrival_read(const struct stack *st, struct arrival *a, struct pbuf *p)
+{
+	a->p = p;
+	if (p->next != NULL || !tuple_read(&a->t, p->payload, p->len) ||
+	    !address_is_ours(st, &a->t.dst))
+		return false;
+	if (a->t.proto == PROTO_TCP)
+		a->bucket = pcbs_bucket(st->pcbs, &a->t.dst, a->t.dport, &a->t.src, a->t.sport);
+	return true;
+}
+
+static void arrival_input(struct stack *st, struct arrival *a)
+{
+	interface_is(&st->netif, &a->t.dst);
+	if (a->t.proto == PROTO_UDP) {
+		ip_input(a->p, &st->netif);
 		return;
 	}
-	interface_is(&st->netif, &t.dst);
-	if (t.proto == PROTO_UDP) {
-		ip_input(p, &st->netif);
-		return;
-	}
-	pcbs_enter(st->pcbs, pcbs_bucket(st->pcbs, &t.dst, t.dport, &t.src, t.sport));
-	ip_input(p, &st->netif);
+	pcbs_enter(st->pcbs, a->bucket);
+	ip_input(a->p, &st->netif);
 	pcbs_leave(st->pcbs, false);
+}
+
+/* With many connections each one's memory is cold: all of a burst's is fetched at once, in the order of the pointers. */
+static void burst_input(struct stack *st, struct pbuf *const *in, unsigned n)
+{
+	struct arrival a[STACK_BURST];
+	unsigned m = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (arrival_read(st, &a[m], in[i])) {
+			if (a[m].t.proto == PROTO_TCP)
+				pcbs_fetch(st->pcbs, a[m].bucket);
+			m++;
+		} else {
+			st->stats.dropped++;
+			pbuf_free(in[i]);
+		}
+	}
+	for (int step = 1; step < PCBS_FETCH_STEPS; step++) {
+		for (unsigned i = 0; i < m; i++) {
+			if (a[i].t.proto == PROTO_TCP)
+				pcbs_fetch_more(st->pcbs, a[i].bucket, a[i].t.sport, step);
+		}
+	}
+	for (unsigned i = 0; i < m; i++)
+		arrival_input(st, &a[i]);
+	st->stats.in += n;
+}
+
+void stack_input(struct stack *st, struct pbuf *const *in, unsigned n)
+{
+	for (unsigned i = 0; i < n; i += STACK_BURST)
+		burst_input(st, in + i, n - i < STACK_BURST ? n - i : STACK_BURST);
 }
 
 static err_t packet_out(struct netif *n, struct pbuf *p)

@@ -14,6 +14,8 @@
 #include "config/gateway.h"
 #include "tls-proxy/stream.h"
 
+#define STACK_BURST 32 /* packets that are best given to it at a time */
+
 struct pbuf;
 struct stack;
 
@@ -56,12 +58,14 @@ const struct stack_stats *stack_stats(const struct stack *st);
 /** Packets to this address are ours. @return 0 or -ENOSPC */
 int stack_address_add(struct stack *st, const struct ip_addr *a);
 
-/** A packet from the wire: IP, in one piece. Takes the pbuf. Calls accept(), and no ready(). */
-void stack_input(struct stack *st, struct pbuf *p);
+/** Packets from the wire: IP, each in one piece. Takes the pbufs. Calls accept(), and no ready(). */
+void stack_input(struct stack *st, struct pbuf *const *in, unsigned n);
 /** What the clock makes due; first of all it is the time of what follows. */
 void stack_clock(struct stack *st, uint64_t now_us);
 /** Tell streams what is possible, at most until `enough` says so. @return is anything left that is possible now? */
 bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg);
+/** Into the cache: a stream of the stack that will be read or written soon. */
+void stack_fetch(const struct stream *s);
 /** @return microseconds that the stack can do without stack_clock() and stack_serve(); UINT64_MAX: any time */
 uint64_t stack_wait_us(const struct stack *st, uint64_t now_us);
 

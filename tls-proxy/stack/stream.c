@@ -48,6 +48,16 @@ void stream_tell(struct stream *s)
 	LIST_INSERT_HEAD(&the_stack->ready, s, stk.next);
 }
 
+void stack_fetch(const struct stream *s)
+{
+	const char *pcb = (const char *)s->stk.pcb;
+
+	if (s->ops != &stack_ops || pcb == NULL)
+		return;
+	for (size_t at = 0; at < sizeof(struct tcp_pcb); at += 64)
+		__builtin_prefetch(pcb + at);
+}
+
 bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 {
 	struct stream *s;
@@ -60,8 +70,16 @@ bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 	}
 	/* enough() may close streams. */
 	while ((enough == NULL || !enough(arg)) && (s = LIST_FIRST(&st->serving)) != NULL) {
+		const struct stream *next = LIST_NEXT(s, stk.next);
 		uint32_t events = stream_events(s);
 
+		/* The one after the next is fetched while the next is known: streams of a burst are cold together. */
+		if (next != NULL) {
+			__builtin_prefetch(next->arg);
+			__builtin_prefetch(next->stk.pcb);
+			__builtin_prefetch(next->stk.rx);
+			__builtin_prefetch(LIST_NEXT(next, stk.next));
+		}
 		LIST_REMOVE(s, stk.next);
 		s->stk.queued = false;
 		if (events == 0)

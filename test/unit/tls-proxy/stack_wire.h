@@ -103,7 +103,7 @@ static void wire_in(struct wire *x, const void *ip, uint16_t bytes)
 	if (p == NULL)
 		return; /* as a full pool at the port */
 	memcpy(p->payload, ip, bytes);
-	stack_input(x->stack, p);
+	stack_input(x->stack, &p, 1);
 	x->passed++;
 }
 
