@@ -9,16 +9,12 @@
 
 #include "config/base/clock.h"
 #include "tls-proxy/dtls.h"
-#include "tls-proxy/proxyv2.h"
 #include "tls-proxy/worker.h"
 
 #define ADMIT_MS 5000
 #define LINGER_MS 2000 /* an alert that nobody takes */
 
-static void conn_work(struct conn *c);
-
-/* What the device is told of a refusal or an end: the reason stays in our log. */
-static void conn_log(const struct conn *c, const char *what, const char *reason)
+void conn_log(const struct conn *c, const char *what, const char *reason)
 {
 	const struct identity *id = session_identity(c->tls);
 	char peer[ADDR_TEXT_BYTES];
@@ -30,6 +26,7 @@ static void conn_log(const struct conn *c, const char *what, const char *reason)
 static void conn_free(struct conn *c)
 {
 	session_free(c->tls);
+	session_free(c->up_tls);
 	assoc_free(c->assoc);
 	buffer_drop(&c->to_up);
 	buffer_drop(&c->to_dev);
@@ -66,7 +63,7 @@ void conns_reap(struct worker *w)
 	}
 }
 
-static void conn_ready(void *arg, uint32_t events)
+static void device_ready(void *arg, uint32_t events)
 {
 	struct conn *c = arg;
 
@@ -76,6 +73,18 @@ static void conn_ready(void *arg, uint32_t events)
 		conn_end(c);
 		return;
 	}
+	c->dev_may = true;
+	conn_work(c);
+}
+
+static void upstream_ready(void *arg, uint32_t events)
+{
+	struct conn *c = arg;
+
+	(void)events;
+	if (c->ended)
+		return;
+	c->up_may = true;
 	conn_work(c);
 }
 
@@ -119,7 +128,8 @@ struct conn *conn_start_with(struct listener *l, const struct ip_addr *peer, uin
 	c->w = l->w;
 	c->peer = *peer;
 	c->peer_port = peer_port;
-	c->dev.ready = c->up.ready = conn_ready;
+	c->dev.ready = device_ready;
+	c->up.ready = upstream_ready;
 	c->dev.arg = c->up.arg = c;
 	c->to_up.capacity = c->to_dev.capacity = RELAY_BYTES;
 	c->active_ms = clock_boot_ms();
@@ -137,6 +147,22 @@ bool conn_current(const struct conn *c, uint64_t now_ms)
 	       trust_current(&c->w->trust.rec[c->slot], c->generation, now_ms);
 }
 
+/* The upstream goes at once: what it still wanted to say is not for this device any more. */
+static void upstream_leave(struct conn *c, bool regular)
+{
+	if (!stream_is_open(&c->up))
+		return;
+	if (!regular) {
+		stream_reset(&c->up);
+		return;
+	}
+	if (c->up_tls != NULL) {
+		session_close_notify(c->up_tls);
+		wire_send(&c->up, c->up_tls);
+	}
+	stream_close(&c->up);
+}
+
 void conn_close(struct conn *c, enum session_alert alert, const char *reason)
 {
 	if (c->state == CONN_CLOSING)
@@ -148,8 +174,7 @@ void conn_close(struct conn *c, enum session_alert alert, const char *reason)
 		session_close_notify(c->tls);
 	else
 		session_abort(c->tls, alert);
-	/* The upstream goes at once: what it still wanted to say is not for this device any more. */
-	stream_close(&c->up);
+	upstream_leave(c, alert == 0);
 	c->state = CONN_CLOSING;
 	c->deadline_ms = clock_boot_ms() + LINGER_MS;
 	conn_wake(c);
@@ -216,38 +241,6 @@ static void handshake_work(struct conn *c)
 	}
 }
 
-static int proxy_header(struct conn *c)
-{
-	const struct proxyv2 p = {.src = c->peer,
-				  .dst = c->l->cfg->addr,
-				  .sport = c->peer_port,
-				  .dport = c->l->cfg->port,
-				  .datagrams = c->assoc != NULL,
-				  .id = session_identity(c->tls),
-				  .tls_version = session_version(c->tls),
-				  .cipher = session_cipher(c->tls),
-				  .segment = c->segment,
-				  .standing = standing_name(c->standing)};
-	int n;
-
-	if (!c->l->cfg->proxy_protocol)
-		return 0;
-	if (!buffer_hold(&c->to_up))
-		return -ENOMEM;
-	n = proxyv2_encode(c->to_up.data, c->to_up.capacity, &p);
-	if (n > 0)
-		c->to_up.n = n;
-	return n;
-}
-
-static int upstream_begin(struct conn *c)
-{
-	const struct gw_upstream *u = &c->l->cfg->upstreams[0];
-
-	return c->assoc != NULL ? assoc_connect(c)
-				: transport_connect(c->l, &c->up, &u->addr, u->port);
-}
-
 /* Announced again after the agent was away: it goes on only as what it was. */
 static void conn_readmitted(struct conn *c, const struct msg_admitted *m)
 {
@@ -257,8 +250,8 @@ static void conn_readmitted(struct conn *c, const struct msg_admitted *m)
 		return;
 	}
 	/* The upstream was told segment and standing at the beginning. */
-	if ((c->state == CONN_HELD) != (m->relay == 0) || c->standing != m->standing ||
-	    strcmp(c->segment, m->segment_name) != 0) {
+	if ((c->state == CONN_HELD ? m->relay != 0 : !(m->relay & 1u << c->upstream)) ||
+	    c->standing != m->standing || strcmp(c->segment, m->segment_name) != 0) {
 		conn_cut(c, SESSION_ALERT_ACCESS_DENIED, "standing changed");
 		return;
 	}
@@ -344,37 +337,15 @@ bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 		 c->l->cfg->name, session_identity(c->tls)->name, c->segment,
 		 standing_name(c->standing), session_version(c->tls), session_cipher(c->tls),
 		 session_group(c->tls));
-	if (!m->relay) {
+	c->relay = m->relay;
+	if (c->relay == 0) {
 		c->state = CONN_HELD;
 		conn_wake(c);
 		conn_work(c);
-		return true;
+	} else {
+		connect_begin(c);
 	}
-	c->state = CONN_CONNECT;
-	c->deadline_ms = c->active_ms + c->l->cfg->connect_timeout_s * 1000ull;
-	conn_wake(c);
-	if (proxy_header(c) < 0 || upstream_begin(c) < 0)
-		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
-	else
-		conn_work(c);
 	return true;
-}
-
-static void connect_work(struct conn *c)
-{
-	int ret = stream_connected(&c->up);
-
-	stream_want(&c->dev, 0); /* back-pressure until there is somewhere to go */
-	if (ret == -EINPROGRESS)
-		return;
-	if (ret < 0) {
-		conn_log(c, "upstream refused", strerror(-ret));
-		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream cannot be reached");
-		return;
-	}
-	c->state = CONN_RELAY;
-	conn_wake(c);
-	relay_work(c);
 }
 
 /* No upstream for its segment. The session keeps the device bound; data has nowhere to go. */
@@ -387,7 +358,7 @@ static void held_work(struct conn *c)
 		conn_revoked(c);
 		return;
 	}
-	if (!device_receive(c)) {
+	if (!wire_receive(&c->dev, c->tls, &c->dev_may)) {
 		conn_close(c, 0, "device closed the connection");
 		return;
 	}
@@ -405,7 +376,7 @@ static void closing_work(struct conn *c)
 {
 	size_t n;
 
-	if (!device_send(c)) {
+	if (!wire_send(&c->dev, c->tls)) {
 		conn_end(c);
 		return;
 	}
@@ -432,13 +403,13 @@ static void closing_work(struct conn *c)
 	}
 }
 
-static void conn_work(struct conn *c)
+void conn_work(struct conn *c)
 {
 	size_t out;
 
 	switch (c->state) {
 	case CONN_HANDSHAKE:
-		if (!device_receive(c)) {
+		if (!wire_receive(&c->dev, c->tls, &c->dev_may)) {
 			conn_refused(c, SESSION_ALERT_ACCESS_DENIED,
 				     "connection closed in the handshake");
 			return;
@@ -462,7 +433,7 @@ static void conn_work(struct conn *c)
 	}
 	if (c->state == CONN_CLOSING || c->ended)
 		return;
-	if (!device_send(c)) {
+	if (!wire_send(&c->dev, c->tls)) {
 		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
 		return;
 	}
@@ -483,7 +454,11 @@ void conn_active(struct conn *c, uint64_t now_ms)
 /* When is it silent for too long? */
 static uint64_t idle_at(const struct conn *c)
 {
-	return c->active_ms + c->l->cfg->idle_timeout_s * 1000ull;
+	uint32_t s = c->l->cfg->idle_timeout_s;
+
+	if ((c->dev_eof || c->up_eof) && c->l->cfg->half_closed_timeout_s < s)
+		s = c->l->cfg->half_closed_timeout_s;
+	return c->active_ms + s * 1000ull;
 }
 
 static uint64_t expires_at(const struct conn *c)
@@ -515,6 +490,8 @@ void conn_wake(struct conn *c)
 static void conn_trim(struct conn *c)
 {
 	session_trim(c->tls);
+	if (c->up_tls != NULL)
+		session_trim(c->up_tls);
 	buffer_trim(&c->to_up);
 	buffer_trim(&c->to_dev);
 	c->trimmed = true;
@@ -525,7 +502,7 @@ static void quiet_due(struct conn *c, uint64_t now_ms)
 	if (!conn_current(c, now_ms))
 		conn_revoked(c);
 	else if (now_ms >= idle_at(c))
-		conn_close(c, 0, "idle");
+		conn_close(c, 0, c->dev_eof || c->up_eof ? "half-closed and idle" : "idle");
 	else if (now_ms >= c->active_ms + QUIET_MS)
 		conn_trim(c);
 }
@@ -543,7 +520,7 @@ void conn_due(struct conn *c, uint64_t now_ms)
 		break;
 	case CONN_CONNECT:
 		if (now_ms >= c->deadline_ms)
-			conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream does not answer");
+			connect_late(c);
 		break;
 	case CONN_RELAY:
 	case CONN_HELD:

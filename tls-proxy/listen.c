@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* listen: a listener, whoever carries its connections. */
-#include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -16,10 +15,9 @@ int listener_open(struct worker *w, struct listener *l, const struct gw_listener
 	int ret;
 
 	*l = (struct listener){.w = w, .cfg = cfg, .index = index, .src = {.fd = -1}};
-	if (cfg->upstream_tls.line != 0 || cfg->n_upstreams != 1)
-		return err_set(err, -ENOTSUP, "listener %s: no TLS upstreams and no several yet",
-			       cfg->name);
 	ret = tls_ctx_init(&l->ctx, cfg, err);
+	if (ret == 0)
+		ret = upstreams_open(l, err);
 	if (ret == 0)
 		ret = cfg->protocol == GW_DTLS ? dtls_listen(l, err) : transport_listen(l, err);
 	if (ret < 0)
@@ -45,6 +43,7 @@ void listeners_tick(struct worker *w, uint64_t now_ms)
 
 		dtls_tick(l, now_ms);
 		source_set(w, &l->src, EPOLLIN);
+		upstreams_tick(l, now_ms);
 		if (l->turned_away == 0 || now_ms < l->say_ms)
 			continue;
 		log_warn("connections turned away listener=%s n=%u handshakes=%u sessions=%u: too "
@@ -59,5 +58,6 @@ void listener_close(struct listener *l)
 {
 	transport_unlisten(l);
 	dtls_close(l);
+	upstreams_close(l);
 	tls_ctx_fini(&l->ctx);
 }

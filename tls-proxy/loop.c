@@ -50,7 +50,7 @@ static void reload(struct worker *w)
 		struct listener *l = &w->listeners[i];
 		struct err err = {""};
 
-		if (tls_ctx_reload(&l->ctx, l->cfg, &err) < 0) {
+		if (tls_ctx_reload(&l->ctx, l->cfg, &err) < 0 || upstreams_reload(l, &err) < 0) {
 			log_error("reload listener=%s, the old lists stay: %s", l->cfg->name,
 				  err.msg);
 			continue;

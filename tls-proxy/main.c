@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "config/base/clock.h"
+#include "tls-proxy/tls_client.h"
 #include "tls-proxy/worker.h"
 
 static void usage(FILE *to)
@@ -219,6 +220,13 @@ static int check_only(const struct gw_config *cfg)
 
 		if (tls_ctx_init(&ctx, &cfg->listeners[i], &err) < 0) {
 			fprintf(stderr, "listener %s: %s\n", cfg->listeners[i].name, err.msg);
+			bad = 1;
+		}
+		tls_ctx_fini(&ctx);
+		if (cfg->listeners[i].upstream_tls.line != 0 &&
+		    tls_client_init(&ctx, &cfg->listeners[i].upstream_tls, &err) < 0) {
+			fprintf(stderr, "listener %s: upstream_tls: %s\n", cfg->listeners[i].name,
+				err.msg);
 			bad = 1;
 		}
 		tls_ctx_fini(&ctx);

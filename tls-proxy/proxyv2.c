@@ -106,3 +106,10 @@ int proxyv2_encode(uint8_t *out, size_t out_bytes, const struct proxyv2 *p)
 	out[15] = length & 0xff;
 	return w.at;
 }
+
+void proxyv2_local(uint8_t out[static PROXYV2_LOCAL_BYTES])
+{
+	memset(out, 0, PROXYV2_LOCAL_BYTES);
+	memcpy(out, signature, sizeof(signature));
+	out[12] = 0x20;
+}

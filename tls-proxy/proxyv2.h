@@ -26,5 +26,10 @@ struct proxyv2 {
 	const char *segment, *standing;
 };
 
+#define PROXYV2_LOCAL_BYTES 16
+
+/** The header of a connection of the gateway's own, as a check (command LOCAL). */
+void proxyv2_local(uint8_t out[static PROXYV2_LOCAL_BYTES]);
+
 /** @return bytes written, or -EMSGSIZE */
 int proxyv2_encode(uint8_t *out, size_t out_bytes, const struct proxyv2 *p);

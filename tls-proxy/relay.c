@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* relay: plaintext between session and upstream. A full buffer on one side stops reading on the other. */
+/* relay: plaintext between a device's session and its upstream, which is plain TCP or a TLS session of its own. A full
+ * buffer on one side stops reading on the other. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -8,35 +9,69 @@
 
 #define TURNS_MAX 16 /* then the other sessions, the agent and the clock come first */
 
-bool device_receive(struct conn *c)
+bool wire_receive(struct stream *s, struct session *tls, bool *may)
 {
 	uint8_t buf[16384];
-	size_t room = session_room(c->tls);
+	size_t room = session_room(tls);
 	ssize_t n;
 
-	if (room == 0)
+	if (room == 0 || !*may)
 		return true;
-	n = stream_recv(&c->dev, buf, room < sizeof(buf) ? room : sizeof(buf));
+	if (room > sizeof(buf))
+		room = sizeof(buf);
+	n = stream_recv(s, buf, room);
+	/* Less than there was room for: the stream is empty, and will tell when it is not. */
+	*may = n == (ssize_t)room;
 	if (n > 0) {
-		session_feed(c->tls, buf, n);
+		session_feed(tls, buf, n);
 		return true;
 	}
 	return n == -EAGAIN;
 }
 
-bool device_send(struct conn *c)
+bool wire_send(struct stream *s, struct session *tls)
 {
 	const uint8_t *data;
 	size_t n;
 
-	while ((data = session_output(c->tls, &n)), n > 0) {
-		ssize_t sent = stream_send(&c->dev, data, n);
+	while ((data = session_output(tls, &n)), n > 0) {
+		ssize_t sent = stream_send(s, data, n);
 
 		if (sent < 0)
 			return sent == -EAGAIN;
-		session_sent(c->tls, sent);
+		session_sent(tls, sent);
 	}
 	return true;
+}
+
+static ssize_t up_read(struct conn *c, void *out, size_t bytes)
+{
+	ssize_t n;
+
+	if (c->up_tls != NULL)
+		return session_read(c->up_tls, out, bytes);
+	if (!c->up_may)
+		return -EAGAIN;
+	n = stream_recv(&c->up, out, bytes);
+	c->up_may = n == (ssize_t)bytes;
+	return n;
+}
+
+static ssize_t up_write(struct conn *c, const void *data, size_t bytes)
+{
+	return c->up_tls != NULL ? session_write(c->up_tls, data, bytes)
+				 : stream_send(&c->up, data, bytes);
+}
+
+/* The peer of a direction is told that it is over. */
+static void up_shut(struct conn *c)
+{
+	c->up_shut = true;
+	c->up_may = true; /* datagrams have no FIN: our end is theirs too, and nothing tells */
+	if (c->up_tls != NULL)
+		session_close_notify(c->up_tls);
+	else
+		stream_shut(&c->up);
 }
 
 /* Device > upstream. @return false: it ends */
@@ -44,36 +79,34 @@ static bool relay_up(struct conn *c, uint64_t now_ms)
 {
 	struct buffer *b = &c->to_up;
 
-	while (!c->dev_eof && b->n == 0) {
+	if (!c->dev_eof && b->n == 0) {
 		ssize_t n;
 
 		if (!buffer_hold(b))
 			return false;
 		n = session_read(c->tls, b->data, b->capacity);
-		if (n == -EAGAIN)
-			break;
-		if (n < 0)
+		if (n < 0 && n != -EAGAIN)
 			return false;
-		if (n == 0)
+		if (n == 0) {
 			c->dev_eof = true;
-		b->n = n;
-		c->bytes_up += n;
-		conn_active(c, now_ms);
-		if (n > 0)
-			break;
+			c->active_ms = now_ms;
+			conn_wake(c);
+		} else if (n > 0) {
+			b->n = n;
+			c->bytes_up += n;
+			conn_active(c, now_ms);
+		}
 	}
 	while (buffer_waiting(b) > 0) {
-		ssize_t n = stream_send(&c->up, b->data + b->at, buffer_waiting(b));
+		ssize_t n = up_write(c, b->data + b->at, buffer_waiting(b));
 
 		if (n < 0)
 			return n == -EAGAIN;
 		conn_active(c, now_ms);
 		buffer_taken(b, n);
 	}
-	if (c->dev_eof && !c->up_shut) {
-		c->up_shut = true;
-		stream_shut(&c->up);
-	}
+	if (c->dev_eof && !c->up_shut)
+		up_shut(c);
 	return true;
 }
 
@@ -87,12 +120,14 @@ static bool relay_down(struct conn *c, uint64_t now_ms)
 
 		if (!buffer_hold(b))
 			return false;
-		n = stream_recv(&c->up, b->data, b->capacity);
-		if (n == 0)
-			c->up_eof = true;
-		else if (n < 0 && n != -EAGAIN)
+		n = up_read(c, b->data, b->capacity);
+		if (n < 0 && n != -EAGAIN)
 			return false;
-		if (n > 0) {
+		if (n == 0) {
+			c->up_eof = true;
+			c->active_ms = now_ms;
+			conn_wake(c);
+		} else if (n > 0) {
 			b->n = n;
 			c->bytes_down += n;
 			conn_active(c, now_ms);
@@ -118,74 +153,109 @@ static bool relay_down(struct conn *c, uint64_t now_ms)
 /* Wait for exactly what can be acted on: a full buffer on one side stops reading on the other. */
 static void relay_wait(struct conn *c, bool more)
 {
-	size_t out;
-	uint32_t dev = 0, up = 0;
+	bool dev_out = session_backlog(c->tls);
+	bool up_out = c->up_tls != NULL ? session_backlog(c->up_tls) : c->to_up.n > 0;
+	uint32_t dev = dev_out ? STREAM_WRITE : 0, up = up_out ? STREAM_WRITE : 0;
 
-	session_output(c->tls, &out);
 	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0)
 		dev |= STREAM_READ;
-	if (out > 0)
-		dev |= STREAM_WRITE;
-	if (!c->up_eof && c->to_dev.n == 0 && out == 0)
+	if (!c->up_fin && !c->up_eof && c->to_dev.n == 0 && !dev_out)
 		up |= STREAM_READ;
-	if (c->to_up.n > 0)
-		up |= STREAM_WRITE;
-	/* Cut short: what the session holds makes no event, an upstream that takes bytes does. */
+	/* Cut short: what the sessions hold makes no event, an upstream that takes bytes does. */
 	if (more)
 		up |= STREAM_WRITE;
 	stream_want(&c->dev, dev);
 	stream_want(&c->up, up);
 }
 
+static void relay_broken(struct conn *c)
+{
+	const char *why = session_reason(c->tls);
+
+	if (why[0] == '\0' && c->up_tls != NULL)
+		why = session_reason(c->up_tls);
+	/* Not close_notify: what the device got so far is not all that there was to be. */
+	conn_close(c, SESSION_ALERT_INTERNAL_ERROR, why[0] != '\0' ? why : "upstream broke off");
+}
+
+/* What can change without an event: bytes from an end, and room in what waits for it. */
+static size_t room_made(const struct conn *c)
+{
+	size_t dev = 0, up = 0;
+
+	if (c->to_dev.n > 0)
+		session_output(c->tls, &dev);
+	if (c->to_up.n > 0 && c->up_tls != NULL)
+		session_output(c->up_tls, &up);
+	return dev + up;
+}
+
 /* One turn of what can be moved. @return false: the session ended */
-static bool relay_turn(struct conn *c, bool *more)
+static bool relay_turn(struct conn *c, uint64_t now_ms, bool *more)
 {
 	uint64_t up = c->bytes_up, down = c->bytes_down;
-	size_t full, out, waiting = c->to_up.n;
-	uint64_t now_ms = clock_boot_ms();
+	size_t full, waiting = c->to_up.n;
 
 	if (!conn_current(c, now_ms)) {
 		conn_revoked(c);
 		return false;
 	}
 	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0)
-		c->dev_fin = !device_receive(c);
+		c->dev_fin = !wire_receive(&c->dev, c->tls, &c->dev_may);
+	if (c->up_tls != NULL && !c->up_fin && !c->up_eof && c->to_dev.n == 0)
+		c->up_fin = !wire_receive(&c->up, c->up_tls, &c->up_may);
 	if (!relay_up(c, now_ms) || !relay_down(c, now_ms)) {
-		/* Not close_notify: what the device got so far is not all that there was to be. */
-		conn_close(c, SESSION_ALERT_INTERNAL_ERROR,
-			   session_reason(c->tls)[0] != '\0' ? session_reason(c->tls)
-							     : "upstream broke off");
+		relay_broken(c);
 		return false;
 	}
-	session_output(c->tls, &full);
-	if (!device_send(c)) {
+	full = room_made(c);
+	if (c->up_tls != NULL && !wire_send(&c->up, c->up_tls)) {
+		relay_broken(c);
+		return false;
+	}
+	if (!wire_send(&c->dev, c->tls)) {
 		snprintf(c->reason, sizeof(c->reason), "device closed the connection");
+		stream_reset(&c->up); /* no regular end for the upstream either */
 		conn_end(c);
 		return false;
 	}
-	session_output(c->tls, &out);
-	/* No event tells of what the session already holds, nor of room that was made just now. */
 	*more = up != c->bytes_up || down != c->bytes_down || (waiting > 0 && c->to_up.n == 0) ||
-		(c->to_dev.n > 0 && out < full);
+		room_made(c) < full;
 	return true;
+}
+
+/* TCP that ended without close_notify: truncation, RFC 8446 section 6.1. Neither end takes it for a regular one. */
+static bool truncated(struct conn *c)
+{
+	if (c->dev_fin && !c->dev_eof && c->to_up.n == 0) {
+		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
+		return true;
+	}
+	if (c->up_fin && !c->up_eof && c->to_dev.n == 0) {
+		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "upstream broke off");
+		return true;
+	}
+	return false;
+}
+
+static bool finished(const struct conn *c)
+{
+	return c->dev_eof && c->up_eof && c->to_up.n == 0 && c->to_dev.n == 0 &&
+	       !session_backlog(c->tls) && (c->up_tls == NULL || !session_backlog(c->up_tls));
 }
 
 void relay_work(struct conn *c)
 {
-	size_t out;
+	uint64_t now_ms = clock_boot_ms();
 	bool more = true;
 
 	for (int i = 0; i < TURNS_MAX && more; i++) {
-		if (!relay_turn(c, &more))
+		if (!relay_turn(c, now_ms, &more))
 			return;
 	}
-	if (!more && c->dev_fin && !c->dev_eof && c->to_up.n == 0) {
-		/* TCP ended without close_notify: truncation, RFC 8446 section 6.1 */
-		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
+	if (!more && truncated(c))
 		return;
-	}
-	session_output(c->tls, &out);
-	if (c->dev_eof && c->up_eof && c->to_up.n == 0 && c->to_dev.n == 0 && out == 0) {
+	if (finished(c)) {
 		snprintf(c->reason, sizeof(c->reason), "closed");
 		conn_end(c);
 		return;

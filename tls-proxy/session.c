@@ -10,6 +10,7 @@
 #include <wolfssl/wolfcrypt/error-crypt.h>
 
 #include "tls-proxy/buffer.h"
+#include "tls-proxy/tls_client.h"
 
 /* The library has no public call for an alert of choice; this one is linked statically from the pinned version. */
 extern int SendAlert(WOLFSSL *ssl, int severity, int type);
@@ -24,6 +25,9 @@ struct session {
 	WOLFSSL *ssl;
 	enum session_state state;
 	bool identified;
+	bool client;
+	bool by_address; /* the server, by `server`; else the library checks its name */
+	struct ip_addr server;
 	bool shut; /* close_notify is out */
 	bool datagrams; /* DTLS: `in` is one datagram, `out` is datagrams behind their lengths */
 	struct identity id;
@@ -64,6 +68,7 @@ static const char *reason_text(int error)
 		{ASN_PATHLEN_INV_E, "CA path too long"},
 		{MAX_CHAIN_ERROR, "certificate chain too long"},
 		{NO_PEER_CERT, "no certificate"},
+		{DOMAIN_NAME_MISMATCH, "the certificate is for another name"},
 		{RSA_KEY_SIZE_E, "key too small"},
 		{ECC_KEY_SIZE_E, "key too small"},
 		{VERSION_ERROR, "TLS version not accepted"},
@@ -168,6 +173,18 @@ static enum revoked_verdict chain_check(struct session *s)
 	return revoked_chain(s->revoked, chain, n, time(NULL), s->anchor, false);
 }
 
+static int server_verify(struct session *s, const WOLFSSL_X509_STORE_CTX *store)
+{
+	if (store->certs == NULL || store->certs[0].length > CERT_BYTES_MAX ||
+	    (s->by_address && tls_client_address_check(store->certs[0].buffer,
+						       store->certs[0].length, &s->server) < 0)) {
+		reason_set(s, "the certificate is for another address");
+		return 0;
+	}
+	s->identified = true;
+	return 1;
+}
+
 /* Called for each certificate of the chain with the library's finding. It can refuse more, never accept more. */
 static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
 {
@@ -188,6 +205,8 @@ static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
 	}
 	if (store->error_depth != 0)
 		return 1;
+	if (s->client)
+		return server_verify(s, store);
 	if (store->certs == NULL || store->certs[0].length > CERT_BYTES_MAX ||
 	    identity_from_der(&s->id, store->certs[0].buffer, store->certs[0].length, &err) < 0) {
 		reason_set(s, err.msg[0] != '\0' ? err.msg : "certificate too large");
@@ -209,28 +228,63 @@ static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
 	return 1;
 }
 
-int session_new(struct session **out, const struct tls_ctx *ctx)
+static struct session *engine_new(const struct tls_ctx *ctx, int verify)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
 	if (s == NULL)
-		return -ENOMEM;
+		return NULL;
 	s->in.capacity = IN_BYTES;
 	s->out.capacity = OUT_BYTES;
 	s->datagrams = ctx->datagrams;
 	s->ssl = wolfSSL_new(ctx->wolf);
 	if (s->ssl == NULL) {
 		free(s);
-		return -ENOMEM;
+		return NULL;
 	}
 	wolfSSL_SSLSetIORecv(s->ssl, io_recv);
 	wolfSSL_SSLSetIOSend(s->ssl, io_send);
 	wolfSSL_SetIOReadCtx(s->ssl, s);
 	wolfSSL_SetIOWriteCtx(s->ssl, s);
-	wolfSSL_set_verify(s->ssl, WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-			   on_verify);
+	wolfSSL_set_verify(s->ssl, verify, on_verify);
 	wolfSSL_SetCertCbCtx(s->ssl, s);
+	return s;
+}
+
+int session_new(struct session **out, const struct tls_ctx *ctx)
+{
+	struct session *s =
+		engine_new(ctx, WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT);
+
+	if (s == NULL)
+		return -ENOMEM;
 	s->revoked = revoked_hold(ctx->revoked);
+	*out = s;
+	return 0;
+}
+
+int session_new_client(struct session **out, const struct tls_ctx *ctx,
+		       const struct session_server *server)
+{
+	struct session *s = engine_new(ctx, WOLFSSL_VERIFY_PEER);
+	bool good;
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->client = true;
+	s->server = server->addr;
+	s->by_address = server->name[0] == '\0';
+	good = s->by_address ||
+	       (wolfSSL_check_domain_name(s->ssl, server->name) == WOLFSSL_SUCCESS &&
+		wolfSSL_UseSNI(s->ssl, WOLFSSL_SNI_HOST_NAME, server->name, strlen(server->name)) ==
+			WOLFSSL_SUCCESS);
+	if (good && server->alpn != NULL)
+		good = wolfSSL_UseALPN(s->ssl, (char *)server->alpn, strlen(server->alpn),
+				       WOLFSSL_ALPN_FAILED_ON_MISMATCH) == WOLFSSL_SUCCESS;
+	if (!good) {
+		session_free(s);
+		return -EINVAL;
+	}
 	*out = s;
 	return 0;
 }
@@ -277,7 +331,7 @@ enum session_state session_step(struct session *s)
 
 	if (s->state != SESSION_HANDSHAKE)
 		return s->state;
-	ret = wolfSSL_accept(s->ssl);
+	ret = s->client ? wolfSSL_connect(s->ssl) : wolfSSL_accept(s->ssl);
 	if (ret == WOLFSSL_SUCCESS) {
 		/* No identity, no session: whatever the library thought. */
 		if (!s->identified) {
@@ -394,7 +448,7 @@ int session_reverify(const struct session *s, const struct tls_ctx *ctx)
 
 const struct identity *session_identity(const struct session *s)
 {
-	return s->state == SESSION_OPEN ? &s->id : NULL;
+	return s->state == SESSION_OPEN && !s->client ? &s->id : NULL;
 }
 
 const char *session_reason(const struct session *s)
@@ -419,4 +473,18 @@ const char *session_group(const struct session *s)
 	const char *name = wolfSSL_get_curve_name(s->ssl);
 
 	return name != NULL ? name : "";
+}
+
+size_t session_alpn(const struct session *s, char *out, size_t out_bytes)
+{
+	unsigned short n = 0;
+	char *name = NULL;
+
+	if (wolfSSL_ALPN_GetProtocol(s->ssl, &name, &n) != WOLFSSL_SUCCESS || name == NULL ||
+	    n >= out_bytes)
+		n = 0;
+	if (n > 0)
+		memcpy(out, name, n);
+	out[n] = '\0';
+	return n;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* session: one mTLS session as a machine of bytes in, bytes out; of DTLS, of datagrams in, datagrams out. It owns a TLS
+/* session: one TLS session as a machine of bytes in, bytes out; of DTLS, of datagrams in, datagrams out. It owns a TLS
  * object and knows nothing of sockets, time limits or trust: a transport (socket, later a user-space stack) carries its
  * bytes, conn.c decides. */
 #pragma once
@@ -29,6 +29,18 @@ enum session_alert { /* RFC 8446 section 6 */
 
 /** @param ctx borrowed for this call only. @return 0 or -ENOMEM; out caller owns, session_free() */
 int session_new(struct session **out, const struct tls_ctx *ctx);
+
+struct session_server { /* whom a client's session wants to meet */
+	const char
+		*name; /* DNS name in its certificate, sent as SNI; "": its address must be in it */
+	struct ip_addr addr;
+	const char *alpn; /* the protocol to ask for; NULL: none */
+};
+
+/** The same from the client's end: it speaks first, so call session_step() without bytes. SESSION_OPEN: the server's
+ * chain and name were verified. @param ctx of tls_client.h */
+int session_new_client(struct session **out, const struct tls_ctx *ctx,
+		       const struct session_server *server);
 void session_free(struct session *s); /* NULL is a no-op */
 
 /** Room for bytes from the wire; 0 = read plaintext first (back-pressure). DTLS: for one datagram. */
@@ -49,6 +61,14 @@ ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes);
 const uint8_t *session_output(const struct session *s, size_t *bytes);
 void session_sent(struct session *s, size_t bytes);
 
+static inline bool session_backlog(const struct session *s)
+{
+	size_t bytes;
+
+	session_output(s, &bytes);
+	return bytes > 0;
+}
+
 /** Give back the memory of what nothing waits in. For sessions that have been quiet: the next byte takes it again. */
 void session_trim(struct session *s);
 
@@ -62,10 +82,13 @@ void session_abort(struct session *s,
  */
 int session_reverify(const struct session *s, const struct tls_ctx *ctx);
 
-const struct identity *session_identity(const struct session *s); /* NULL until SESSION_OPEN */
+/** Of the device: NULL until SESSION_OPEN, and of a client's session. */
+const struct identity *session_identity(const struct session *s);
 const char *
 session_reason(const struct session *s); /* why it failed, for engineers; "" if it did not */
 const char *session_version(const struct session *s); /* "TLSv1.3" */
 const char *session_cipher(const struct session *s);
 WOLFSSL *session_library(const struct session *s); /* for session_dtls.c alone */
+/** Protocol agreed on by ALPN. @return bytes, 0: none; NUL behind it */
+size_t session_alpn(const struct session *s, char *out, size_t out_bytes);
 const char *session_group(const struct session *s); /* key exchange, "X25519MLKEM768" */

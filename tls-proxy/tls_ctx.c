@@ -34,7 +34,7 @@ static void wipe_free(char *secret, size_t bytes)
 	free(secret);
 }
 
-static int slurp(char **out, size_t *out_bytes, const char *path, struct err *err)
+int tls_file_read(char **out, size_t *out_bytes, const char *path, struct err *err)
 {
 	FILE *f = fopen(path, "re");
 	struct stat st;
@@ -72,7 +72,7 @@ static int crl_file(struct revoked *r, const char *path, uint64_t now_s, struct 
 {
 	char *text = NULL;
 	size_t bytes;
-	int ret = slurp(&text, &bytes, path, err);
+	int ret = tls_file_read(&text, &bytes, path, err);
 
 	if (ret < 0)
 		return ret;
@@ -139,7 +139,7 @@ static int cas_load(WOLFSSL_CTX *wolf, struct revoked *r, const char *path, stru
 {
 	char *ca = NULL, reason[WOLFSSL_MAX_ERROR_SZ];
 	size_t bytes;
-	int ret = slurp(&ca, &bytes, path, err);
+	int ret = tls_file_read(&ca, &bytes, path, err);
 
 	if (ret < 0)
 		return ret;
@@ -173,7 +173,7 @@ static int trust_load(WOLFSSL_CTX *wolf, struct revoked **out, const struct gw_l
 	return 0;
 }
 
-static int algorithms_set(WOLFSSL_CTX *wolf, const struct gw_listener *l, struct err *err)
+int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err *err)
 {
 	static const char suites13[] = "TLS13-AES128-GCM-SHA256:TLS13-AES256-GCM-SHA384:"
 				       "TLS13-CHACHA20-POLY1305-SHA256";
@@ -184,16 +184,16 @@ static int algorithms_set(WOLFSSL_CTX *wolf, const struct gw_listener *l, struct
 			WOLFSSL_ECC_SECP384R1};
 	char suites[sizeof(suites13) + sizeof(suites12)];
 
-	snprintf(suites, sizeof(suites), "%s%s", suites13, l->tls12 ? suites12 : "");
+	snprintf(suites, sizeof(suites), "%s%s", suites13, tls12 ? suites12 : "");
 	if (wolfSSL_CTX_set_cipher_list(wolf, suites) != WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_set_groups(wolf, groups, sizeof(groups) / sizeof(groups[0])) !=
 		    WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_SetMinEccKey_Sz(wolf, 256) != WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_SetMinRsaKey_Sz(wolf, 2048) != WOLFSSL_SUCCESS)
 		return err_set(err, -EIO, "the TLS library lacks an algorithm");
-	if (l->tls12 && wolfSSL_CTX_SetMinVersion(wolf, l->protocol == GW_DTLS ? WOLFSSL_DTLSV1_2
-									       : WOLFSSL_TLSV1_2) !=
-				WOLFSSL_SUCCESS)
+	if (tls12 &&
+	    wolfSSL_CTX_SetMinVersion(wolf, datagrams ? WOLFSSL_DTLSV1_2 : WOLFSSL_TLSV1_2) !=
+		    WOLFSSL_SUCCESS)
 		return err_set(err, -EIO, "the TLS library lacks TLS 1.2");
 	return 0;
 }
@@ -220,7 +220,7 @@ static int build(WOLFSSL_CTX **out, struct revoked **revoked, const struct tls_c
 		ret = err_set(err, -EIO, "the TLS library has no random numbers");
 		goto fail;
 	}
-	ret = algorithms_set(wolf, l, err);
+	ret = tls_algorithms_set(wolf, l->tls12, l->protocol == GW_DTLS, err);
 	if (ret < 0)
 		goto fail;
 	ret = wolfSSL_CTX_use_certificate_chain_buffer(wolf, (unsigned char *)kept->certificate,
@@ -250,10 +250,10 @@ fail:
 int tls_ctx_init(struct tls_ctx *out, const struct gw_listener *l, struct err *err)
 {
 	struct tls_ctx ctx = {.datagrams = l->protocol == GW_DTLS};
-	int ret = slurp(&ctx.certificate, &ctx.certificate_bytes, l->certificate, err);
+	int ret = tls_file_read(&ctx.certificate, &ctx.certificate_bytes, l->certificate, err);
 
 	if (ret == 0)
-		ret = slurp(&ctx.key, &ctx.key_bytes, l->key, err);
+		ret = tls_file_read(&ctx.key, &ctx.key_bytes, l->key, err);
 	if (ret == 0)
 		ret = build(&ctx.wolf, &ctx.revoked, &ctx, l, err);
 	if (ret < 0) {

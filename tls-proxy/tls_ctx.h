@@ -26,6 +26,11 @@ struct tls_ctx {
 int tls_ctx_global_init(void);
 void tls_ctx_global_fini(void);
 
+/** A whole file, with a NUL behind it; caller wipes and frees *out. @return 0 or -errno; text in err */
+int tls_file_read(char **out, size_t *out_bytes, const char *path, struct err *err);
+/** Versions, suites, groups and key sizes, the same towards devices and upstreams. @return 0 or -EIO */
+int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err *err);
+
 /**
  * Read the files of a listener. A client certificate is always required; X25519MLKEM768 is preferred; TLS 1.3, and 1.2
  * with ECDHE and AEAD only where the listener allows it; no tickets, no renegotiation, no early data.

@@ -13,6 +13,7 @@
 #include "tls-proxy/stack/stack.h"
 #include "tls-proxy/stream.h"
 #include "tls-proxy/tls_ctx.h"
+#include "tls-proxy/upstream.h"
 
 #define WORKER_TICK_MS 250
 #define RELAY_BYTES (16 * 1024) /* plaintext held each way for a session at most */
@@ -31,6 +32,7 @@ struct listener {
 	struct stack_listener stk;
 	struct dtls_port *dtls; /* dtls.c; NULL: over TCP */
 	struct tls_ctx ctx;
+	struct upstreams up;
 	uint32_t handshakes, sessions; /* now */
 	uint32_t turned_away; /* since it was last said */
 	uint64_t say_ms; /* not again before; boot clock */
@@ -52,6 +54,7 @@ struct conn {
 	struct stream dev, up;
 	struct assoc *assoc; /* dtls.h; NULL: over TCP */
 	struct session *tls;
+	struct session *up_tls; /* NULL: plain TCP */
 	enum conn_state state;
 	uint64_t id;
 	struct ip_addr peer;
@@ -65,11 +68,17 @@ struct conn {
 	uint64_t expires_ms;
 	uint8_t standing;
 	char segment[POLICY_NAME_BYTES];
+	uint8_t relay; /* upstreams that it may reach, a bit for each */
+	uint8_t tried, upstream; /* which were, and which it is */
 	bool cert_revoked; /* by a list that was read after the handshake */
 	bool admitted; /* the agent counts it as a session */
 	/* plaintext on its way */
 	struct buffer to_up, to_dev;
+	bool dev_may,
+		up_may; /* the stream may have bytes: it said so, and was not found empty since */
 	bool dev_eof, up_eof, up_shut, dev_shut;
+	bool up_fin; /* as dev_fin, of a TLS upstream */
+	bool up_connected;
 	bool tcp_shut; /* CONN_CLOSING: our FIN is out */
 	bool dev_fin; /* the stream ended; what the session holds is still to be read */
 	bool ended; /* conn_end() */
@@ -173,6 +182,9 @@ void conn_close(struct conn *c, enum session_alert alert,
 		const char *reason); /* alert 0: close_notify */
 /** Refuse a handshake: in our log, at the agent's counters, and with an alert. */
 void conn_refused(struct conn *c, enum session_alert alert, const char *reason);
+void conn_work(struct conn *c); /* whatever can be done in its state */
+/** Who, and why. The device is not told. */
+void conn_log(const struct conn *c, const char *what, const char *reason);
 void conn_revoked(struct conn *c); /* the table no longer vouches for it */
 void conn_end(struct conn *c); /* without another word */
 bool conn_backlog(struct conn *c); /* does anything wait here that the device has not been sent? */
@@ -205,10 +217,17 @@ void conns_note_ended(struct worker *w, uint32_t slot);
  * new ones ends. @return how many ended */
 uint32_t conns_reverify(struct listener *l);
 
+/* connect.c */
+void connect_begin(struct conn *c); /* admitted: to the upstream whose turn it is */
+void connect_work(struct conn *c);
+void connect_late(struct conn *c); /* its deadline is over */
+
 /* relay.c */
-/** As far as the session has room. @return false: the device's stream is done */
-bool device_receive(struct conn *c);
-bool device_send(struct conn *c); /* @return false: the device's stream takes nothing any more */
+/** From the stream into the engine, as far as it has room.
+ * @param may is there anything? Cleared when there is not. @return false: the stream is done */
+bool wire_receive(struct stream *s, struct session *tls, bool *may);
+/** From the engine into the stream. @return false: it takes nothing any more */
+bool wire_send(struct stream *s, struct session *tls);
 void relay_work(struct conn *c);
 
 /* agent.c */

@@ -37,6 +37,7 @@ struct world {
 	struct trust_table table; /* ours, writable */
 	int agent_listener, agent, up_listener, up;
 	enum answer answer;
+	uint8_t out_of_reach; /* upstreams, a bit for each */
 	bool mute; /* no WELCOME */
 	struct msg_admit admit; /* last */
 	uint32_t admits, readmits, closed, refused;
@@ -107,7 +108,7 @@ static inline void agent_answer(struct world *w)
 		m.generation = SLOT < w->table.slots ? w->table.rec[SLOT].generation : 1;
 		m.expires_ms = clock_boot_ms() + 3600000;
 		m.standing = w->answer == ANSWER_STANDING ? STANDING_RESTRICTED : STANDING_FULL;
-		m.relay = w->answer != ANSWER_HELD;
+		m.relay = w->answer != ANSWER_HELD ? 0xff & ~w->out_of_reach : 0;
 		strcpy(m.segment_name, w->answer == ANSWER_SEGMENT ? "elsewhere" : "cameras");
 	}
 	assert_int_equal(msg_send(w->agent, &m, -1), 0);
@@ -329,6 +330,9 @@ static inline struct conn *only(struct world *w)
 
 /* ---- world ---- */
 
+/* What a test wants otherwise, before the worker starts. */
+static void (*world_prepare)(struct world *w, struct gw_listener *l);
+
 static inline int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -366,6 +370,8 @@ static inline int setup(void **state)
 	snprintf(l->key, sizeof(l->key), "%s/gw.key", pki.dir);
 	snprintf(l->ca, sizeof(l->ca), "%s/ca.pem", pki.dir);
 	snprintf(l->crl, sizeof(l->crl), "%s/ca.crl", pki.dir);
+	if (world_prepare != NULL)
+		world_prepare(w, l);
 	w->w.cfg = &w->cfg;
 	w->w.agent.fd = w->w.signals.fd = -1;
 	w->w.epoll = epoll_create1(0);
