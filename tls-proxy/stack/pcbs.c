@@ -146,7 +146,7 @@ static bool pcb_waits(const struct tcp_pcb *pcb)
 {
 	if (pcb->unacked != NULL || pcb->unsent != NULL || pcb->ooseq != NULL ||
 	    pcb->refused_data != NULL ||
-	    (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND | TF_NAGLEMEMERR)))
+	    (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)))
 		return true;
 	switch (pcb->state) {
 	case ESTABLISHED:

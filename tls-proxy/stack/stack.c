@@ -25,10 +25,29 @@ static uint16_t be16(const uint8_t *at)
 	return (uint16_t)(at[0] << 8 | at[1]);
 }
 
+/* lwIP takes an option's word for its length, and looks for it behind the last byte. */
+static bool tcp_options_good(const uint8_t *tcp, size_t bytes)
+{
+	size_t end = bytes < 20 ? 0 : (tcp[12] >> 4) * 4u, at = 20;
+
+	if (end < 20 || end > bytes)
+		return false;
+	while (at < end && tcp[at] != 0) {
+		if (tcp[at] == 1) {
+			at++;
+			continue;
+		}
+		if (end - at < 2 || tcp[at + 1] < 2 || tcp[at + 1] > end - at)
+			return false;
+		at += tcp[at + 1];
+	}
+	return true;
+}
+
 /* @return false: nothing for us. lwIP reads what stands here once more; this is so that it never has to refuse. */
 static bool tuple_read(struct tuple *t, const uint8_t *ip, size_t bytes)
 {
-	size_t at;
+	size_t at, end;
 
 	if (bytes >= 20 && ip[0] >> 4 == 4) {
 		at = (ip[0] & 15) * 4u;
@@ -36,6 +55,7 @@ static bool tuple_read(struct tuple *t, const uint8_t *ip, size_t bytes)
 			return false;
 		if ((be16(ip + 6) & 0x3fff) != 0) /* a fragment */
 			return false;
+		end = be16(ip + 2);
 		t->proto = ip[9];
 		t->src = ip_addr_from_v4(ip + 12);
 		t->dst = ip_addr_from_v4(ip + 16);
@@ -43,6 +63,7 @@ static bool tuple_read(struct tuple *t, const uint8_t *ip, size_t bytes)
 		at = 40;
 		if (be16(ip + 4) > bytes - at || be16(ip + 4) < 8)
 			return false;
+		end = at + be16(ip + 4);
 		t->proto = ip[6];
 		t->src = ip_addr_from_v6(ip + 8);
 		t->dst = ip_addr_from_v6(ip + 24);
@@ -52,6 +73,8 @@ static bool tuple_read(struct tuple *t, const uint8_t *ip, size_t bytes)
 		return false;
 	}
 	if (t->proto != PROTO_TCP && t->proto != PROTO_UDP)
+		return false;
+	if (t->proto == PROTO_TCP && !tcp_options_good(ip + at, end - at))
 		return false;
 	t->sport = be16(ip + at);
 	t->dport = be16(ip + at + 2);
