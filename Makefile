@@ -194,7 +194,7 @@ $(B)/bench/path $(B)/bench/last_packet: LIBS = $(call pkg,--libs,libdpdk libconf
 $(B)/bench/segment_cost: PARTS = $(filter-out %/port.o,$(call objs,tls-proxy/stack)) $(LWIP_OBJS) $(BASE)
 $(B)/bench/gen: LIBS = $(call pkg,--libs,libdpdk)
 $(B)/bench/session_cost: PARTS = $(TLS) $(CONFIG) $(BASE)
-$(B)/bench/session_cost: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libconfig libseccomp libcap)
+$(B)/bench/session_cost: LIBS = $(TLS_LIBS)
 $(B)/bench/tls_load $(B)/bench/tls_floor: LIBS = $(WOLFSSL) -lm
 $(BENCHES:%=$(B)/bench/%): $(B)/bench/%: $(B)/o/bench/%.o $$(PARTS)
 	@mkdir -p $(@D)
