@@ -18,6 +18,7 @@ extern int SendAlert(WOLFSSL *ssl, int severity, int type);
 #define IN_BYTES (18 * 1024) /* one record of the largest size, RFC 8446 section 5.2 */
 #define OUT_BYTES (40 * 1024) /* two records and a handshake flight */
 #define RECORD_BYTES (16 * 1024) /* the largest of DTLS, whatever the link takes at once */
+#define QUIET_BYTES 256 /* of which there is room for an alert or an acknowledgement */
 #define CERT_BYTES_MAX 16384
 #define CERTS_MAX 6
 
@@ -341,9 +342,6 @@ enum session_state session_step(struct session *s)
 			s->state = SESSION_OPEN;
 			revoked_drop(s->revoked);
 			s->revoked = NULL;
-			/* Its flights fit any link; of what it carries, a datagram stays a datagram. */
-			if (s->datagrams)
-				wolfSSL_dtls_set_mtu(s->ssl, RECORD_BYTES);
 		}
 		return s->state;
 	}
@@ -353,12 +351,24 @@ enum session_state session_step(struct session *s)
 	return s->state;
 }
 
+/* The library takes a buffer of the MTU's size to read into, and keeps it while it waits. */
+static void read_prepare(struct session *s)
+{
+	size_t n = buffer_waiting(&s->in);
+
+	if (s->datagrams)
+		wolfSSL_dtls_set_mtu(s->ssl, n < QUIET_BYTES	? QUIET_BYTES
+					     : n < RECORD_BYTES ? n
+								: RECORD_BYTES);
+}
+
 ssize_t session_read(struct session *s, uint8_t *out, size_t bytes)
 {
 	int ret, error;
 
 	if (s->state != SESSION_OPEN)
 		return -EPROTO;
+	read_prepare(s);
 	ret = wolfSSL_read(s->ssl, out, bytes);
 	if (ret > 0)
 		return ret;
@@ -382,6 +392,9 @@ ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes)
 		return -EAGAIN;
 	if (bytes > 16 * 1024)
 		bytes = 16 * 1024;
+	/* Its handshake's flights fit any link; of what it carries, a datagram stays a datagram. */
+	if (s->datagrams)
+		wolfSSL_dtls_set_mtu(s->ssl, RECORD_BYTES);
 	if (s->datagrams && (int)bytes > wolfSSL_GetMaxOutputSize(s->ssl))
 		return bytes; /* no record holds it */
 	ret = wolfSSL_write(s->ssl, data, bytes);

@@ -178,6 +178,41 @@ static void a_device_may_begin_anew_from_the_same_address(void **state)
 	}
 }
 
+static void a_quiet_association_is_small(void **state)
+{
+	enum { N = 64 };
+	struct world *w = *state;
+
+	w->cfg.listeners[0].sessions_max = N;
+	for (size_t i = 0; i < N_HOWS; i++) {
+		struct device *d[N];
+		struct conn *c;
+		size_t with, bytes;
+
+		for (unsigned k = 0; k < N; k++) {
+			uint8_t buf[64];
+			struct sockaddr_in peer;
+
+			d[k] = device_up(w, &hows[i], 1 + k);
+			assert_int_equal(wolfSSL_write(d[k]->ssl, "on", 2), 2);
+			UNTIL(w, upstream_gets(w, buf, sizeof(buf), &peer) == 2);
+		}
+		LIST_FOREACH(c, &w->w.conns, next) {
+			c->active_ms = clock_boot_ms() - QUIET_MS;
+			conn_due(c, clock_boot_ms());
+		}
+		with = mallinfo2().uordblks;
+		while (only(w) != NULL)
+			conn_end(only(w));
+		turn(w, 0);
+		bytes = (with - mallinfo2().uordblks) / N;
+		print_message("%s: %zu bytes\n", hows[i].name, bytes);
+		assert_true(bytes < 16000);
+		for (unsigned k = 0; k < N; k++)
+			device_free(d[k]);
+	}
+}
+
 static void the_first_record_says_whose_a_datagram_is(void **state)
 {
 	static const uint8_t hello[] = {
@@ -242,6 +277,7 @@ int main(void)
 		T(a_cookie_is_good_for_its_own_address_alone),
 		T(the_limits_hold),
 		T(a_device_may_begin_anew_from_the_same_address),
+		T(a_quiet_association_is_small),
 		cmocka_unit_test(the_first_record_says_whose_a_datagram_is),
 	};
 
