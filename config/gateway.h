@@ -144,6 +144,9 @@ struct gw_config {
 						   port % tls_workers == N */
 	uint32_t n_tls_addrs; /* 0: see gw_upstream_sources() */
 	struct ip_addr tls_addrs[MSG_SOURCES_MAX]; /* to send from to upstreams */
+	/* not of the file: all of gw_upstream_sources() as the file was read; ports that come and go do not move them */
+	uint32_t n_tls_sources;
+	struct ip_addr tls_sources[MSG_SOURCES_MAX];
 
 	/* controller */
 	char controller_socket[GW_PATH_BYTES]; /* embedded transport: decisions */

@@ -237,7 +237,29 @@ static void overlap_check(const struct gw_config *c, const struct gw_listener *l
 			     c->tls_port_first, c->tls_port_last, l->port, l->name);
 }
 
-void gw_tls_check(const struct gw_config *cfg, struct config_errors *errs)
+static void source_note(struct gw_config *c, const struct ip_addr *a)
+{
+	for (uint32_t i = 0; i < c->n_tls_sources; i++) {
+		if (ip_addr_eq(&c->tls_sources[i], a))
+			return;
+	}
+	if (c->n_tls_sources < MSG_SOURCES_MAX)
+		c->tls_sources[c->n_tls_sources++] = *a;
+}
+
+static void sources_note(struct gw_config *c, const struct gw_listener *l)
+{
+	struct ip_addr a[MSG_SOURCES_MAX];
+
+	for (uint32_t k = 0; k < l->n_upstreams; k++) {
+		unsigned n = gw_upstream_sources(c, &l->upstreams[k].addr, a, MSG_SOURCES_MAX);
+
+		for (unsigned i = 0; i < n; i++)
+			source_note(c, &a[i]);
+	}
+}
+
+void gw_tls_check(struct gw_config *cfg, struct config_errors *errs)
 {
 	for (uint32_t i = 0; i < cfg->n_tls_addrs; i++)
 		source_check(cfg, &cfg->tls_addrs[i], "tls.upstream_addresses", errs);
@@ -249,7 +271,9 @@ void gw_tls_check(const struct gw_config *cfg, struct config_errors *errs)
 			     cfg->tls_port_first, cfg->tls_port_last, cfg->tls_workers);
 	for (uint32_t i = 0; i < cfg->n_listeners; i++) {
 		overlap_check(cfg, &cfg->listeners[i], errs);
-		if (cfg->listeners[i].transport == GW_STACK)
-			stack_check(cfg, &cfg->listeners[i], errs);
+		if (cfg->listeners[i].transport != GW_STACK)
+			continue;
+		stack_check(cfg, &cfg->listeners[i], errs);
+		sources_note(cfg, &cfg->listeners[i]);
 	}
 }

@@ -23,40 +23,24 @@ static void put_upstream(struct msg_dp_config *m, const struct ip_addr *addr, ui
 			.addr = *addr, .port = port, .proto = POLICY_PROTO_TCP};
 }
 
-static void put_source(struct msg_dp_config *m, const struct ip_addr *addr)
-{
-	for (uint16_t i = 0; i < m->n_sources; i++) {
-		if (ip_addr_eq(&m->sources[i], addr))
-			return;
-	}
-	if (m->n_sources < MSG_SOURCES_MAX)
-		m->sources[m->n_sources++] = *addr;
-}
-
 /* What the dataplane must know to tell the workers' packets, and upstreams' answers to them, from others. */
 static void put_tls(const struct gw_config *cfg, struct msg_dp_config *m)
 {
-	struct ip_addr source[MSG_SOURCES_MAX];
-
 	if (!gw_uses_stack(cfg))
 		return;
 	snprintf(m->tls_dir, sizeof(m->tls_dir), "%.84s", cfg->run_dir);
 	m->tls_workers = cfg->tls_workers;
 	m->tls_port_first = cfg->tls_port_first;
 	m->tls_port_last = cfg->tls_port_last;
+	m->n_sources = (uint16_t)cfg->n_tls_sources;
+	memcpy(m->sources, cfg->tls_sources, sizeof(m->sources));
 	for (uint32_t i = 0; i < cfg->n_listeners; i++) {
 		const struct gw_listener *l = &cfg->listeners[i];
-		unsigned n;
 
 		if (l->transport != GW_STACK)
 			continue;
-		for (uint32_t u = 0; u < l->n_upstreams; u++) {
+		for (uint32_t u = 0; u < l->n_upstreams; u++)
 			put_upstream(m, &l->upstreams[u].addr, l->upstreams[u].port);
-			n = gw_upstream_sources(cfg, &l->upstreams[u].addr, source,
-						MSG_SOURCES_MAX);
-			for (unsigned k = 0; k < n; k++)
-				put_source(m, &source[k]);
-		}
 	}
 }
 

@@ -51,6 +51,12 @@ upstream_known() { in_ns gw ip neigh show "$NVR4" dev sp-up | grep -q lladdr; }
 check "the agent keeps the upstream's neighbour" wait_for 5 upstream_known
 check "IPv4 again" answers
 
+# ---- the uplink goes and comes back ---------------------------------------------------------------------
+check_match "the uplink is removed" 'removed' "$(ctl port remove up 2>&1)"
+check_not "without it nothing comes back" tls_answers cam1 cam1
+check_match "it is added" 'added' "$(ctl port add up 2>&1)"
+check "and the upstream answers again" answers
+
 # ---- the dataplane dies, sessions stay --------------------------------------------------------------
 device_in cam1 cam1 camera/cam1
 check "a session passes" session_echoes cam1 "$GW4"

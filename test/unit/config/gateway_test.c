@@ -348,6 +348,7 @@ static void the_tls_group_has_defaults(void **state)
 {
 	struct config_errors errs = {0};
 	struct gw_config *c = NULL;
+	struct ip_addr want;
 
 	(void)state;
 	assert_int_equal(load(&c, STACK("10.0.0.1", "10.1.0.5:80"), &errs), 0);
@@ -357,6 +358,9 @@ static void the_tls_group_has_defaults(void **state)
 	assert_int_equal(c->n_tls_addrs, 0);
 	assert_true(gw_uses_stack(c));
 	assert_int_equal(gw_stack_mtu(c), 1400);
+	assert_int_equal(c->n_tls_sources, 1);
+	ip_addr_parse(&want, "10.1.0.1");
+	assert_true(ip_addr_eq(&c->tls_sources[0], &want));
 	c->listeners[0].transport = GW_SOCKET;
 	assert_false(gw_uses_stack(c));
 	gw_config_free(c);
