@@ -114,6 +114,10 @@ void upstream_check(const struct gw_config *c, const struct gw_listener *l, cons
 					     l->upstreams[i].port);
 		}
 	}
+	if (l->protocol == GW_DTLS && (l->proxy_tlvs & PROXY_CERTIFICATE))
+		config_error(errs, c->file, 0, key,
+			     "proxy_tlvs: \"certificate\" is too long for datagrams; take "
+			     "\"certificate_sha256\"");
 	if (t->line != 0 && t->ca[0] == '\0')
 		config_error(errs, c->file, t->line, key, "upstream_tls.ca must not be empty");
 	if ((t->certificate[0] == '\0') != (t->key[0] == '\0'))

@@ -13,22 +13,35 @@
 
 static int proxy_header(struct conn *c)
 {
-	const struct proxyv2 p = {.src = c->peer,
-				  .dst = c->l->cfg->addr,
-				  .sport = c->peer_port,
-				  .dport = c->l->cfg->port,
-				  .datagrams = c->assoc != NULL,
-				  .id = session_identity(c->tls),
-				  .tls_version = session_version(c->tls),
-				  .cipher = session_cipher(c->tls),
-				  .segment = c->segment,
-				  .standing = standing_name(c->standing)};
+	const struct listener *l = c->l;
+	char sni[256], alpn[256], id[PROXYV2_UNIQUE_ID_BYTES];
+	struct proxyv2 p = {.tlvs = l->cfg->proxy_tlvs,
+			    .src = c->peer,
+			    .dst = l->cfg->addr,
+			    .sport = c->peer_port,
+			    .dport = l->cfg->port,
+			    .datagrams = c->assoc != NULL,
+			    .id = session_identity(c->tls),
+			    .tls_version = session_version(c->tls),
+			    .cipher = session_cipher(c->tls),
+			    .group = session_group(c->tls),
+			    .front = &l->front,
+			    .authority = sni,
+			    .alpn = alpn,
+			    .unique_id = id,
+			    .segment = c->segment,
+			    .standing = standing_name(c->standing)};
 	int n;
 
-	if (!c->l->cfg->proxy_protocol)
+	if (!l->cfg->proxy_protocol)
 		return 0;
 	if (!buffer_hold(&c->to_up))
 		return -ENOMEM;
+	session_sni(c->tls, sni, sizeof(sni));
+	session_alpn(c->tls, alpn, sizeof(alpn));
+	p.cert = session_certificate(c->tls, &p.cert_bytes);
+	snprintf(id, sizeof(id), "%016llx-%llx", (unsigned long long)c->w->instance,
+		 (unsigned long long)c->id);
 	n = proxyv2_encode(c->to_up.data, c->to_up.capacity, &p);
 	if (n > 0)
 		c->to_up.n = n;
@@ -98,6 +111,7 @@ static void connect_failed(struct conn *c, const char *why)
 static void connect_done(struct conn *c)
 {
 	upstream_worked(c->l, c->upstream);
+	session_certificate_drop(c->tls);
 	c->state = CONN_RELAY;
 	c->dev_may = c->up_may = true;
 	c->active_ms = clock_boot_ms();

@@ -29,7 +29,10 @@ struct session {
 	bool client;
 	bool by_address; /* the server, by `server`; else the library checks its name */
 	struct ip_addr server;
+	bool keep_certificate;
 	bool shut; /* close_notify is out */
+	uint8_t *certificate; /* DER; NULL: not kept */
+	size_t certificate_bytes;
 	bool datagrams; /* DTLS: `in` is one datagram, `out` is datagrams behind their lengths */
 	struct identity id;
 	/* Of the certificate's chain, for revocation lists to come. */
@@ -174,6 +177,19 @@ static enum revoked_verdict chain_check(struct session *s)
 	return revoked_chain(s->revoked, chain, n, time(NULL), s->anchor, false);
 }
 
+static int certificate_keep(struct session *s, const WOLFSSL_BUFFER_INFO *der)
+{
+	uint8_t *copy = malloc(der->length);
+
+	if (copy == NULL)
+		return -ENOMEM;
+	memcpy(copy, der->buffer, der->length);
+	free(s->certificate);
+	s->certificate = copy;
+	s->certificate_bytes = der->length;
+	return 0;
+}
+
 static int server_verify(struct session *s, const WOLFSSL_X509_STORE_CTX *store)
 {
 	if (store->certs == NULL || store->certs[0].length > CERT_BYTES_MAX ||
@@ -225,6 +241,10 @@ static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
 			SendAlert(s->ssl, 2 /* fatal */, SESSION_ALERT_CERTIFICATE_REVOKED);
 		return 0;
 	}
+	if (s->keep_certificate && certificate_keep(s, &store->certs[0]) < 0) {
+		reason_set(s, "out of memory");
+		return 0;
+	}
 	s->identified = true;
 	return 1;
 }
@@ -260,6 +280,7 @@ int session_new(struct session **out, const struct tls_ctx *ctx)
 	if (s == NULL)
 		return -ENOMEM;
 	s->revoked = revoked_hold(ctx->revoked);
+	s->keep_certificate = ctx->keep_certificate;
 	*out = s;
 	return 0;
 }
@@ -499,5 +520,36 @@ size_t session_alpn(const struct session *s, char *out, size_t out_bytes)
 	if (n > 0)
 		memcpy(out, name, n);
 	out[n] = '\0';
+	return n;
+}
+
+const uint8_t *session_certificate(const struct session *s, size_t *bytes)
+{
+	*bytes = s->certificate_bytes;
+	return s->certificate;
+}
+
+void session_certificate_drop(struct session *s)
+{
+	free(s->certificate);
+	s->certificate = NULL;
+	s->certificate_bytes = 0;
+}
+
+size_t session_sni(const struct session *s, char *out, size_t out_bytes)
+{
+	static const char dns[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+	void *name = NULL;
+	size_t n = wolfSSL_SNI_GetRequest(s->ssl, WOLFSSL_SNI_HOST_NAME, &name);
+
+	if (name == NULL || n >= out_bytes)
+		n = 0;
+	if (n > 0)
+		memcpy(out, name, n);
+	out[n] = '\0';
+	/* What is no DNS name goes to nobody's log. */
+	if (strspn(out, dns) != n)
+		out[n = 0] = '\0';
 	return n;
 }

@@ -15,6 +15,7 @@ struct tls_ctx {
 	WOLFSSL_CTX *wolf;
 	struct revoked *revoked; /* sessions hold it until their handshake is over */
 	bool datagrams; /* DTLS */
+	bool keep_certificate; /* session_certificate() */
 	uint64_t
 		crl_next_update_s; /* wall clock, the earliest of all lists; 0 = no lists configured */
 	/* Read as root, kept for reloads without privileges. Secret: wiped in fini. */

@@ -9,6 +9,7 @@
 #include "config/base/trust.h"
 #include "config/gateway.h"
 #include "tls-proxy/buffer.h"
+#include "tls-proxy/proxyv2.h"
 #include "tls-proxy/session.h"
 #include "tls-proxy/stack/stack.h"
 #include "tls-proxy/stream.h"
@@ -33,6 +34,7 @@ struct listener {
 	struct dtls_port *dtls; /* dtls.c; NULL: over TCP */
 	struct tls_ctx ctx;
 	struct upstreams up;
+	struct proxyv2_front front;
 	uint32_t handshakes, sessions; /* now */
 	uint32_t turned_away; /* since it was last said */
 	uint64_t say_ms; /* not again before; boot clock */
