@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <errno.h>
 #include <linux/neighbour.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -8,6 +9,7 @@
 #include "config/base/log.h"
 #include "controlplane/agent/netlink_internal.h"
 
+#define LOCAL_PORTS "/proc/sys/net/ipv4/ip_local_port_range"
 #define EVERY_MS 1000 /* a shadow that comes anew, or another route, is noticed so fast */
 #ifndef NTF_EXT_MANAGED
 #define NTF_EXT_MANAGED 1
@@ -108,6 +110,22 @@ void managed_tick(struct managed *m, uint64_t now_ms)
 	m->said = ret;
 }
 
+/* A socket of the kernel's with such a port would lose what an upstream answers to a TLS worker. */
+static void warn_of_overlap(const struct gw_config *cfg)
+{
+	FILE *f = fopen(LOCAL_PORTS, "re");
+	unsigned first, last;
+
+	if (f == NULL)
+		return;
+	if (fscanf(f, "%u %u", &first, &last) == 2 && first <= cfg->tls_port_last &&
+	    last >= cfg->tls_port_first)
+		log_warn("tls.upstream_ports %u-%u meets the kernel's own %u-%u: set "
+			 "net.ipv4.ip_local_port_range to other ports, or upstream_ports",
+			 cfg->tls_port_first, cfg->tls_port_last, first, last);
+	fclose(f);
+}
+
 int managed_new(struct managed **out, const struct gw_config *cfg, struct err *err)
 {
 	struct managed *m = calloc(1, sizeof(*m));
@@ -121,6 +139,8 @@ int managed_new(struct managed **out, const struct gw_config *cfg, struct err *e
 		free(m);
 		return ret;
 	}
+	if (gw_uses_stack(cfg))
+		warn_of_overlap(cfg);
 	*out = m;
 	return 0;
 }
