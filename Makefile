@@ -58,7 +58,7 @@ DATAPLANE := $(call objs,dataplane)
 # lwIP has no build of its own for this: its files are compiled with our lwipopts.h.
 LWIP := $(D)/src/lwip/src
 LWIP_CFLAGS := -isystem $(LWIP)/include -Itls-proxy/stack
-LWIP_OBJS := $(patsubst %,$(B)/o/lwip/%.o,$(addprefix core/,init def inet_chksum ip mem memp netif pbuf tcp tcp_in tcp_out \
+LWIP_OBJS := $(patsubst %,$(B)/o/lwip/%.o,$(addprefix core/,init def inet_chksum ip mem memp netif pbuf stats tcp tcp_in tcp_out \
 	timeouts udp ipv4/ip4 ipv4/ip4_addr ipv6/ip6 ipv6/ip6_addr ipv6/icmp6 ipv6/inet6 ipv6/nd6))
 TLS := $(call objs,tls-proxy tls-proxy/stack) $(LWIP_OBJS)
 DECISION := $(call objs,controlplane)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* transport: which of the two carries what, and the worker's turn of the one in this process. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 
@@ -71,8 +72,22 @@ int transport_start(struct worker *w, struct err *err)
 	return source_add(w, &w->wake, EPOLLIN);
 }
 
+static void counters_say(struct worker *w)
+{
+	const struct stack_stats *s = stack_stats(w->stack);
+	const struct port_stats *p = port_stats(w->port);
+
+	log_info("stack: in=%" PRIu64 " out=%" PRIu64 " sent_again=%" PRIu64 " dropped=%" PRIu64
+		 " syns_dropped=%" PRIu64 " stalled=%" PRIu64 " no_port=%" PRIu64
+		 "; port: no_ip=%" PRIu64 " copied=%" PRIu64,
+		 s->in, s->out, s->again, s->dropped, s->syns_dropped, s->out_stalled, s->ports_out,
+		 p->in_dropped, p->in_copied);
+}
+
 void transport_stop(struct worker *w)
 {
+	if (w->stack != NULL)
+		counters_say(w);
 	stack_free(w->stack);
 	port_close(w->port);
 	w->stack = NULL;

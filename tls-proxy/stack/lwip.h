@@ -10,6 +10,8 @@
 #include <lwip/netif.h>
 #include <lwip/pbuf.h>
 #include <lwip/priv/tcp_priv.h>
+#include <lwip/stats.h>
+#include <lwip/sys.h>
 #include <lwip/tcp.h>
 #include <lwip/udp.h>
 

@@ -7,7 +7,18 @@
 #define LWIP_TIMERS 0 /* pcbs.c turns the clock */
 #define LWIP_SOCKET 0
 #define LWIP_NETCONN 0
-#define LWIP_STATS 0
+#define LWIP_STATS 1
+#define MIB2_STATS 1 /* of these, segments that were sent again */
+#define TCP_STATS 0
+#define IP_STATS 0
+#define IP6_STATS 0
+#define ICMP6_STATS 0
+#define ND6_STATS 0
+#define UDP_STATS 0
+#define LINK_STATS 0
+#define MEM_STATS 0
+#define MEMP_STATS 0
+#define SYS_STATS 0
 #define LWIP_SINGLE_NETIF 1
 
 /* Every object is one allocation of its size: an idle connection holds nothing but its control block. */

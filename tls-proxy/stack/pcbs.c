@@ -145,8 +145,7 @@ void pcbs_fetch_more(const struct pcbs *t, uint32_t bucket, uint16_t remote_port
 static bool pcb_waits(const struct tcp_pcb *pcb)
 {
 	if (pcb->unacked != NULL || pcb->unsent != NULL || pcb->ooseq != NULL ||
-	    pcb->refused_data != NULL ||
-	    (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)))
+	    pcb->refused_data != NULL || (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)))
 		return true;
 	switch (pcb->state) {
 	case ESTABLISHED:

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <rte_atomic.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -20,9 +21,9 @@
 #include "tls-proxy/stack/stack.h"
 
 #define DEVICE "net_virtio_user0"
-#define RING 1024
+#define RING 4096 /* frames each way that wait while the other side has the core */
 #define BURST STACK_BURST
-#define BUFFERS 8191
+#define BUFFERS 16383
 #define OUT_MAX 2048 /* frames that wait for room in the ring */
 #define MEMORY_MB 32 /* beside the buffers */
 #define ETHER_BYTES 14
@@ -164,7 +165,8 @@ bool port_sleep(struct port *port, struct stack *st)
 	if (port->n_out > 0 && port->up)
 		return false;
 	rte_eth_dev_rx_intr_enable(port->id, 0);
-	/* Whatever came before that makes no event. */
+	/* Whatever came before that makes no event: the wish must be out before we look (the peer does the reverse). */
+	rte_mb();
 	if (port_receive(port, st, BURST) == 0)
 		return true;
 	port_wake(port);

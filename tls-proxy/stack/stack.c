@@ -259,8 +259,9 @@ void stack_free(struct stack *st)
 	free(st);
 }
 
-const struct stack_stats *stack_stats(const struct stack *st)
+const struct stack_stats *stack_stats(struct stack *st)
 {
+	st->stats.again = lwip_stats.mib2.tcpretranssegs;
 	return &st->stats;
 }
 
@@ -297,6 +298,12 @@ uint32_t stack_isn(const ip_addr_t *local, uint16_t local_port, const ip_addr_t 
 	memcpy(in + 2, r.b, 16);
 	in[4] = (uint64_t)local_port << 16 | remote_port;
 	return (uint32_t)(siphash(the_stack->isn_key, in, 5, 2, 4) + the_stack->now_us / 4);
+}
+
+/* lwIP's, for the times that its counters note. */
+uint32_t sys_now(void)
+{
+	return the_stack != NULL ? (uint32_t)(the_stack->now_us / 1000) : 0;
 }
 
 /* ---- listening -------------------------------------------------------------------------------- */

@@ -45,6 +45,7 @@ struct stack_stats {
 	uint64_t in, out; /* packets */
 	uint64_t dropped; /* not TCP or UDP in plain IP, cut, or not to an address of ours */
 	uint64_t syns_dropped; /* half_open_max */
+	uint64_t again; /* segments that were sent again */
 	uint64_t out_stalled; /* no room at the port */
 	uint64_t ports_out; /* no port left towards an upstream */
 	uint32_t half_open, streams; /* now */
@@ -53,7 +54,7 @@ struct stack_stats {
 /** @param[out] out  caller owns. @return 0, -ENOMEM or -EBUSY: there is one */
 int stack_new(struct stack **out, const struct stack_config *cfg, struct err *err);
 void stack_free(struct stack *st); /* after all its streams were closed; NULL is a no-op */
-const struct stack_stats *stack_stats(const struct stack *st);
+const struct stack_stats *stack_stats(struct stack *st);
 
 /** Packets to this address are ours. @return 0 or -ENOSPC */
 int stack_address_add(struct stack *st, const struct ip_addr *a);
