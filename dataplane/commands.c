@@ -328,7 +328,11 @@ static uint64_t idle_limit_ms(const struct msg_dp_config *cfg, const struct flow
 	case IPPROTO_TCP:
 		return 1000ull * tcp_limit_s(cfg, f->tcp);
 	case IPPROTO_UDP:
-		return 1000ull * (f->state == FLOW_OPENING ? cfg->udp_unanswered_s : cfg->udp_s);
+		/* a stranger's record at a listener: stage_divert.c */
+		if (f->state == FLOW_OPENING ||
+		    (f->state == FLOW_DIVERTED && f->tcp == TCP_SYN_SENT))
+			return 1000ull * cfg->udp_unanswered_s;
+		return 1000ull * cfg->udp_s;
 	}
 	return 1000ull * cfg->icmp_s;
 }

@@ -324,6 +324,47 @@ static void idle_flows_age_by_their_state(void **state)
 	}
 }
 
+/* A listener of DTLS: the first datagram leaves a record, from which a binding is made; a stranger's does not stay long. */
+static void datagrams_to_a_listener_leave_a_record(void **state)
+{
+	struct frame_spec s = {"10.1.0.77", "10.1.0.1", .smac = 0x77, .dmac = 1,
+			       .proto = 17, .sport = 9, .dport = 5684};
+	static const struct {
+		const char *name, *src;
+		uint8_t mac;
+		unsigned limit_s;
+	} rows[] = {
+		{"a stranger's", "10.1.0.77", 0x77, 25},
+		{"a device's", "10.1.0.10", 0x10, 60},
+	};
+	struct msg_dp_config cfg;
+
+	(void)state;
+	world_config(&cfg);
+	cfg.udp_unanswered_s = 25;
+	cfg.listeners[0].port = 5684;
+	cfg.listeners[0].proto = IPPROTO_UDP;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct world x;
+
+		assert_int_equal(world_new(&x, &cfg), 0);
+		s.src = rows[i].src;
+		s.smac = rows[i].mac;
+		assert_int_equal(world_one(&x, DEV, &s).edge, EDGE_KERNEL);
+		assert_int_equal(x.w->stats.diverted, 1);
+		assert_int_equal(x.w->flows->n_diverted, 1);
+		worker_pin(x.w, x.now_us + rows[i].limit_s * 1000000ull);
+		worker_age(x.w);
+		if (flow_count(x.w->flows) != 1)
+			fail_msg("%s record is gone before %u s", rows[i].name, rows[i].limit_s);
+		worker_pin(x.w, x.now_us + (rows[i].limit_s + 2) * 1000000ull);
+		worker_age(x.w);
+		if (flow_count(x.w->flows) != 0)
+			fail_msg("%s record is there after %u s", rows[i].name, rows[i].limit_s);
+		world_free(&x);
+	}
+}
+
 static void a_restart_picks_up_what_is_allowed_either_way(void **state)
 {
 	struct msg_dp_config cfg;
@@ -612,6 +653,7 @@ int main(void)
 		cmocka_unit_test(a_full_table_refuses_and_keeps),
 		cmocka_unit_test(refusals_and_diversions_cannot_fill_the_table),
 		cmocka_unit_test(idle_flows_age_by_their_state),
+		cmocka_unit_test(datagrams_to_a_listener_leave_a_record),
 		cmocka_unit_test(ageing_catches_up_after_a_sleep),
 		cmocka_unit_test(ageing_looks_at_what_is_there),
 		cmocka_unit_test(ageing_leaves_none_out),
