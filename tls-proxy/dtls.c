@@ -201,7 +201,7 @@ static bool belongs(const struct assoc *a, const struct dtls_record *r)
 }
 
 static void datagram_take(struct dtls_port *p, const struct datagram_peer *from,
-			  const uint8_t *data, size_t bytes)
+			  const uint8_t *data, size_t bytes, bool steered)
 {
 	struct dtls_record r;
 	enum dtls_kind kind = dtls_record_read(&r, data, bytes);
@@ -217,6 +217,11 @@ static void datagram_take(struct dtls_port *p, const struct datagram_peer *from,
 			knock(p, from, data, &r);
 		else
 			p->n.stray++;
+		return;
+	}
+	if (kind == DTLS_CID && a == NULL && !steered && r.cid[0] != p->l->w->index &&
+	    dtls_steer(p->l, r.cid[0], from, data, bytes)) {
+		p->n.steered++;
 		return;
 	}
 	/* RFC 9146 section 3: who has one uses it, once there are keys. */
@@ -244,8 +249,14 @@ static void port_ready(void *arg, uint32_t events)
 
 		if (n < 0)
 			return;
-		datagram_take(p, &from, buf, n);
+		datagram_take(p, &from, buf, n, false);
 	}
+}
+
+void dtls_steered(struct listener *l, const struct datagram_peer *from, const uint8_t *data,
+		  size_t bytes)
+{
+	datagram_take(l->dtls, from, data, bytes, true);
 }
 
 /* ---- the listener ---- */

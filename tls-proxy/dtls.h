@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* dtls: a listener of DTLS and its associations. One socket takes the datagrams of all devices:
- *   a record with one of our connection IDs   > the association of that ID, wherever it comes from
+ *   a record with one of our connection IDs   > the association of that ID, wherever it comes from; of another worker's
+ *                                               IDs, that worker (dtls_steer.c)
  *   any other record                          > the association of its source address
  *   a ClientHello                             > the door: stateless, until a cookie came back from that very address
  * To conn.c and relay.c an association is a connection whose streams give and take one datagram at a time. */
@@ -31,6 +32,7 @@ struct dtls_counters {
 	uint64_t moved; /* to another address */
 	uint64_t unmoved; /* from another address: forged, repeated, overtaken, or too soon */
 	uint64_t overrun; /* while the device was being admitted */
+	uint64_t steered; /* to another worker */
 };
 
 struct dtls_port {
@@ -82,6 +84,19 @@ void dtls_tick(struct listener *l, uint64_t now_ms);
 void dtls_turn(struct listener *l);
 uint64_t dtls_address_hash(const struct dtls_port *p, const struct datagram_peer *peer);
 struct assoc *dtls_find_address(const struct dtls_port *p, const struct datagram_peer *peer);
+
+/** A datagram that another worker got. */
+void dtls_steered(struct listener *l, const struct datagram_peer *from, const uint8_t *data,
+		  size_t bytes);
+
+/* dtls_steer.c */
+/** The socket for what other workers get of ours; with privileges, for it is made in run_dir. Nothing without a listener
+ * of DTLS. @return 0 or -errno, text in err */
+int dtls_steer_open(struct worker *w, struct err *err);
+void dtls_steer_close(struct worker *w); /* no-op if it is not open */
+/** @return false: there is no such worker, or it is too busy */
+bool dtls_steer(struct listener *l, unsigned worker, const struct datagram_peer *from,
+		const uint8_t *data, size_t bytes);
 
 /* dtls_assoc.c */
 /** An association of a new connection; its device stream is open, wanting STREAM_READ. @return NULL: no memory */

@@ -140,6 +140,7 @@ void worker_stop(struct worker *w)
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		listener_close(&w->listeners[i]);
 	source_close(w, &w->agent);
+	dtls_steer_close(w);
 	source_close(w, &w->signals);
 	transport_stop(w);
 	trust_unmap(&w->trust);

@@ -18,6 +18,7 @@
 
 #include "config/base/clock.h"
 #include "tls-proxy/tls_client.h"
+#include "tls-proxy/dtls.h"
 #include "tls-proxy/worker.h"
 
 static void usage(FILE *to)
@@ -203,6 +204,8 @@ static int worker_start(struct worker *w, struct err *err)
 		ret = listener_open(w, &w->listeners[i], &w->cfg->listeners[i], i, err);
 		w->n_listeners = i + 1;
 	}
+	if (ret == 0)
+		ret = dtls_steer_open(w, err);
 	if (ret == 0)
 		ret = user_drop(w->cfg, err);
 	if (ret == 0)

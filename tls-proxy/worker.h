@@ -105,6 +105,7 @@ struct worker {
 	int epoll;
 	bool stop, reload;
 	struct source signals, agent;
+	struct source steer; /* dtls_steer.c */
 	struct stack *stack; /* NULL: no listener wants it, nor a port */
 	struct port *port;
 	struct source wake; /* the port's */

@@ -393,6 +393,75 @@ static void an_upstream_that_is_not_there_loses_datagrams_and_no_more(void **sta
 	device_free(d);
 }
 
+/* A device of the one worker, whose datagrams the kernel gives to the other as soon as it moves. */
+static struct device *device_of(struct world *w, struct worker *other)
+{
+	for (unsigned host = 1; host < 60; host++) {
+		struct device *d = device_new(w, HOW_13_CID, host);
+		uint64_t hellos = port_of(w)->n.hellos, others = other->listeners[0].dtls->n.hellos;
+
+		wolfSSL_connect(d->ssl);
+		UNTIL(w, (worker_turn(other, 0),
+			  port_of(w)->n.hellos + other->listeners[0].dtls->n.hellos >
+				  hellos + others));
+		if (port_of(w)->n.hellos > hellos) {
+			assert_true(device_connects(w, d));
+			UNTIL(w, w->admits == 1 && only(w)->state == CONN_RELAY);
+			return d;
+		}
+		device_free(d);
+	}
+	fail_msg("the kernel gives everything to the other worker");
+	return NULL;
+}
+
+static void a_device_that_moves_stays_with_its_worker(void **state)
+{
+	struct world *w = *state;
+	struct worker *other = calloc(1, sizeof(*other));
+	struct dtls_counters *n;
+	struct sockaddr_in peer;
+	struct err err = {""};
+	uint8_t buf[64], forged[40] = {0x3c};
+	struct device *d;
+
+	w->cfg.n_listeners = 1;
+	other->cfg = &w->cfg;
+	other->index = 1;
+	other->agent.fd = other->signals.fd = other->wake.fd = -1;
+	other->agent_retry_ms = UINT64_MAX;
+	other->epoll = epoll_create1(0);
+	other->tick_ms = UINT64_MAX;
+	assert_int_equal(listener_open(other, &other->listeners[0], &w->cfg.listeners[0], 0, &err),
+			 0);
+	other->n_listeners = 1;
+	assert_int_equal(dtls_steer_open(&w->w, &err), 0);
+	assert_int_equal(dtls_steer_open(other, &err), 0);
+	n = &other->listeners[0].dtls->n;
+	d = device_of(w, other);
+	for (unsigned host = 100; n->steered < 3; host++) {
+		assert_true(host < 200);
+		only(w)->assoc->moved_ms = 0;
+		device_moves(w, d, host);
+		assert_int_equal(wolfSSL_write(d->ssl, "here", 4), 4);
+		UNTIL(w, (worker_turn(other, 0), upstream_gets(w, buf, sizeof(buf), &peer) == 4));
+		upstream_says(w, &peer, "ok", 2);
+		UNTIL(w, device_reads(d, buf, sizeof(buf)) == 2);
+	}
+	assert_int_equal(other->listeners[0].sessions, 0);
+	/* of a third worker, which is not there; and of this one, but nobody's: no way round and round */
+	for (unsigned index = 0; index < 3; index++) {
+		uint64_t stray = port_of(w)->n.stray + n->stray;
+
+		forged[1] = index;
+		assert_int_equal(send(d->fd, forged, sizeof(forged), 0), sizeof(forged));
+		UNTIL(w, (worker_turn(other, 0), port_of(w)->n.stray + n->stray == stray + 1));
+	}
+	device_free(d);
+	worker_stop(other);
+	free(other);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, dtls_setup, teardown)
@@ -404,6 +473,7 @@ int main(void)
 		T(an_agent_that_is_gone_admits_no_move),
 		T(without_a_connection_id_a_new_address_is_a_stranger),
 		T(only_a_new_record_moves_an_association),
+		T(a_device_that_moves_stays_with_its_worker),
 		T(the_table_ends_associations),
 		T(silence_ends_an_association),
 		T(each_datagram_has_the_proxy_header),
