@@ -352,15 +352,12 @@ static void port_check(struct gw_config *c, struct gw_port *p, struct config_err
 	}
 }
 
-/* Over UDP nobody says that an upstream is there, and the stack speaks TCP only. */
+/* Over UDP nobody says that an upstream is there. */
 static void dtls_check(const struct gw_config *c, const struct gw_listener *l, const char *key,
 		       struct config_errors *errs)
 {
 	if (l->protocol != GW_DTLS)
 		return;
-	if (l->transport == GW_STACK)
-		config_error(errs, c->file, 0, key,
-			     "protocol = \"dtls\" goes with transport = \"socket\" alone");
 	if (l->n_upstreams > 1)
 		config_error(errs, c->file, 0, key,
 			     "protocol = \"dtls\" goes with one upstream alone");

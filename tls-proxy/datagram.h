@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* datagram: our end of UDP, whoever carries it: the kernel (socket_udp.c), later the stack in this process. Either bound
+/* datagram: our end of UDP, whoever carries it: the kernel (socket_udp.c) or the stack in this process
+ * (stack/udp.c). Either bound
  * to an address of ours and open to all, or connected to one peer. One thread; nothing here blocks or calls back: what
  * became possible is told by ready(), from the worker's turn, for as long as it is wanted and possible. */
 #pragma once
@@ -7,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include "config/base/addr.h"
@@ -17,6 +19,19 @@ struct datagram;
 struct datagram_peer {
 	struct ip_addr addr;
 	uint16_t port;
+};
+
+/* One of the stack in this process: stack/udp.c. */
+struct udp_pcb;
+struct stack_datagram;
+struct stack_talk {
+	struct udp_pcb *pcb;
+	struct ip_addr own;
+	struct stack_datagram *first, **last; /* that wait to be read */
+	LIST_ENTRY(datagram) next; /* of those of whom something is wanted and possible */
+	uint16_t n, max;
+	uint8_t wanted; /* STREAM_* */
+	bool queued;
 };
 
 struct datagram_ops {
@@ -34,6 +49,7 @@ struct datagram {
 	void *arg;
 	union {
 		struct source src; /* socket_udp.c */
+		struct stack_talk stk; /* stack/udp.c */
 	};
 };
 

@@ -283,7 +283,7 @@ int dtls_listen(struct listener *l, struct err *err)
 	if (ret == 0)
 		ret = dtls_table_init(&p->by_cid);
 	if (ret == 0)
-		ret = datagram_listen(l->w, &p->d, &l->cfg->addr, l->cfg->port, err);
+		ret = transport_udp_listen(l, &p->d, err);
 	return ret;
 }
 

@@ -162,8 +162,8 @@ int assoc_connect(struct conn *c)
 	}
 	a->up.ready = upstream_ready;
 	a->up.arg = a;
-	ret = datagram_connect(c->w, &a->up, &c->l->cfg->upstreams[c->upstream].addr,
-			       c->l->cfg->upstreams[c->upstream].port);
+	ret = transport_udp_connect(c->l, &a->up, &c->l->cfg->upstreams[c->upstream].addr,
+				    c->l->cfg->upstreams[c->upstream].port);
 	if (ret < 0)
 		return ret;
 	c->up.ops = &upstream_ops;

@@ -7,6 +7,7 @@
 
 #include "config/base/clock.h"
 #include "tls-proxy/stack/port.h"
+#include "tls-proxy/stack/udp.h"
 #include "tls-proxy/worker.h"
 
 #define FRAMES_A_TURN 256
@@ -192,4 +193,25 @@ int transport_connect(struct listener *l, struct stream *s, const struct ip_addr
 	n = gw_upstream_sources(l->w->cfg, to, from, MSG_SOURCES_MAX);
 	s->w = l->w;
 	return stack_connect(l->w->stack, s, from, n, to, port);
+}
+
+int transport_udp_listen(struct listener *l, struct datagram *d, struct err *err)
+{
+	if (l->cfg->transport == GW_SOCKET)
+		return datagram_listen(l->w, d, &l->cfg->addr, l->cfg->port, err);
+	d->w = l->w;
+	return stack_udp_listen(l->w->stack, d, &l->cfg->addr, l->cfg->port, err);
+}
+
+int transport_udp_connect(struct listener *l, struct datagram *d, const struct ip_addr *to,
+			  uint16_t port)
+{
+	struct ip_addr from[MSG_SOURCES_MAX];
+	unsigned n;
+
+	if (l->cfg->transport == GW_SOCKET)
+		return datagram_connect(l->w, d, to, port);
+	n = gw_upstream_sources(l->w->cfg, to, from, MSG_SOURCES_MAX);
+	d->w = l->w;
+	return stack_udp_connect(l->w->stack, d, from, n, to, port);
 }

@@ -25,6 +25,8 @@
 
 LIST_HEAD(conn_list, conn);
 
+struct datagram;
+
 struct listener {
 	struct worker *w;
 	const struct gw_listener *cfg;
@@ -162,6 +164,10 @@ void transport_unlisten(struct listener *l);
  * closed */
 int transport_connect(struct listener *l, struct stream *s, const struct ip_addr *to,
 		      uint16_t port);
+/** The same of DTLS listeners, see datagram.h. */
+int transport_udp_listen(struct listener *l, struct datagram *d, struct err *err);
+int transport_udp_connect(struct listener *l, struct datagram *d, const struct ip_addr *to,
+			  uint16_t port);
 
 /* socket.c */
 int socket_listen(struct listener *l, struct err *err);

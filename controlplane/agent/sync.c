@@ -12,15 +12,17 @@
 
 #define SYNC_MS 15000
 
-static void put_upstream(struct msg_dp_config *m, const struct ip_addr *addr, uint16_t port)
+static void put_upstream(struct msg_dp_config *m, const struct ip_addr *addr, uint16_t port,
+			 uint8_t proto)
 {
 	for (uint16_t i = 0; i < m->n_upstreams; i++) {
-		if (m->upstreams[i].port == port && ip_addr_eq(&m->upstreams[i].addr, addr))
+		if (m->upstreams[i].port == port && m->upstreams[i].proto == proto &&
+		    ip_addr_eq(&m->upstreams[i].addr, addr))
 			return;
 	}
 	if (m->n_upstreams < MSG_UPSTREAMS_MAX)
 		m->upstreams[m->n_upstreams++] = (struct msg_upstream){
-			.addr = *addr, .port = port, .proto = POLICY_PROTO_TCP};
+			.addr = *addr, .port = port, .proto = proto};
 }
 
 /* What the dataplane must know to tell the workers' packets, and upstreams' answers to them, from others. */
@@ -40,7 +42,8 @@ static void put_tls(const struct gw_config *cfg, struct msg_dp_config *m)
 		if (l->transport != GW_STACK)
 			continue;
 		for (uint32_t u = 0; u < l->n_upstreams; u++)
-			put_upstream(m, &l->upstreams[u].addr, l->upstreams[u].port);
+			put_upstream(m, &l->upstreams[u].addr, l->upstreams[u].port,
+				     gw_listener_proto(l));
 	}
 }
 

@@ -2,11 +2,12 @@
 # 27. DTLS: packaged clients of three libraries reach a CoAP server through mTLS over UDP; who has no certificate, or a
 #     revoked one, does not; a device with a connection ID goes on from another address, and is bound there and nowhere
 #     else; a flood of hellos costs nothing.
+# transports: socket stack
 POLICY_FILE=$(cd "$(dirname "$0")" && pwd)/segments-dtls.cfg
 LIMITS='strangers = { packets = 0; packets_each = 0; };'
 . "$(dirname "$0")/lib.sh"
 dtls_listener() { # NAME ADDRESS PORT UPSTREAM EXTRA
-	printf ', { name = "%s"; protocol = "dtls"; tls12 = true; address = "%s"; port = %s; upstream = "%s"; %s\n' "$@"
+	printf ', { transport = "%s"; name = "%s"; protocol = "dtls"; tls12 = true; address = "%s"; port = %s; upstream = "%s"; %s\n' "$TRANSPORT" "$@"
 	printf '    certificate = "%s/gw.pem"; key = "%s/gw.key"; ca = "%s/ca.pem"; crl = "%s/ca.crl"; }\n' \
 		"$D/pki" "$D/pki" "$D/pki" "$D/pki"
 }

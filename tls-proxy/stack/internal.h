@@ -2,14 +2,17 @@
 /* internal: what the files of the stack share, and nobody else sees. */
 #pragma once
 
+#include "tls-proxy/datagram.h"
 #include "tls-proxy/stack/pcbs.h"
 #include "tls-proxy/stack/stack.h"
 
 #define STACK_ADDRS_MAX 64
+#define STACK_UDP_SHELVES 4096
 /* Who wants smaller pieces wants our time: 536 is the least that anybody must take (RFC 9293, 3.7.1). */
 #define STACK_MSS_MIN 64
 
 LIST_HEAD(ready_list, stream);
+LIST_HEAD(udp_ready_list, datagram);
 
 struct stack {
 	struct stack_config cfg;
@@ -20,6 +23,8 @@ struct stack {
 	uint32_t n_addrs;
 	/* streams of whom something is wanted and possible: to be told in the next turn, in this one */
 	struct ready_list ready, serving;
+	struct udp_ready_list udp_ready, udp_serving; /* the same of datagrams */
+	struct udp_pcb *udp[STACK_UDP_SHELVES]; /* by the local port's last bits */
 	uint64_t now_us;
 	uint64_t isn_key[2];
 	uint32_t next_port; /* index in the slice */
@@ -34,3 +39,13 @@ void stream_tell(struct stream *s); /* something may have become possible */
 
 extern const struct tcp_ext_arg_callbacks stream_ext_callbacks;
 extern uint8_t stream_half_open; /* its address stands where a stream will */
+
+/* stack.c */
+void stack_speaks_as(struct stack *st, const struct ip_addr *own); /* what goes out next comes from there */
+/** Of this worker's slice, in turn. @return 0: it has none */
+uint16_t stack_next_port(struct stack *st);
+
+/* udp.c */
+void udp_arrives(struct stack *st, struct pbuf *p, uint16_t port);
+/** As stack_serve(). */
+bool udp_serve(struct stack *st, bool (*enough)(void *arg), void *arg);

@@ -99,6 +99,24 @@ static void interface_is(struct netif *n, const struct ip_addr *a)
 		memcpy(n->ip6_addr[0].u_addr.ip6.addr, a->b, 16);
 }
 
+void stack_speaks_as(struct stack *st, const struct ip_addr *own)
+{
+	interface_is(&st->netif, own);
+}
+
+uint16_t stack_next_port(struct stack *st)
+{
+	const struct stack_config *c = &st->cfg;
+	uint32_t first = c->port_first, slice;
+
+	while (first % c->workers != c->index)
+		first++;
+	if (first > c->port_last)
+		return 0;
+	slice = (c->port_last - first) / c->workers + 1;
+	return first + st->next_port++ % slice * c->workers;
+}
+
 /* One packet of a burst, between the passes over it. */
 struct arrival {
 	struct pbuf *p;
@@ -121,7 +139,7 @@ static void arrival_input(struct stack *st, struct arrival *a)
 {
 	interface_is(&st->netif, &a->t.dst);
 	if (a->t.proto == PROTO_UDP) {
-		ip_input(a->p, &st->netif);
+		udp_arrives(st, a->p, a->t.dport);
 		return;
 	}
 	pcbs_enter(st->pcbs, a->bucket);
@@ -283,7 +301,8 @@ void stack_clock(struct stack *st, uint64_t now_us)
 
 uint64_t stack_wait_us(const struct stack *st, uint64_t now_us)
 {
-	if (!LIST_EMPTY(&st->ready) || !LIST_EMPTY(&st->serving))
+	if (!LIST_EMPTY(&st->ready) || !LIST_EMPTY(&st->serving) || !LIST_EMPTY(&st->udp_ready) ||
+	    !LIST_EMPTY(&st->udp_serving))
 		return 0;
 	return pcbs_wait_us(st->pcbs, now_us);
 }

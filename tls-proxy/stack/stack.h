@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* stack: the `stack` transport: TCP in this process (lwIP), for devices and upstreams behind the dataplane's ports.
+/* stack: the `stack` transport: TCP and UDP (udp.h) in this process (lwIP), for devices and upstreams behind the dataplane's ports.
  * IP packets go in and out; who carries them is port.c, or a test. One stack a process, as lwIP; one thread, without a
  * system call.
  *
@@ -48,6 +48,7 @@ struct stack_stats {
 	uint64_t again; /* segments that were sent again */
 	uint64_t out_stalled; /* no room at the port */
 	uint64_t ports_out; /* no port left towards an upstream */
+	uint64_t udp_lost; /* datagrams: too large, too many waiting, no memory */
 	uint32_t half_open, streams; /* now */
 };
 

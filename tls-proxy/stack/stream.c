@@ -88,7 +88,7 @@ bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 		if (s->ops == &stack_ops)
 			stream_tell(s);
 	}
-	return !LIST_EMPTY(&st->serving) || !LIST_EMPTY(&st->ready);
+	return udp_serve(st, enough, arg) || !LIST_EMPTY(&st->serving) || !LIST_EMPTY(&st->ready);
 }
 
 /* ---- what lwIP tells -------------------------------------------------------------------------- */
@@ -410,18 +410,10 @@ static const struct stream_ops stack_ops = {
 static uint16_t port_pick(struct stack *st, const struct ip_addr *from, const struct ip_addr *to,
 			  uint16_t to_port)
 {
-	const struct stack_config *c = &st->cfg;
-	uint32_t first = c->port_first, slice;
+	for (uint32_t i = 0; i < PORT_TRIES; i++) {
+		uint16_t port = stack_next_port(st);
 
-	while (first % c->workers != c->index)
-		first++;
-	if (first > c->port_last)
-		return 0;
-	slice = (c->port_last - first) / c->workers + 1;
-	for (uint32_t i = 0; i < slice && i < PORT_TRIES; i++) {
-		uint16_t port = first + st->next_port++ % slice * c->workers;
-
-		if (!pcbs_has(st->pcbs, from, port, to, to_port))
+		if (port == 0 || !pcbs_has(st->pcbs, from, port, to, to_port))
 			return port;
 	}
 	return 0;

@@ -164,11 +164,6 @@ static void errors_say_what_is_wrong(void **state)
 		 GW "ports = ( " PORT " );" LISTENER("protocol = \"quic\"; address = \"10.0.0.1\"; "
 						     "upstream = \"10.0.0.2:80\";"),
 		 "protocol: \"quic\" is none of \"tls\", \"dtls\""},
-		{"DTLS on the stack",
-		 GW "ports = ( " PORT ", " UPLINK
-		    " );" LISTENER("protocol = \"dtls\"; transport = \"stack\"; address = "
-				   "\"10.0.0.1\"; upstream = \"10.1.0.5:80\";"),
-		 "protocol = \"dtls\" goes with transport = \"socket\" alone"},
 		{"DTLS and several upstreams",
 		 GW "ports = ( " PORT
 		    " );" LISTENER("protocol = \"dtls\"; address = \"10.0.0.1\"; upstreams = ( { "

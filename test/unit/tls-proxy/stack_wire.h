@@ -210,7 +210,7 @@ static void wire_free(struct wire *x)
 }
 
 /* A device's end begins to connect. */
-static void end_connect(struct wire *x, struct end *e)
+static inline void end_connect(struct wire *x, struct end *e)
 {
 	bool v4 = ip_addr_is_v4(&x->at);
 	struct ip_addr from = addr(v4 ? "10.0.0.1" : "fd00::1");
@@ -220,7 +220,7 @@ static void end_connect(struct wire *x, struct end *e)
 }
 
 /* A whole connection. @return the worker's end */
-static struct end *pair_up(struct wire *x, struct end *dev)
+static inline struct end *pair_up(struct wire *x, struct end *dev)
 {
 	uint32_t n = x->n_in;
 
