@@ -104,7 +104,11 @@ handshakes() {
 		say "$label: ${SAMPLES[$label]#,}; X25519: ${SAMPLES[x25519_${label}_gw]#,}, nginx ${SAMPLES[x25519_${label}_ngx]#,}, haproxy ${SAMPLES[x25519_${label}_hap]#,}"
 	done
 	emit handshake_agent_us us median "" "${SAMPLES[agent_handshake_us]}"
-	for label in "${FLOORS[@]}"; do emit "$label" "$([ "$label" = floor_bulk_mb_per_s ] && say MB/s || say us)" median "" "${SAMPLES[$label]}"; done
+	for label in "${FLOORS[@]}"; do
+		s=us
+		[ "$label" != floor_bulk_mb_per_s ] || s=MB/s
+		emit "$label" "$s" median "" "${SAMPLES[$label]}"
+	done
 	say "floor: ${SAMPLES[floor_handshake_us]#,}; X25519: ${SAMPLES[floor_handshake_x25519_us]#,}"
 }
 
