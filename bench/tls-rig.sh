@@ -66,8 +66,14 @@ upstream_of() { # LISTENER
 	say "$UP_SINK:$((SINK_PORT + ($1 < ${#REVOKED[@]} ? 0 : $1 - ${#REVOKED[@]})))"
 }
 
+# The stack takes memory for as many sessions as its listeners may have.
+sessions_max() { # LISTENER
+	local n=$((IDLE > OPEN ? IDLE : OPEN))
+	say $(($1 < ${#REVOKED[@]} ? 10000 : n / MANY_PORTS + 1000))
+}
 tls_config() {
 	local i dev='kernel = "dev0"' up='kernel = "up0"'
+	[ "$TRANSPORT" = socket ] || HUGEPAGES=true
 	[ "$TRANSPORT" = socket ] || dev='devargs = "net_af_xdp0,iface=dev0"' up='devargs = "net_af_xdp1,iface=up0"'
 	{
 		cat <<-CFG
@@ -85,7 +91,7 @@ tls_config() {
 		for ((i = 0; i < LISTENERS; i++)); do
 			cat <<-CFG
 				  { name = "l$i"; address = "$SERVER4"; port = $((TLS_PORT + i)); upstream = "$(upstream_of "$i")";
-				    transport = "$TRANSPORT"; handshakes_max = 100000; sessions_max = 1000000; crl = "$(crl_path "$i")";
+				    transport = "$TRANSPORT"; handshakes_max = 10000; sessions_max = $(sessions_max "$i"); crl = "$(crl_path "$i")";
 				    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; }$([ "$((i + 1))" = "$LISTENERS" ] || say ,)
 			CFG
 		done
@@ -118,7 +124,11 @@ gateway_up() {
 	neighbours gw "$dev"
 	decide enrol 0 "$DEVICES" || die "devices cannot be enrolled"
 	on_core 0 "$(daemon_pid agent)" "$(daemon_pid controller)"
-	on_core "$SERVER_CPU" "$(daemon_pid tls-proxy)"
+	if [ "$TRANSPORT" = socket ]; then
+		on_core "$SERVER_CPU" "$(daemon_pid tls-proxy)"
+	else # both of the path's processes on one core: they must give way to each other
+		taskset -a -p -c "$SERVER_CPU" "$(daemon_pid tls-proxy)" >/dev/null
+	fi
 }
 server_pids() { # SERVER: the processes that its sessions are in
 	case $1 in

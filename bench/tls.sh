@@ -25,11 +25,25 @@ cpu_of() { # PID...
 	local p
 	for p; do cat "/proc/$p/task/"*/schedstat; done | awk '{ s += $1 } END { printf "%.0f", s }'
 }
-# Of the packet workers: their time, of it only the share of rounds with packets; the rest is polling.
-dataplane_ns() {
-	local share
-	share=$(ctl_json stats lcores '[.rows[] | [.busy_cycles, .total_cycles]] | transpose | map(add) | @tsv')
-	say "$(worker_cpu_ns "$(daemon_pid dataplane)" | awk '{ s += $1 } END { printf "%.0f", s }') $share"
+# What the dataplane does: CPU time of its workers and of its thread for wake-ups, cycles of rounds with packets, all cycles,
+# and the time in us
+dataplane_look() {
+	local pid t
+	pid=$(daemon_pid dataplane)
+	for t in "/proc/$pid/task/"*; do
+		case $(<"$t/comm") in
+		rte-worker-* | lcore-worker-*) say "worker $(<"$t/schedstat")" ;;
+		vhost-events) say "wake $(<"$t/schedstat")" ;;
+		esac
+	done | awk '{ s[$1] += $2 } END { printf "%.0f %.0f ", s["worker"], s["wake"] }'
+	ctl_json stats lcores '[([.lcores[].busy_cycles] | add), ([.lcores[].total_cycles] | add), .at_us] | join(" ")'
+}
+# Between two looks, in ns: rounds with packets, so that idle polling is left out; not more than the CPU gave, for the clock
+# of cycles goes on when a worker has to wait for its core
+dataplane_ns() { # LOOK LOOK
+	awk -v a="$1" -v b="$2" 'BEGIN { split(a, x); split(b, y); cpu = y[1] - x[1]
+		busy = (y[3] - x[3]) * 1000 * (y[5] - x[5]) / (y[4] - x[4])
+		printf "%.0f", (busy < cpu ? busy : cpu) + y[2] - x[2] }'
 }
 in_path() { [ "$1" = gw ] && [ "$TRANSPORT" = stack ]; }
 # shellcheck disable=SC2046 # pids
@@ -39,6 +53,7 @@ server_ns() { cpu_of $(server_pids "$1"); }
 perf_begin() { # NAME
 	local pids
 	pids=$(server_pids "${1%%-*}")
+	! in_path "${1%%-*}" || pids+=,$(daemon_pid dataplane)
 	PERF_N=$((PERF_N + 1))
 	perf record -q -F 1999 -g -p "${pids//$'\n'/,}" -o "$PERF/$1-$PERF_N.data" &
 	PERF_PID=$!
@@ -54,16 +69,15 @@ spent() {
 	pid=$([ "$s" != gw ] || daemon_pid agent)
 	[ -z "$pid" ] || agent=$(cpu_of "$pid")
 	DATAPLANE_NS=0
-	! in_path "$s" || was=$(dataplane_ns)
+	! in_path "$s" || was=$(dataplane_look)
 	[ -z "${PERF:-}" ] || perf_begin "$s-$1"
 	CPU_NS=$(server_ns "$s")
 	ANSWER=$(load "$s" "$@") || die "$s: $*"
 	CPU_NS=$(calc "$(server_ns "$s") - $CPU_NS")
 	[ -z "${PERF:-}" ] || end "$PERF_PID"
 	if in_path "$s"; then
-		now=$(dataplane_ns)
-		DATAPLANE_NS=$(awk -v a="$was" -v b="$now" 'BEGIN { split(a, x); split(b, y); d = y[3] - x[3]
-			printf "%.0f", (d > 0 ? (y[1] - x[1]) * (y[2] - x[2]) / d : 0) }')
+		now=$(dataplane_look)
+		DATAPLANE_NS=$(dataplane_ns "$was" "$now")
 		CPU_NS=$(calc "$CPU_NS + $DATAPLANE_NS")
 	fi
 	[ -z "$pid" ] || AGENT_NS=$(calc "$(cpu_of "$pid") - $agent")
@@ -85,6 +99,7 @@ cycle() { # LABEL SERVER LISTENER GROUP N
 	spent "$2" cycle "$(target "$3" "$4")" "$5" 32
 	note "$1" "$(calc "$CPU_NS / 1000 / $(answered "done")")"
 	[ "$2" != gw ] || note "agent_$1" "$(calc "$AGENT_NS / 1000 / $(answered "done")")"
+	! in_path "$2" || note "dataplane_$1" "$(calc "$DATAPLANE_NS / 1000 / $(answered "done")")"
 }
 HANDSHAKES=(handshake_us handshake_us_10k_revoked handshake_us_100k_revoked)
 handshakes() {
@@ -104,6 +119,7 @@ handshakes() {
 		say "$label: ${SAMPLES[$label]#,}; X25519: ${SAMPLES[x25519_${label}_gw]#,}, nginx ${SAMPLES[x25519_${label}_ngx]#,}, haproxy ${SAMPLES[x25519_${label}_hap]#,}"
 	done
 	emit handshake_agent_us us median "" "${SAMPLES[agent_handshake_us]}"
+	! in_path gw || emit handshake_dataplane_us us median "" "${SAMPLES[dataplane_handshake_us]}"
 	for label in "${FLOORS[@]}"; do
 		s=us
 		[ "$label" != floor_bulk_mb_per_s ] || s=MB/s
@@ -128,12 +144,14 @@ messages() { # LABEL SESSIONS GOAL
 			note "${label}_$s" "$(calc "$(answered "done") * 1e9 / $CPU_NS")"
 			note "${label}_wall_$s" "$(answered per_second)"
 			note "${label}_p99_$s" "$(answered p99_us)"
+			! in_path "$s" || note "${label}_dataplane" "$(calc "$DATAPLANE_NS / 1000 / $(answered "done")")"
 		done
 	done
 	emit "$label" 1/s median "$3" "${SAMPLES[${label}_gw]}" nginx "${SAMPLES[${label}_ngx]}"
 	emit "${label}_haproxy" 1/s median "" "${SAMPLES[${label}_hap]}"
 	emit "${label}_wall" 1/s median "" "${SAMPLES[${label}_wall_gw]}" nginx "${SAMPLES[${label}_wall_ngx]}"
 	emit "${label}_p99_us" us median "" "${SAMPLES[${label}_p99_gw]}" nginx "${SAMPLES[${label}_p99_ngx]}"
+	! in_path gw || emit "${label}_dataplane_us" us median "" "${SAMPLES[${label}_dataplane]}"
 	say "$label: ${SAMPLES[${label}_gw]#,} (by the clock ${SAMPLES[${label}_wall_gw]#,}), nginx ${SAMPLES[${label}_ngx]#,}, haproxy ${SAMPLES[${label}_hap]#,}"
 }
 bulk() {
@@ -143,6 +161,7 @@ bulk() {
 			spent "$s" bulk "$TALKING" $((TALKING + BULK)) "$MS"
 			note "bulk_$s" "$(calc "$(answered bytes) * 1e3 / $CPU_NS")"
 			note "bulk_wall_$s" "$(answered mb_per_s)"
+			! in_path "$s" || note bulk_dataplane "$(calc "100 * $DATAPLANE_NS / $CPU_NS")"
 		done
 		note bulk_ratio "$(calc "${SAMPLES[bulk_gw]##*,} / ${SAMPLES[bulk_ngx]##*,}")"
 	done
@@ -150,6 +169,7 @@ bulk() {
 	emit bulk_mb_per_s_haproxy MB/s median "" "${SAMPLES[bulk_hap]}"
 	emit bulk_mb_per_s_wall MB/s median "" "${SAMPLES[bulk_wall_gw]}" nginx "${SAMPLES[bulk_wall_ngx]}"
 	emit bulk_vs_nginx ratio median "" "${SAMPLES[bulk_ratio]}"
+	! in_path gw || emit bulk_dataplane_share % median "" "${SAMPLES[bulk_dataplane]}"
 	say "bulk: ${SAMPLES[bulk_gw]#,} MB/s (by the clock ${SAMPLES[bulk_wall_gw]#,}), nginx ${SAMPLES[bulk_ngx]#,}, haproxy ${SAMPLES[bulk_hap]#,}"
 }
 
