@@ -91,7 +91,7 @@ endif
 ifeq ($(SAN),)
 $(B)/o/lwip/%.o $(B)/o/tls-proxy/stack/%.o: CFLAGS += -O3
 endif
-$(B)/o/tls-proxy/stack/%.o $(B)/o/test/unit/tls-proxy/stack%.o $(B)/o/test/fuzz/tls_stack%.o $(B)/o/bench/segment%.o: CPPFLAGS += $(LWIP_CFLAGS) $(DPDK_CFLAGS)
+$(B)/o/tls-proxy/stack/%.o $(B)/o/test/unit/tls-proxy/stack%.o $(B)/o/test/fuzz/tls_stack%.o $(B)/o/bench/segment%.o $(B)/o/bench/tls_load.o: CPPFLAGS += $(LWIP_CFLAGS) $(DPDK_CFLAGS)
 $(B)/o/lwip/%.o: $(D)/.sources tls-proxy/stack/lwipopts.h tls-proxy/stack/hooks.h tls-proxy/stack/arch/cc.h
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  cc    lwip/$*.c")
@@ -195,7 +195,9 @@ $(B)/bench/segment_cost: PARTS = $(filter-out %/port.o,$(call objs,tls-proxy/sta
 $(B)/bench/gen: LIBS = $(call pkg,--libs,libdpdk)
 $(B)/bench/session_cost: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/bench/session_cost: LIBS = $(TLS_LIBS)
-$(B)/bench/tls_load $(B)/bench/tls_floor: LIBS = $(WOLFSSL) -lm
+$(B)/bench/tls_load: PARTS = $(TLS) $(CONFIG) $(BASE)
+$(B)/bench/tls_load: LIBS = $(TLS_LIBS)
+$(B)/bench/tls_floor: LIBS = $(WOLFSSL) -lm
 $(BENCHES:%=$(B)/bench/%): $(B)/bench/%: $(B)/o/bench/%.o $$(PARTS)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  link  $@")

@@ -17,7 +17,14 @@ SINK_PORT=7000
 SERVER_CPU=1                             # of the server under test; everything else is on CPU 0
 GW4=$SERVER4 GW6=fd07::1 WIFI4=10.9.0.1  # names in the server's certificate, by pki_make
 TRANSPORT=${TRANSPORT:-socket}
+WIRE= # the generator speaks frames to the gateway's vhost-user ports, and is the upstream too
+if [ "$TRANSPORT" = wire ]; then
+	WIRE=1
+	TRANSPORT=stack
+fi
 REVOKED=(0 10000 100000)
+WIRE_VIRTIO=${VIRTIO/512/1024}
+WIRE_MAC=02:00:00:00:01 # and the side, as in tls_wire.h
 LISTENERS=$((${#REVOKED[@]} + MANY_PORTS))
 
 net_for() { # SERVER
@@ -37,10 +44,10 @@ net_for() { # SERVER
 	done
 }
 # Devices and strangers as neighbours that need no ARP: the kernel keeps only a thousand that do, in all namespaces.
-# neighbours SERVER INTERFACE
+# neighbours SERVER INTERFACE [MAC]
 neighbours() {
-	local mac
-	mac=$(in_ns "$1-dev" cat /sys/class/net/eth0/address)
+	local mac=${3:-}
+	[ -n "$mac" ] || mac=$(in_ns "$1-dev" cat /sys/class/net/eth0/address)
 	awk -v n="$DEVICES" -v mac="$mac" -v dev="$2" 'BEGIN { for (d = 256; d < n + 512; d++)
 		printf "neigh replace 10.%d.%d.%d lladdr %s dev %s nud permanent\n", 64 + int(d / 65536), int(d / 256) % 256, d % 256, mac, dev }' >"$D/neigh"
 	in_ns "$1" ip -batch "$D/neigh" || die "neighbours of $1"
@@ -75,6 +82,7 @@ tls_config() {
 	local i dev='kernel = "dev0"' up='kernel = "up0"'
 	[ "$TRANSPORT" = socket ] || HUGEPAGES=true
 	[ "$TRANSPORT" = socket ] || dev='devargs = "net_af_xdp0,iface=dev0"' up='devargs = "net_af_xdp1,iface=up0"'
+	[ -z "$WIRE" ] || dev="devargs = \"net_vhost0,iface=$D/dev.sock\"" up="devargs = \"net_vhost1,iface=$D/up.sock\""
 	{
 		cat <<-CFG
 			gateway = { name = "gw1"; run_dir = "$D/run"; state_dir = "$D/state"; segments = "$D/segments.cfg";
@@ -113,21 +121,30 @@ on_core() { # CPU PID...
 		chrt -a -r -p 1 "$p" >/dev/null
 	done
 }
+# Fair to each other, but not to what else runs on the machine
+ahead_of_others() { # PID...
+	local p t
+	for p; do
+		for t in "/proc/$p/task/"*; do renice -n -20 -p "${t##*/}" >/dev/null; done
+	done
+}
 decide() { "$B/bench/tls_decide" "$D/run/controller.sock" "$D/run/trust" "$@"; }
 
 gateway_up() {
 	local dev=dev0
-	net_for gw
+	if [ -n "$WIRE" ]; then ns_make gw; else net_for gw; fi
 	tls_config
 	daemons_start
 	[ "$TRANSPORT" = socket ] || dev=sp-dev
-	neighbours gw "$dev"
+	neighbours gw "$dev" ${WIRE:+"$WIRE_MAC:00"}
+	[ -z "$WIRE" ] || in_ns gw ip neigh replace "$UP_SINK" lladdr "$WIRE_MAC:01" dev sp-up nud permanent
 	decide enrol 0 "$DEVICES" || die "devices cannot be enrolled"
 	on_core 0 "$(daemon_pid agent)" "$(daemon_pid controller)"
 	if [ "$TRANSPORT" = socket ]; then
 		on_core "$SERVER_CPU" "$(daemon_pid tls-proxy)"
 	else # both of the path's processes on one core: they must give way to each other
 		taskset -a -p -c "$SERVER_CPU" "$(daemon_pid tls-proxy)" >/dev/null
+		ahead_of_others "$(daemon_pid tls-proxy)" "$(daemon_pid dataplane)"
 	fi
 }
 server_pids() { # SERVER: the processes that its sessions are in
@@ -218,9 +235,21 @@ listens() { in_ns "$1" ss -Hltn "sport = :$TLS_PORT" | grep -q LISTEN; }
 # load_up NAME SERVER: a generator with the server's devices
 load_up() {
 	local out=LOAD_$1_OUT pid=LOAD_$1_PID
+	if [ -n "$WIRE" ]; then
+		wire_up "$1"
+		return
+	fi
 	talker "LOAD_$1" ip netns exec "$P$2-dev" "$B/bench/tls_load" "$D/pki/ca.pem" "$D/pki/ca.key" "$DEVICES"
 	answer_of "${!out}" 10 >/dev/null || die "tls_load: $(cat "$D/LOAD_$1.log")"
 	on_core 0 "${!pid}"
+}
+# It polls, and gives way to the agent on its core.
+wire_up() { # NAME
+	local out=LOAD_$1_OUT
+	talker "LOAD_$1" "$B/bench/tls_load" "$D/pki/ca.pem" "$D/pki/ca.key" "$DEVICES" -l 0 --in-memory --single-file-segments -m 512 \
+		--no-pci --no-telemetry --log-level=error --vdev "net_virtio_user0,path=$D/dev.sock,$WIRE_VIRTIO" \
+		--vdev "net_virtio_user1,path=$D/up.sock,$WIRE_VIRTIO" -- "$SERVER4" "$UP_SINK" "$SINK_PORT" "$(rig_mac dev)" "$(rig_mac up)"
+	answer_of "${!out}" 20 >/dev/null || die "tls_load: $(cat "$D/LOAD_$1.log")"
 }
 load_down() {
 	local pid=LOAD_$1_PID in=LOAD_$1_IN out=LOAD_$1_OUT
@@ -236,7 +265,7 @@ on_idle() {
 }
 ends_up() { # SERVER: generator and sinks
 	local i
-	for ((i = 0; i < MANY_PORTS; i++)); do
+	for ((i = 0; i < (WIRE ? 0 : MANY_PORTS); i++)); do
 		spawn "$1-up" "sink-$1-$i" "$B/bench/tls_sink" "$UP_SINK" $((SINK_PORT + i))
 		on_core 0 "$LAST"
 	done
@@ -248,8 +277,13 @@ load_ask() { # NAME COMMAND...
 	say "$*" >&"${!in}"
 }
 load_answer() {
-	local out=LOAD_$1_OUT
-	answer_of "${!out}" "${2:-300}"
+	local out=LOAD_$1_OUT pid=LOAD_$1_PID end=$((SECONDS + 300)) line
+	until read -r -t 1 -u "${!out}" line; do
+		[ "$SECONDS" -lt "$end" ] || die "tls_load takes too long"
+		! not_running "${!pid}" || die "tls_load ended: $(cat "$D/LOAD_$1.log")"
+	done
+	[ "${line%% *}" = ok ] || die "$line"
+	say "${line#ok}"
 }
 load() { # NAME COMMAND...: the answer's words
 	load_ask "$@"

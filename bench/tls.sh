@@ -12,10 +12,20 @@ IDLE=${IDLE:-${defaults[3]}} REVOCATIONS=${REVOCATIONS:-${defaults[4]}}
 OPEN=${OPEN:-$DEVICES} # sessions while devices are revoked, one each
 TALKING=1000           # devices that exchange messages
 SERVERS=(gw ngx hap)
+[ -z "$WIRE" ] || SERVERS=(gw)
 declare -A SAMPLES
 
-# emit NAME UNIT STATISTIC GOAL SAMPLES [REFERENCE SAMPLES]: samples with commas between
-emit() { printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "${5#,}" "${6:-}" "$(printf %s "${7:-}" | sed 's/^,//')" >&3; }
+# emit NAME UNIT STATISTIC GOAL SAMPLES [REFERENCE SAMPLES]: samples with commas between; none, no line
+emit() {
+	local ref=${6:-} refs=${7:-}
+	[ -n "$5" ] || return 0
+	[ -n "$refs" ] || ref=
+	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "${5#,}" "$ref" "${refs#,}" >&3
+}
+samples() { # NAME: nothing if there are none
+	local v=${SAMPLES[$1]:-}
+	printf '%s' "${v#,}"
+}
 calc() { awk "BEGIN { printf \"%.4f\", $1 }" || die "cannot be computed: $1"; }
 note() { SAMPLES[$1]+=,$2; } # NAME VALUE
 
@@ -114,9 +124,9 @@ handshakes() {
 	done
 	for label in "${HANDSHAKES[@]}"; do
 		emit "$label" us median "<= 210" "${SAMPLES[$label]}" floor "${SAMPLES[floor_handshake_us]}"
-		emit "${label/us/x25519_us}" us median "" "${SAMPLES[x25519_${label}_gw]}" nginx "${SAMPLES[x25519_${label}_ngx]}"
-		emit "${label/us/x25519_us}_haproxy" us median "" "${SAMPLES[x25519_${label}_hap]}"
-		say "$label: ${SAMPLES[$label]#,}; X25519: ${SAMPLES[x25519_${label}_gw]#,}, nginx ${SAMPLES[x25519_${label}_ngx]#,}, haproxy ${SAMPLES[x25519_${label}_hap]#,}"
+		emit "${label/us/x25519_us}" us median "" "${SAMPLES[x25519_${label}_gw]}" nginx "$(samples "x25519_${label}_ngx")"
+		emit "${label/us/x25519_us}_haproxy" us median "" "$(samples "x25519_${label}_hap")"
+		say "$label: ${SAMPLES[$label]#,}; X25519: ${SAMPLES[x25519_${label}_gw]#,}, nginx $(samples "x25519_${label}_ngx"), haproxy $(samples "x25519_${label}_hap")"
 	done
 	emit handshake_agent_us us median "" "${SAMPLES[agent_handshake_us]}"
 	! in_path gw || emit handshake_dataplane_us us median "" "${SAMPLES[dataplane_handshake_us]}"
@@ -147,12 +157,12 @@ messages() { # LABEL SESSIONS GOAL
 			! in_path "$s" || note "${label}_dataplane" "$(calc "$DATAPLANE_NS / 1000 / $(answered "done")")"
 		done
 	done
-	emit "$label" 1/s median "$3" "${SAMPLES[${label}_gw]}" nginx "${SAMPLES[${label}_ngx]}"
-	emit "${label}_haproxy" 1/s median "" "${SAMPLES[${label}_hap]}"
-	emit "${label}_wall" 1/s median "" "${SAMPLES[${label}_wall_gw]}" nginx "${SAMPLES[${label}_wall_ngx]}"
-	emit "${label}_p99_us" us median "" "${SAMPLES[${label}_p99_gw]}" nginx "${SAMPLES[${label}_p99_ngx]}"
+	emit "$label" 1/s median "$3" "${SAMPLES[${label}_gw]}" nginx "$(samples "${label}_ngx")"
+	emit "${label}_haproxy" 1/s median "" "$(samples "${label}_hap")"
+	emit "${label}_wall" 1/s median "" "${SAMPLES[${label}_wall_gw]}" nginx "$(samples "${label}_wall_ngx")"
+	emit "${label}_p99_us" us median "" "${SAMPLES[${label}_p99_gw]}" nginx "$(samples "${label}_p99_ngx")"
 	! in_path gw || emit "${label}_dataplane_us" us median "" "${SAMPLES[${label}_dataplane]}"
-	say "$label: ${SAMPLES[${label}_gw]#,} (by the clock ${SAMPLES[${label}_wall_gw]#,}), nginx ${SAMPLES[${label}_ngx]#,}, haproxy ${SAMPLES[${label}_hap]#,}"
+	say "$label: ${SAMPLES[${label}_gw]#,} (by the clock ${SAMPLES[${label}_wall_gw]#,}), nginx $(samples "${label}_ngx"), haproxy $(samples "${label}_hap")"
 }
 bulk() {
 	local i s
@@ -163,14 +173,14 @@ bulk() {
 			note "bulk_wall_$s" "$(answered mb_per_s)"
 			! in_path "$s" || note bulk_dataplane "$(calc "100 * $DATAPLANE_NS / $CPU_NS")"
 		done
-		note bulk_ratio "$(calc "${SAMPLES[bulk_gw]##*,} / ${SAMPLES[bulk_ngx]##*,}")"
+		[ -n "$WIRE" ] || note bulk_ratio "$(calc "${SAMPLES[bulk_gw]##*,} / ${SAMPLES[bulk_ngx]##*,}")"
 	done
-	emit bulk_mb_per_s MB/s median ">= 800" "${SAMPLES[bulk_gw]}" nginx "${SAMPLES[bulk_ngx]}"
-	emit bulk_mb_per_s_haproxy MB/s median "" "${SAMPLES[bulk_hap]}"
-	emit bulk_mb_per_s_wall MB/s median "" "${SAMPLES[bulk_wall_gw]}" nginx "${SAMPLES[bulk_wall_ngx]}"
-	emit bulk_vs_nginx ratio median "" "${SAMPLES[bulk_ratio]}"
+	emit bulk_mb_per_s MB/s median ">= 800" "${SAMPLES[bulk_gw]}" nginx "$(samples "bulk_ngx")"
+	emit bulk_mb_per_s_haproxy MB/s median "" "$(samples "bulk_hap")"
+	emit bulk_mb_per_s_wall MB/s median "" "${SAMPLES[bulk_wall_gw]}" nginx "$(samples "bulk_wall_ngx")"
+	emit bulk_vs_nginx ratio median "" "$(samples bulk_ratio)"
 	! in_path gw || emit bulk_dataplane_share % median "" "${SAMPLES[bulk_dataplane]}"
-	say "bulk: ${SAMPLES[bulk_gw]#,} MB/s (by the clock ${SAMPLES[bulk_wall_gw]#,}), nginx ${SAMPLES[bulk_ngx]#,}, haproxy ${SAMPLES[bulk_hap]#,}"
+	say "bulk: ${SAMPLES[bulk_gw]#,} MB/s (by the clock ${SAMPLES[bulk_wall_gw]#,}), nginx $(samples "bulk_ngx"), haproxy $(samples "bulk_hap")"
 }
 
 # ---- a flood ------------------------------------------------------------------------------------
@@ -189,9 +199,9 @@ flood() {
 			note "flood_handshakes_$s" "$(answered per_second)"
 		done
 	done
-	emit messages_under_flood % median ">= 90" "${SAMPLES[flood_gw]}" nginx "${SAMPLES[flood_ngx]}"
-	emit flood_handshakes_per_s 1/s median "" "${SAMPLES[flood_handshakes_gw]}" nginx "${SAMPLES[flood_handshakes_ngx]}"
-	say "flood: ${SAMPLES[flood_gw]#,} % beside ${SAMPLES[flood_handshakes_gw]#,} handshakes a second; nginx ${SAMPLES[flood_ngx]#,} % beside ${SAMPLES[flood_handshakes_ngx]#,}"
+	emit messages_under_flood % median ">= 90" "${SAMPLES[flood_gw]}" nginx "$(samples "flood_ngx")"
+	emit flood_handshakes_per_s 1/s median "" "${SAMPLES[flood_handshakes_gw]}" nginx "$(samples "flood_handshakes_ngx")"
+	say "flood: ${SAMPLES[flood_gw]#,} % beside ${SAMPLES[flood_handshakes_gw]#,} handshakes a second; nginx $(samples "flood_ngx") % beside $(samples "flood_handshakes_ngx")"
 }
 
 # ---- memory -------------------------------------------------------------------------------------
@@ -250,10 +260,10 @@ idle() {
 			load_down "many${j}_$s"
 		done
 	done
-	emit idle_session_bytes bytes median "<= 12288" "${SAMPLES[idle_gw]}" nginx "${SAMPLES[idle_ngx]}"
-	emit idle_session_bytes_haproxy bytes median "" "${SAMPLES[idle_hap]}"
-	emit idle_session_process_bytes bytes median "" "${SAMPLES[idle_user_gw]}" nginx "${SAMPLES[idle_user_ngx]}"
-	emit idle_sessions sessions median ">= 100000" "${SAMPLES[idle_n_gw]}" nginx "${SAMPLES[idle_n_ngx]}"
+	emit idle_session_bytes bytes median "<= 12288" "${SAMPLES[idle_gw]}" nginx "$(samples "idle_ngx")"
+	emit idle_session_bytes_haproxy bytes median "" "$(samples "idle_hap")"
+	emit idle_session_process_bytes bytes median "" "${SAMPLES[idle_user_gw]}" nginx "$(samples "idle_user_ngx")"
+	emit idle_sessions sessions median ">= 100000" "${SAMPLES[idle_n_gw]}" nginx "$(samples "idle_n_ngx")"
 }
 
 # ---- revocation ---------------------------------------------------------------------------------
@@ -289,15 +299,21 @@ started=$SECONDS
 pki_make
 for n in "${REVOKED[@]}"; do crl_of "$n"; done
 gateway_up
-nginx_up
-haproxy_up
+if [ -z "$WIRE" ]; then
+	nginx_up
+	haproxy_up
+fi
 for s in "${SERVERS[@]}"; do ends_up "$s"; done
-for s in gw ngx; do
-	load_up "flood_$s" "$s"
-	on_idle "flood_$s"
-done
-pass "gateway, nginx and HAProxy are up"
-for part in ${PARTS:-idle handshakes sessions_open messages bulk flood revocation}; do
+if [ -z "$WIRE" ]; then
+	for s in gw ngx; do
+		load_up "flood_$s" "$s"
+		on_idle "flood_$s"
+	done
+fi
+pass "${SERVERS[*]}: up"
+parts="idle handshakes sessions_open messages bulk"
+[ -n "$WIRE" ] || parts+=" flood revocation"
+for part in ${PARTS:-$parts}; do
 	case $part in
 	messages)
 		messages messages_per_s "$TALKING" ">= 400000"

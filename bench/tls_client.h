@@ -4,15 +4,10 @@
 #pragma once
 
 #include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "bench/tls_device.h"
+#include "bench/tls_socket.h"
+#include "bench/tls_wire.h"
 #include "config/base/clock.h"
 
 #define CLIENT_RECORD (16 * 1024)
@@ -44,7 +39,7 @@ struct target {
 struct client {
 	WOLFSSL *ssl;
 	const struct target *target;
-	int fd;
+	struct stream s;
 	uint8_t state, alert; /* alert: 0, none came */
 	bool bulk, waits; /* waits: for its turn to send */
 	uint32_t device;
@@ -55,7 +50,6 @@ struct client {
 };
 
 struct engine {
-	int set;
 	struct device_ca ca;
 	WOLFSSL_CTX *ctx;
 	struct device_identity *device;
@@ -68,26 +62,12 @@ static struct engine engine;
 
 static void client_told(struct client *c, enum client_event event);
 
-static inline void client_watch(struct client *c, int op, uint32_t events)
-{
-	struct epoll_event ev = {.events = events, .data.ptr = c};
-
-	if (epoll_ctl(engine.set, op, c->fd, &ev) < 0)
-		device_die("epoll");
-}
-
 /* Without another word: RST, if it is still open. */
 static inline void client_drop(struct client *c)
 {
-	const struct linger none = {.l_onoff = 1};
-
-	if (c->fd > 0) {
-		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-		close(c->fd);
-	}
+	stream_reset(&c->s);
 	wolfSSL_free(c->ssl);
 	c->ssl = NULL;
-	c->fd = 0;
 	c->state = CLIENT_NONE;
 }
 
@@ -100,10 +80,8 @@ static inline void client_end(struct client *c, enum client_event event)
 	if (c->ssl != NULL && wolfSSL_get_alert_history(c->ssl, &h) == WOLFSSL_SUCCESS &&
 	    h.last_rx.level == alert_fatal)
 		c->alert = (uint8_t)h.last_rx.code;
-	if (event == CLIENT_CLOSED) { /* both have said good-bye: no RST */
-		close(c->fd);
-		c->fd = 0;
-	}
+	if (event == CLIENT_CLOSED) /* both have said good-bye: no RST */
+		stream_close(&c->s);
 	client_drop(c);
 	c->state = CLIENT_ENDED;
 	client_told(c, event);
@@ -115,28 +93,20 @@ static inline WOLFSSL *client_session(uint32_t d, int group)
 	return device_session(engine.ctx, &engine.device[d], group);
 }
 
+static void client_ready(void *arg, uint32_t events);
+
 /* Connect from a device's address. */
 static inline void client_connect(struct client *c, const struct target *t, uint32_t device,
 				  uint8_t state)
 {
-	struct sockaddr_in from = {.sin_family = AF_INET,
-				   .sin_addr.s_addr = htonl(DEVICE_NET + DEVICE_FIRST + device)};
-	int on = 1;
-
-	*c = (struct client){
-		.target = t, .device = device, .state = state, .begun_us = clock_boot_us()};
-	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	/* The port is chosen with the connection, so that a device has 64,000 of them for each target. */
-	if (c->fd < 0 || setsockopt(c->fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)) < 0 ||
-	    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
-	    bind(c->fd, (struct sockaddr *)&from, sizeof(from)) < 0)
-		device_die("a socket cannot be bound to a device's address");
-	if (connect(c->fd, (const struct sockaddr *)&t->at, sizeof(t->at)) < 0 &&
-	    errno != EINPROGRESS) {
+	*c = (struct client){.target = t,
+			     .device = device,
+			     .state = state,
+			     .begun_us = clock_boot_us(),
+			     .s = {.ready = client_ready, .arg = c}};
+	if ((wire.up ? wire_connect(&c->s, &c->device, &t->at)
+		     : socket_connect(&c->s, device, &t->at)) < 0)
 		client_end(c, CLIENT_LOST);
-		return;
-	}
-	client_watch(c, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
 static inline void client_open(struct client *c, const struct target *t, uint32_t device)
@@ -196,23 +166,25 @@ static inline void client_handshake(struct client *c)
 
 static inline void client_connected(struct client *c)
 {
-	socklen_t n = sizeof(int);
-	int error = 0;
+	int ret = stream_connected(&c->s);
 
-	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 || error != 0) {
+	if (ret == -EINPROGRESS)
+		return;
+	if (ret < 0) {
 		client_end(c, CLIENT_LOST);
 		return;
 	}
-	client_watch(c, EPOLL_CTL_MOD, EPOLLIN);
+	stream_want(&c->s, STREAM_READ);
 	if (c->state == CLIENT_FLOOD) {
-		if (send(c->fd, engine.hello, (size_t)engine.hello_bytes, MSG_NOSIGNAL) !=
+		c->got = 1; /* sent */
+		if (stream_send(&c->s, engine.hello, (size_t)engine.hello_bytes) !=
 		    engine.hello_bytes)
 			client_end(c, CLIENT_LOST);
-		c->got = 1; /* sent */
 		return;
 	}
 	c->ssl = client_session(c->device, c->target->group);
-	wolfSSL_set_fd(c->ssl, c->fd);
+	wolfSSL_SetIOReadCtx(c->ssl, &c->s);
+	wolfSSL_SetIOWriteCtx(c->ssl, &c->s);
 	c->state = CLIENT_HANDSHAKE;
 	client_handshake(c);
 }
@@ -243,15 +215,17 @@ static inline void client_answered(struct client *c)
 {
 	static const uint8_t retry[4] = {0xcf, 0x21, 0xad, 0x74}; /* RFC 8446 section 4.1.3 */
 	uint8_t head[16];
-	ssize_t n = recv(c->fd, head, sizeof(head), 0);
+	ssize_t n = stream_recv(&c->s, head, sizeof(head));
 	bool hello = n == sizeof(head) && head[0] == 22 && head[5] == 2 &&
 		     memcmp(head + 11, retry, sizeof(retry)) != 0;
 
 	client_end(c, hello ? CLIENT_OPENED : CLIENT_LOST);
 }
 
-static inline void client_ready(struct client *c, uint32_t events)
+static void client_ready(void *arg, uint32_t events)
 {
+	struct client *c = arg;
+
 	switch (c->state) {
 	case CLIENT_CONNECT:
 		client_connected(c);
@@ -267,9 +241,9 @@ static inline void client_ready(struct client *c, uint32_t events)
 		client_receive(c);
 		break;
 	case CLIENT_OPEN:
-		if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		if (events & (STREAM_READ | STREAM_GONE))
 			client_receive(c);
-		if (c->state == CLIENT_OPEN && c->bulk && (events & EPOLLOUT))
+		if (c->state == CLIENT_OPEN && c->bulk && (events & STREAM_WRITE))
 			client_upload(c);
 		break;
 	case CLIENT_FLOOD:
@@ -281,6 +255,34 @@ static inline void client_ready(struct client *c, uint32_t events)
 	default:
 		break;
 	}
+}
+
+static int client_io_recv(WOLFSSL *ssl, char *out, int bytes, void *arg)
+{
+	ssize_t n = stream_recv(arg, out, (size_t)bytes);
+
+	(void)ssl;
+	return n > 0	      ? (int)n
+	       : n == -EAGAIN ? WOLFSSL_CBIO_ERR_WANT_READ
+	       : n == 0	      ? WOLFSSL_CBIO_ERR_CONN_CLOSE
+			      : WOLFSSL_CBIO_ERR_CONN_RST;
+}
+
+static int client_io_send(WOLFSSL *ssl, char *data, int bytes, void *arg)
+{
+	ssize_t n = stream_send(arg, data, (size_t)bytes);
+
+	(void)ssl;
+	return n > 0	      ? (int)n
+	       : n == -EAGAIN ? WOLFSSL_CBIO_ERR_WANT_WRITE
+			      : WOLFSSL_CBIO_ERR_CONN_RST;
+}
+
+static inline void client_ctx_new(void)
+{
+	engine.ctx = device_ctx(&engine.ca);
+	wolfSSL_CTX_SetIORecv(engine.ctx, client_io_recv);
+	wolfSSL_CTX_SetIOSend(engine.ctx, client_io_send);
 }
 
 static inline int client_hello_keep(WOLFSSL *ssl, char *data, int bytes, void *arg)

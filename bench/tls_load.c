@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* tls_load: the generator of the TLS benchmark: devices with a certificate each, one thread, one epoll set.
  *   tls_load CA-CERTIFICATE CA-KEY DEVICES
- * Device d connects from its own address (tls_device.h). A session is open when the upstream's greeting has come through
+ *   tls_load CA-CERTIFICATE CA-KEY DEVICES EAL-OPTIONS... -- SERVER SINK SINK-PORT DEVICE-MAC UPLINK-MAC
+ * The second form speaks frames to the gateway's two ports, and is the upstream too (tls_wire.h). Device d connects from its own address (tls_device.h). A session is open when the upstream's greeting has come through
  * it: handshake, admission and the upstream connection are behind it then.
  * Commands come on standard input, one a line; each is answered by one line, "ok ..." or "error ...". A TARGET is
  * ADDRESS:PORT+PORTS/GROUP with GROUP mlkem768, x25519 or p256; sessions take the ports by turns.
@@ -22,7 +23,7 @@
 #include "bench/tls_client.h"
 
 #define SESSIONS_MAX 262144u
-#define EVENTS 256
+#define WIRE_TURNS 64 /* between two looks at standard input */
 #define PORTS_MAX 64
 #define HISTOGRAM_US 1000000u
 #define FLOOD_SOURCES 256u /* addresses of strangers, behind the last device's */
@@ -143,15 +144,14 @@ static void client_told(struct client *c, enum client_event event)
 		begin(l.mode == MODE_OPEN ? &l.client[l.next] : c);
 }
 
-static void turn(int timeout_ms)
+/* @return true: a command waits */
+static bool turn(int timeout_ms)
 {
-	struct epoll_event ev[EVENTS];
-	int n = epoll_wait(engine.set, ev, EVENTS, timeout_ms);
-
-	for (int i = 0; i < n; i++) {
-		if (ev[i].data.ptr != NULL)
-			client_ready(ev[i].data.ptr, ev[i].events);
-	}
+	if (!wire.up)
+		return socket_turn(timeout_ms);
+	for (int i = 0; i < WIRE_TURNS; i++)
+		wire_turn();
+	return socket_turn(0);
 }
 
 static void run_begin(enum mode mode, uint64_t ms)
@@ -324,7 +324,7 @@ static void do_bulk(uint32_t from, uint32_t to, uint64_t ms)
 	for (uint32_t i = from; i < to; i++) {
 		l.client[i].bulk = true;
 		l.client[i].sent = 0;
-		client_watch(&l.client[i], EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
+		stream_want(&l.client[i].s, STREAM_READ | STREAM_WRITE);
 	}
 	while (clock_boot_us() < l.end_us)
 		turn(1);
@@ -333,7 +333,7 @@ static void do_bulk(uint32_t from, uint32_t to, uint64_t ms)
 	for (uint32_t i = from; i < to; i++) {
 		bytes += l.client[i].sent;
 		if (l.client[i].state == CLIENT_OPEN)
-			client_watch(&l.client[i], EPOLL_CTL_MOD, EPOLLIN);
+			stream_want(&l.client[i].s, STREAM_READ);
 	}
 	if (l.lost > 0)
 		printf("error %u lost: %s\n", l.lost, l.why);
@@ -429,27 +429,18 @@ static void commands(void)
 
 	setvbuf(stdin, NULL, _IONBF, 0); /* the set must see what is there */
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (epoll_ctl(engine.set, EPOLL_CTL_ADD, 0, &ev) < 0)
+	if (epoll_ctl(socket_set, EPOLL_CTL_ADD, 0, &ev) < 0)
 		device_die("standard input must be a pipe");
 	puts("ok ready");
 	for (;;) {
-		struct epoll_event evs[EVENTS];
-		int got = epoll_wait(engine.set, evs, EVENTS, -1);
-		bool asked = false;
 		unsigned n = 0;
 
-		/* Sessions first: they may end while nobody asks for anything, and when they did is a result. */
-		for (int i = 0; i < got; i++) {
-			if (evs[i].data.ptr != NULL)
-				client_ready(evs[i].data.ptr, evs[i].events);
-			else
-				asked = true;
-		}
-		if (!asked)
+		/* Sessions may end while nobody asks for anything, and when they did is a result. */
+		if (!turn(-1))
 			continue;
 		if (fgets(line, sizeof(line), stdin) == NULL)
 			return;
-		epoll_ctl(engine.set, EPOLL_CTL_DEL, 0, NULL);
+		epoll_ctl(socket_set, EPOLL_CTL_DEL, 0, NULL);
 		for (char *w = strtok_r(line, " \n", &save); w != NULL && n < 8;
 		     w = strtok_r(NULL, " \n", &save))
 			word[n++] = w;
@@ -457,7 +448,7 @@ static void commands(void)
 			puts("error empty command");
 		else if (!command(word, n))
 			return;
-		epoll_ctl(engine.set, EPOLL_CTL_ADD, 0, &ev);
+		epoll_ctl(socket_set, EPOLL_CTL_ADD, 0, &ev);
 	}
 }
 
@@ -465,8 +456,11 @@ int main(int argc, char **argv)
 {
 	struct rlimit most;
 
-	if (argc != 4 || atoi(argv[3]) <= 0) {
-		fputs("usage: tls_load CA-CERTIFICATE CA-KEY DEVICES\n", stderr);
+	if (argc < 4 || atoi(argv[3]) <= 0) {
+		fputs("usage: tls_load CA-CERTIFICATE CA-KEY DEVICES [EAL-OPTIONS... -- SERVER "
+		      "SINK "
+		      "SINK-PORT DEVICE-MAC UPLINK-MAC]\n",
+		      stderr);
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
@@ -474,12 +468,14 @@ int main(int argc, char **argv)
 	most.rlim_cur = most.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &most);
 	l.devices = (uint32_t)atoi(argv[3]);
-	engine.set = epoll_create1(EPOLL_CLOEXEC);
+	socket_set = epoll_create1(EPOLL_CLOEXEC);
 	engine.device = calloc(l.devices, sizeof(*engine.device));
 	if (wolfSSL_Init() != WOLFSSL_SUCCESS || engine.device == NULL)
 		device_die("no TLS library, or no memory");
 	device_ca_load(&engine.ca, argv[1], argv[2]);
-	engine.ctx = device_ctx(&engine.ca);
+	client_ctx_new();
+	if (argc > 4)
+		wire_open(argc - 3, argv + 3, l.devices);
 	commands();
 	return 0;
 }
