@@ -30,7 +30,8 @@ int listener_open(struct worker *w, struct listener *l, const struct gw_listener
 
 bool listener_room(struct listener *l)
 {
-	if (l->handshakes < l->cfg->handshakes_max && l->sessions < l->cfg->sessions_max)
+	if (l->w->drain_ms == 0 && l->handshakes < l->cfg->handshakes_max &&
+	    l->sessions < l->cfg->sessions_max)
 		return true;
 	l->turned_away++;
 	return false;

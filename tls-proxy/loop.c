@@ -106,7 +106,24 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		dtls_turn(&w->listeners[i]);
 	conns_reap(w);
+	if (w->drain_ms != 0 && (LIST_EMPTY(&w->conns) || now >= w->drain_ms))
+		w->stop = true;
 	return 0;
+}
+
+void worker_drain(struct worker *w)
+{
+	if (w->drain_ms != 0 || w->cfg->drain_s == 0) {
+		w->stop = true;
+		return;
+	}
+	w->drain_ms = clock_boot_ms() + w->cfg->drain_s * 1000ull;
+	log_info("ending: nobody new, up to %u s for those who are here", w->cfg->drain_s);
+	/* DTLS: the sessions live behind the one socket; listener_room() turns away */
+	for (uint32_t i = 0; i < w->n_listeners; i++) {
+		if (w->listeners[i].cfg->protocol != GW_DTLS)
+			transport_unlisten(&w->listeners[i]);
+	}
 }
 
 /* Has everybody been sent what there was to send? */

@@ -32,7 +32,8 @@ static void usage(FILE *to)
 	      "      --log-level LEVEL  error, warn, info or debug, instead of the configured one\n"
 	      "      --version, --help\n\n"
 	      "Starts as root and drops every privilege. SIGHUP reads CAs and revocation lists "
-	      "again; SIGTERM ends.\n",
+	      "again. SIGTERM ends: it takes nobody new, and gives its sessions gateway.drain_s to "
+	      "finish; a second one ends at once.\n",
 	      to);
 }
 
@@ -46,7 +47,7 @@ static void signal_ready(void *arg, uint32_t events)
 		if (si.ssi_signo == SIGHUP)
 			w->reload = true;
 		else
-			w->stop = true;
+			worker_drain(w);
 	}
 }
 

@@ -126,6 +126,8 @@ struct worker {
 	uint64_t agent_retry_ms, agent_wait_ms;
 	bool agent_up; /* WELCOME came */
 	bool agent_lost; /* those who wait for its answer are still to be told */
+	uint64_t
+		drain_ms; /* it ends then, or with its last session; boot clock, 0: not asked to end */
 	uint64_t tick_ms; /* next; boot clock */
 	struct ended ended[WORKER_ENDED]; /* a ring */
 	uint32_t ended_at;
@@ -137,6 +139,8 @@ void source_set(struct worker *w, struct source *s, uint32_t events); /* 0: out 
 void source_close(struct worker *w, struct source *s);
 /** Wait at most wait_ms and serve what is ready. @return 0 or -errno */
 int worker_turn(struct worker *w, uint32_t wait_ms);
+/** Take nobody new, and stop when all sessions have ended or drain_s is over. A second time: stop. */
+void worker_drain(struct worker *w);
 void worker_stop(
 	struct worker *w); /* say good-bye to everybody, close everything; takes a half-built one */
 

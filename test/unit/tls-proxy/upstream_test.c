@@ -533,6 +533,75 @@ static void a_session_half_closed_does_not_stay_for_ever(void **state)
 	assert_string_equal(w->last_closed.reason, "half-closed and idle");
 }
 
+/* ---- the end ---- */
+
+static bool knocks(struct world *w)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET,
+				 .sin_port = htons(w->cfg.listeners[0].port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	bool in_there = connect(fd, (struct sockaddr *)&in, sizeof(in)) == 0;
+
+	close(fd);
+	return in_there;
+}
+
+static void a_worker_that_ends_lets_its_sessions_finish(void **state)
+{
+	struct world *w = *state;
+	uint8_t buf[64];
+
+	w->cfg.drain_s = 3600;
+	session_up(w);
+	assert_true(knocks(w));
+	worker_drain(&w->w);
+	UNTIL(w, w->w.listeners[0].src.fd < 0);
+	assert_false(knocks(w));
+	assert_int_equal(wolfSSL_write(w->ssl, "on", 2), 2);
+	UNTIL(w, recv(w->up, buf, sizeof(buf), 0) == 2);
+	assert_false(w->w.stop);
+	wolfSSL_shutdown(w->ssl);
+	shutdown(w->up, SHUT_WR);
+	UNTIL(w, w->closed == 1 && only(w) == NULL);
+	assert_true(w->w.stop);
+}
+
+static void but_not_for_ever(void **state)
+{
+	struct world *w = *state;
+
+	w->cfg.drain_s = 1;
+	session_up(w);
+	worker_drain(&w->w);
+	UNTIL(w, w->w.stop);
+	assert_non_null(only(w));
+	assert_int_equal(only(w)->state, CONN_RELAY);
+}
+
+static void a_second_word_ends_it_at_once_with_a_good_bye(void **state)
+{
+	struct world *w = *state;
+	uint8_t buf[64];
+	int n;
+
+	w->cfg.drain_s = 3600;
+	session_up(w);
+	worker_drain(&w->w);
+	turn(w, 0);
+	assert_false(w->w.stop);
+	worker_drain(&w->w);
+	assert_true(w->w.stop);
+	worker_stop(&w->w);
+	/* what main() does; then the device hears it */
+	n = wolfSSL_read(w->ssl, buf, sizeof(buf));
+	assert_true(n <= 0);
+	assert_int_equal(wolfSSL_get_error(w->ssl, n), WOLFSSL_ERROR_ZERO_RETURN);
+	assert_int_equal(recv(w->up, buf, sizeof(buf), 0), 0);
+	w->w.epoll = epoll_create1(0); /* for teardown */
+	w->w.n_listeners = 0;
+}
+
 static int tls_group_setup(void **state)
 {
 	return group_setup(state) != 0 ||
@@ -579,6 +648,9 @@ int main(void)
 		T(a_device_cut_short_is_no_regular_end, tls_upstream_setup),
 		T(a_plain_upstream_sees_a_device_cut_short, upstream_setup),
 		T(a_session_half_closed_does_not_stay_for_ever, half_closed_setup),
+		T(a_worker_that_ends_lets_its_sessions_finish, upstream_setup),
+		T(but_not_for_ever, upstream_setup),
+		T(a_second_word_ends_it_at_once_with_a_good_bye, upstream_setup),
 	};
 
 	return cmocka_run_group_tests(tests, tls_group_setup, group_teardown);
