@@ -90,7 +90,13 @@ static void fail(struct session *s, int error)
 {
 	const char *text = reason_text(error);
 	char own[WOLFSSL_MAX_ERROR_SZ];
+	WOLFSSL_ALERT_HISTORY h;
 
+	if (error == FATAL_ERROR && wolfSSL_get_alert_history(s->ssl, &h) == WOLFSSL_SUCCESS) {
+		snprintf(own, sizeof(own), "the peer refused with alert %d (RFC 8446 section 6)",
+			 h.last_rx.code);
+		text = own;
+	}
 	reason_set(s, text != NULL ? text : wolfSSL_ERR_error_string(error, own));
 	s->state = SESSION_FAILED;
 }
