@@ -2,6 +2,7 @@
 #include "dataplane/links.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,11 @@
 #include "dataplane/rewrite.h"
 
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
+#define UDP_BYTES 8
+#define DTLS12_CID 25 /* content type tls12_cid */
+#define DTLS12_CID_AT 11
+#define DTLS13_CID 0x30 /* unified header with a connection ID, which follows at once */
+#define DTLS_HEAD_BYTES 13 /* no sealed record is shorter, of either version */
 #define MIX 0x9e3779b97f4a7c15ull
 
 /* Sessions outlive the dataplane, so its next run must give each connection to the same TLS worker; and nobody outside
@@ -140,6 +146,25 @@ int links_choose(const struct worker *w, const struct flow_key *canonical)
 			return (int)at;
 	}
 	return -1;
+}
+
+int links_named(const struct worker *w, struct rte_mbuf *m)
+{
+	const struct pkt *p = pkt_of(m);
+	uint32_t at = p->l4_off + UDP_BYTES, end = p->l3_off + p->ip_bytes;
+	const uint8_t *record = rte_pktmbuf_mtod_offset(m, const uint8_t *, at);
+	unsigned n;
+
+	if (p->id.proto != IPPROTO_UDP || end > rte_pktmbuf_data_len(m) ||
+	    at + DTLS_HEAD_BYTES > end)
+		return -1;
+	if (record[0] == DTLS12_CID && record[1] == 0xfe)
+		n = record[DTLS12_CID_AT];
+	else if ((record[0] & 0xf0) == DTLS13_CID)
+		n = record[1];
+	else
+		return -1;
+	return n < w->st->cfg.tls_workers && (w->tls_up >> n & 1) ? (int)n : -1;
 }
 
 bool links_hand(struct worker *w, struct rte_mbuf *m, unsigned tls_worker)

@@ -40,5 +40,12 @@ bool links_upstream_leg(const struct state *st, const struct ip_addr *src, uint1
  */
 int links_choose(const struct worker *w, const struct flow_key *canonical);
 
+/**
+ * The TLS worker that made the connection ID of a DTLS record (RFC 9146 section 4, RFC 9147 section 4): its number is the first
+ * byte. So a device that comes from another address finds the worker that knows it.
+ * @return its number; -1: the packet names none that is there
+ */
+int links_named(const struct worker *w, struct rte_mbuf *m);
+
 /** Send a packet to a TLS worker: the frame gets the link's header. @return false: dropped and counted */
 bool links_hand(struct worker *w, struct rte_mbuf *m, unsigned tls_worker);

@@ -106,14 +106,17 @@ static enum drop_reason note(struct worker *w, struct pkt *p, const uint8_t *mac
 
 /* A connection stays with the TLS worker that it was given to, as long as that one is there.
  * @return the worker's number, or -1 */
-static int pick(struct worker *w, const struct pkt *p, const uint8_t *mac, struct flow *f)
+static int pick(struct worker *w, struct rte_mbuf *m, const uint8_t *mac, struct flow *f)
 {
+	const struct pkt *p = pkt_of(m);
 	const struct origin *o = origins_find(w->origins, p->hash, w->tick);
 	int n = f != NULL ? f->tls_worker - 1 : -1;
 
 	if (n < 0 && o != NULL)
 		n = o->tls_worker - 1;
 	if (n < 0 || !(w->tls_up >> n & 1))
+		n = links_named(w, m);
+	if (n < 0)
 		n = links_choose(w, &p->id);
 	if (n < 0)
 		return n;
@@ -134,7 +137,7 @@ static int pick(struct worker *w, const struct pkt *p, const uint8_t *mac, struc
 
 static void to_stack(struct worker *w, struct rte_mbuf *m, const uint8_t *mac, struct flow *f)
 {
-	int n = pick(w, pkt_of(m), mac, f);
+	int n = pick(w, m, mac, f);
 
 	if (n < 0)
 		pkt_drop(w, pkt_of(m), DROP_TLS_DOWN);

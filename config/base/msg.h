@@ -353,7 +353,8 @@ struct msg_stats {
 	uint64_t admissions, refusals;
 	uint64_t flows, flows_max; /* now; room */
 	uint64_t bindings, routes, neighbours;
-	uint64_t buffers, buffers_free; /* of packets, for all ports; what a worker caches is free */
+	uint64_t buffers,
+		buffers_free; /* of packets, for all ports; what a worker caches is free */
 	uint64_t busy_cycles, total_cycles; /* of the workers */
 	uint64_t started_ms; /* boot clock */
 	uint32_t n_ports;
@@ -603,7 +604,8 @@ struct msg_session_closed {
 	uint64_t session;
 	uint32_t slot;
 	uint16_t cert_revoked; /* 1: a revocation list that was read now names its certificate */
-	uint16_t moved; /* 1: the same session goes on from another address; this one is to be unbound */
+	uint16_t
+		moved; /* 1: the same session goes on from another address; this one is to be unbound */
 	uint64_t bytes_up, bytes_down; /* plaintext, device > upstream and back */
 	char reason[64];
 };

@@ -21,8 +21,8 @@ static void put_upstream(struct msg_dp_config *m, const struct ip_addr *addr, ui
 			return;
 	}
 	if (m->n_upstreams < MSG_UPSTREAMS_MAX)
-		m->upstreams[m->n_upstreams++] = (struct msg_upstream){
-			.addr = *addr, .port = port, .proto = proto};
+		m->upstreams[m->n_upstreams++] =
+			(struct msg_upstream){.addr = *addr, .port = port, .proto = proto};
 }
 
 /* What the dataplane must know to tell the workers' packets, and upstreams' answers to them, from others. */

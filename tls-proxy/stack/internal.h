@@ -41,7 +41,8 @@ extern const struct tcp_ext_arg_callbacks stream_ext_callbacks;
 extern uint8_t stream_half_open; /* its address stands where a stream will */
 
 /* stack.c */
-void stack_speaks_as(struct stack *st, const struct ip_addr *own); /* what goes out next comes from there */
+void stack_speaks_as(struct stack *st,
+		     const struct ip_addr *own); /* what goes out next comes from there */
 /** Of this worker's slice, in turn. @return 0: it has none */
 uint16_t stack_next_port(struct stack *st);
 

@@ -102,8 +102,7 @@ static void on_datagram(void *arg, struct udp_pcb *pcb, struct pbuf *p, const ip
 		pbuf_free(p);
 		return;
 	}
-	*one = (struct stack_datagram){
-		.p = p, .from = {.addr = addr_of_lwip(from), .port = port}};
+	*one = (struct stack_datagram){.p = p, .from = {.addr = addr_of_lwip(from), .port = port}};
 	*d->stk.last = one;
 	d->stk.last = &one->next;
 	d->stk.n++;

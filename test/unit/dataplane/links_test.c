@@ -506,6 +506,67 @@ static void a_connection_stays_with_its_worker(void **state)
 }
 
 /* A SYN that went to the next worker, because its own was away, and the ACK when that one is back. */
+/* Whatever address it comes from. Record heads of RFC 9146 and RFC 9147. */
+static void a_connection_id_names_its_worker(void **state)
+{
+	static const struct {
+		const char *name;
+		uint8_t record[20];
+		uint16_t bytes;
+		int worker; /* -1: any */
+	} rows[] = {
+		{"DTLS 1.2", {25, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1, 2}, 40, 2},
+		{"DTLS 1.3", {0x3c, 1}, 40, 1},
+		{"DTLS 1.3, short sequence number", {0x30, 0}, 40, 0},
+		{"a worker that is not", {0x30, WORKERS}, 40, -1},
+		{"a number far beyond", {0x30, 255}, 40, -1},
+		{"without an ID", {0x2c, 1}, 40, -1},
+		{"a ClientHello", {22, 0xfe, 0xff}, 40, -1},
+		{"type 25 of something else", {25, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 2}, 40, -1},
+		{"too short", {0x30, 1}, 12, -1},
+		{"nothing", {0}, 0, -1},
+	};
+	uint8_t frame[1][FRAME_MAX];
+	struct msg_dp_config c;
+	struct verdict v;
+	struct world x;
+	unsigned by_name = 0;
+
+	(void)state;
+	config(&c);
+	c.listeners[1].proto = IPPROTO_UDP;
+	assert_int_equal(world_new(&x, &c), 0);
+	for (int n = 0; n < WORKERS; n++)
+		x.st->ports[LINK(n)].present = true;
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		uint32_t seen = 0;
+
+		for (uint16_t sport = 1; sport <= 40; sport++) {
+			struct frame_spec s = {"10.1.0.77",
+					       "10.1.0.1",
+					       STRANGE,
+					       .proto = IPPROTO_UDP,
+					       .sport = (uint16_t)(sport + i * 100),
+					       .dport = 8884,
+					       .payload = rows[i].bytes};
+			size_t bytes = frame_make(frame[0], &s);
+
+			memcpy(frame[0] + 14 + 28, rows[i].record,
+			       rows[i].bytes < 20 ? rows[i].bytes : 20);
+			world_burst(&x, DEV, frame, &bytes, 1, &v);
+			x.now_us += 100000; /* strangers have a rate */
+			goes(rows[i].name, &v, ANY_LINK, DROP_NONE);
+			seen |= 1u << (v.out_port - PORT_LINKS);
+		}
+		if (rows[i].worker >= 0 ? seen != 1u << rows[i].worker
+					: seen != (1u << WORKERS) - 1)
+			fail_msg("%s: workers %x", rows[i].name, seen);
+		by_name += rows[i].worker >= 0;
+	}
+	assert_int_equal(by_name, 3);
+	world_free(&x);
+}
+
 static void the_ack_follows_its_syn(void **state)
 {
 	struct frame_spec s = syn;
@@ -727,6 +788,7 @@ int main(void)
 		cmocka_unit_test(frames_are_changed_in_the_link_header_alone),
 		cmocka_unit_test(the_way_back_is_the_way_it_came),
 		cmocka_unit_test(a_connection_stays_with_its_worker),
+		cmocka_unit_test(a_connection_id_names_its_worker),
 		cmocka_unit_test(the_ack_follows_its_syn),
 		cmocka_unit_test(answers_of_upstreams_go_to_no_other_worker),
 		cmocka_unit_test(what_is_too_big_is_counted),

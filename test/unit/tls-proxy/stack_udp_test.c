@@ -39,7 +39,8 @@ static void listens(struct wire *x, struct talk *t, const char *at, uint16_t por
 		fail_msg("%s", err.msg);
 }
 
-static void connects(struct wire *x, struct talk *t, const char *from, const char *to, uint16_t port)
+static void connects(struct wire *x, struct talk *t, const char *from, const char *to,
+		     uint16_t port)
 {
 	struct ip_addr a = addr(from), b = addr(to);
 
@@ -223,8 +224,7 @@ static void strangers_are_not_heard(void **state)
 	listens(x, &server, own[0], PORT);
 	listens(x, &other, own[0], PORT + 1);
 	connects(x, &client, device[0], own[0], PORT);
-	to = (struct datagram_peer){.addr = client.d.stk.own,
-				    .port = client.d.stk.pcb->local_port};
+	to = (struct datagram_peer){.addr = client.d.stk.own, .port = client.d.stk.pcb->local_port};
 	says(&other, &to, 9);
 	wire_settle(x, 1000);
 	hears_nothing(&client);
@@ -264,12 +264,9 @@ static void ports_run_out(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(there_and_back),
-		cmocka_unit_test(told_what_is_wanted),
-		cmocka_unit_test(what_is_too_much_is_lost),
-		cmocka_unit_test(each_to_its_own),
-		cmocka_unit_test(strangers_are_not_heard),
-		cmocka_unit_test(ports_run_out),
+		cmocka_unit_test(there_and_back),	    cmocka_unit_test(told_what_is_wanted),
+		cmocka_unit_test(what_is_too_much_is_lost), cmocka_unit_test(each_to_its_own),
+		cmocka_unit_test(strangers_are_not_heard),  cmocka_unit_test(ports_run_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
