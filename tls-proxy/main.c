@@ -161,6 +161,7 @@ static int seccomp_set(struct err *err)
 		SCMP_SYS(epoll_create),
 		SCMP_SYS(epoll_create1),
 		SCMP_SYS(timerfd_settime),
+		SCMP_SYS(sched_yield),
 	};
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int ret = ctx == NULL ? -ENOMEM : 0;

@@ -2,6 +2,7 @@
 /* transport: which of the two carries what, and the worker's turn of the one in this process. */
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 
@@ -12,6 +13,7 @@
 
 #define FRAMES_A_TURN 256
 #define SERVE_US 500 /* of a turn; then frames, the agent and the clock come first */
+#define YIELD_US 100 /* a turn of such a length lets others have the core */
 #define SPIN_US 50 /* without work before it sleeps: waking up costs as much */
 #define ASK_US 50 /* so often a busy worker asks for events of descriptors */
 #define HALF_OPEN_MAX 16384
@@ -124,6 +126,9 @@ static uint64_t stack_turn(struct worker *w)
 	port_flush(w->port);
 	if (frames > 0 || more)
 		w->busy_us = now_us;
+	/* On a core that it shares with the dataplane, which waits for these frames. */
+	if (clock_boot_us() > now_us + YIELD_US)
+		sched_yield();
 	if (now_us < w->busy_us + SPIN_US || stack_wait_us(w->stack, now_us) == 0)
 		return 0;
 	w->asleep = port_sleep(w->port, w->stack);
