@@ -5,6 +5,7 @@
 # transports: socket stack
 POLICY_FILE=$(cd "$(dirname "$0")" && pwd)/segments-dtls.cfg
 LIMITS='strangers = { packets = 0; packets_each = 0; };'
+TLS_WORKERS=2 # of which the second rests until its turn
 . "$(dirname "$0")/lib.sh"
 dtls_listener() { # NAME ADDRESS PORT UPSTREAM EXTRA
 	printf ', { transport = "%s"; name = "%s"; protocol = "dtls"; tls12 = true; address = "%s"; port = %s; upstream = "%s"; %s\n' "$TRANSPORT" "$@"
@@ -17,6 +18,8 @@ listeners_more() {
 	dtls_listener echo "$GW4" 5685 "$NVR4:5000" ""
 }
 world_up s27
+worker1=$(tls_service 1)
+daemon_stop "$worker1"
 for n in 1 2 3 4; do sensor_make "s$n" $((10 + n)); done
 device_make m1 31
 cert_make m1 "URI:$(id_of meter/m1)"
@@ -164,10 +167,12 @@ line_to stayer "move 10.7.0.13"
 line_to stayer end
 
 # ---- two workers --------------------------------------------------------------------------------
-# The kernel chooses between them by address and port, so about every second move leads to the wrong one.
-spawn gw worker1 sallyport-tls-proxy -c "$D/gateway.cfg" --worker 1
-worker1=$LAST
-must "a second worker" 5 grep -q 'agent joined' "$D/worker1.log"
+# The kernel chooses between them by address and port, so about every second move leads to the wrong one; the dataplane
+# reads the connection ID.
+workers() { [ "$(ctl_json status '.tls_workers | length')" = "$1" ]; }
+must "a worker" 5 workers 1
+daemon_start "$worker1"
+must "a second worker" 10 workers 2
 n_before=$(sessions_of sensor/s3)
 mover wanderer --v13 --bind 10.7.0.13
 check "a device with two workers: open" wait_for 5 grep -q 'open DTLSv1.3 cid=1' "$D/dtls-wanderer.log"
@@ -178,8 +183,8 @@ done
 check_eq "with one session" $((n_before + 1)) "$(sessions_of sensor/s3)"
 line_to wanderer end
 check "that ends" wait_for 3 has_sessions sensor/s3 "$n_before"
-check "both workers run" kill -0 "$worker1" "$(daemon_pid tls-proxy)"
-end "$worker1"
+check "both workers run" workers 2
+daemon_stop "$worker1"
 
 # ---- a flood ------------------------------------------------------------------------------------
 proxy=$(daemon_pid tls-proxy)
