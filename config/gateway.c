@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/certificate.h"
 #include "config/gateway_tls.h"
 #include "config/schema.h"
 #include "config/upstream.h"
@@ -238,6 +239,10 @@ static const struct schema_key listener_keys[] = {
 	{"protocol", KEY_CHOICE, L(protocol), .def = "tls", .doc = "tls, or dtls: over UDP, its upstream too", .choices = protocols},
 	TEXT("certificate", L(certificate), NULL, "PEM file: own certificate and chain"),
 	TEXT("key", L(key), NULL, "PEM file: own private key"),
+	TEXT("ocsp", L(ocsp), "", "DER file: OCSP response for the certificate, stapled for clients that ask"),
+	{"certificates", KEY_GROUPS, .min = 1, .max = GW_CERTIFICATES_MAX, .def = "", .doc = "others, by the name that the client asks for (SNI)", .sub = certificate_keys, .slot = certificate_slot},
+	{"sni", KEY_CHOICE, L(sni_required), .def = "any", .doc = "required: a client without a name, or with an unknown one, is refused", .choices = certificate_sni},
+	{"alpn", KEY_EACH, .min = 1, .max = 8, .def = "", .doc = "protocols that clients may ask for (ALPN), the preferred one first; others are refused", .each = certificate_alpn},
 	TEXT("ca", L(ca), NULL, "PEM file: roots of the device certificates"),
 	TEXT("crl", L(crl), "", "PEM file or folder of revocation lists"),
 	{"transport", KEY_CHOICE, L(transport), .def = "socket", .doc = "who ends TCP: the kernel, or the fast path's own stack, see tls", .choices = transports},
@@ -252,7 +257,11 @@ static const struct schema_key listener_keys[] = {
 	UINT("idle_timeout_s", L(idle_timeout_s), 1, 604800, "3600", "s", "a silent session is closed"),
 	UINT("connect_timeout_s", L(connect_timeout_s), 1, 300, "5", "s", "upstream does not answer"),
 	UINT("half_closed_timeout_s", L(half_closed_timeout_s), 1, 86400, "60", "s", "silent after one end has closed its direction"),
+	UINT("max_session_s", L(max_session_s), 0, 31536000, "0", "s", "then the device proves itself anew (TLS 1.3) or the session is closed; 0 = never"),
 	UINT("handshakes_max", L(handshakes_max), 1, 1000000, "1000", NULL, "unfinished ones at a time and worker"),
+	UINT("handshakes_s", L(handshakes_s), 0, 1000000, "0", "a second", "begun, of a worker; 0 = no limit"),
+	UINT("handshakes_each", L(handshakes_each), 0, 1000000, "0", NULL, "unfinished ones of each source address; 0 = a quarter of handshakes_max"),
+	UINT("handshakes_each_s", L(handshakes_each_s), 0, 1000000, "0", "a second", "begun, of each source address; 0 = no limit"),
 	UINT("sessions_max", L(sessions_max), 1, 1000000, "10000", NULL, "at a time and worker"),
 	{0}
 };
@@ -376,6 +385,7 @@ static void listener_check(struct gw_config *c, struct gw_listener *l, struct co
 		config_error(errs, c->file, 0, key, "address is not one of the ports' addresses");
 	upstream_check(c, l, key, errs);
 	dtls_check(c, l, key, errs);
+	certificate_check(c, l, key, errs);
 	for (struct gw_listener *q = c->listeners; q < l; q++) {
 		if (strcmp(q->name, l->name) == 0)
 			config_error(errs, c->file, 0, key, "name is there twice");
@@ -411,6 +421,14 @@ static void config_check(struct gw_config *c, struct config_errors *errs)
 		listener_check(c, l, errs);
 		path_resolve(l->certificate, c->file);
 		path_resolve(l->key, c->file);
+		if (l->handshakes_each == 0)
+			l->handshakes_each = l->handshakes_max / 4 + 1;
+		path_resolve(l->ocsp, c->file);
+		for (unsigned k = 0; k < l->n_certificates; k++) {
+			path_resolve(l->certificates[k].certificate, c->file);
+			path_resolve(l->certificates[k].key, c->file);
+			path_resolve(l->certificates[k].ocsp, c->file);
+		}
 		path_resolve(l->ca, c->file);
 		path_resolve(l->crl, c->file);
 		path_resolve(l->upstream_tls.ca, c->file);

@@ -88,6 +88,17 @@ struct gw_upstream_tls {
 #define PROXY_STANDING 256u
 #define PROXY_CERT_SHA256 512u
 
+#define GW_CERTIFICATES_MAX 8 /* a listener, beside its default one */
+#define GW_NAMES_MAX 8 /* a certificate */
+#define GW_NAME_BYTES 254
+
+struct gw_certificate { /* one that SNI chooses */
+	char certificate[GW_PATH_BYTES], key[GW_PATH_BYTES]; /* PEM files, chain and key */
+	char ocsp[GW_PATH_BYTES]; /* DER file; "": none */
+	uint32_t n_names;
+	char names[GW_NAMES_MAX][GW_NAME_BYTES]; /* lower case; "*.lab": one label for the star */
+};
+
 enum gw_protocol { GW_TLS, GW_DTLS }; /* over TCP, over UDP */
 
 struct gw_listener {
@@ -96,6 +107,11 @@ struct gw_listener {
 	struct ip_addr addr;
 	uint16_t port;
 	char certificate[GW_PATH_BYTES], key[GW_PATH_BYTES]; /* PEM files, own chain and key */
+	char ocsp[GW_PATH_BYTES]; /* DER file, stapled; "": none */
+	struct gw_certificate certificates[GW_CERTIFICATES_MAX];
+	uint32_t n_certificates;
+	bool sni_required; /* no name, or an unknown one, is refused */
+	char alpn[256]; /* with commas between them, the first is preferred; "": not asked */
 	char ca[GW_PATH_BYTES]; /* PEM bundle, roots that device certificates chain to */
 	char crl[GW_PATH_BYTES]; /* PEM or DER file or folder; "" = none */
 	enum gw_transport transport;
@@ -109,7 +125,11 @@ struct gw_listener {
 	bool tls12; /* also TLS 1.2 (ECDHE-AEAD); default false: 1.3 only */
 	uint32_t handshake_timeout_s, idle_timeout_s, connect_timeout_s;
 	uint32_t half_closed_timeout_s; /* silent after one end has closed its direction */
+	uint32_t max_session_s; /* then the device must prove itself anew; 0: never */
 	uint32_t handshakes_max; /* unfinished at a time, of this listener and worker */
+	uint32_t handshakes_s; /* begun a second; 0: no limit */
+	uint32_t handshakes_each,
+		handshakes_each_s; /* the same of each source address; 0: no limit */
 	uint32_t sessions_max; /* at a time, of this listener and worker */
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* buffer: bytes on their way, of a fixed capacity, whose memory is there only while it is needed: most sessions of
- * devices are idle most of the time. */
+/* buffer: bytes on their way, of a fixed capacity, whose memory is there only while it is needed, and only as much as
+ * is needed: most sessions of devices are idle most of the time, and most of what strangers send is short. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,9 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BUFFER_STEP 2048
+
 struct buffer {
 	uint8_t *data; /* NULL: nothing is held, at == n == 0 */
 	uint32_t capacity;
+	uint32_t size; /* of data, at most capacity */
 	uint32_t at, n; /* what waits is data[at..n) */
 };
 
@@ -25,12 +28,40 @@ static inline size_t buffer_room(const struct buffer *b)
 	return b->capacity - buffer_waiting(b);
 }
 
-/** @return false: no memory */
+/** Room for so many bytes more, as far as the capacity goes. @return false: no memory; b is as it was */
+static inline bool buffer_hold_for(struct buffer *b, size_t bytes)
+{
+	size_t waiting = buffer_waiting(b), want = waiting + bytes;
+	uint8_t *data;
+
+	if (want > b->capacity)
+		want = b->capacity;
+	if (b->data != NULL && b->size >= want)
+		return true;
+	want = (want + BUFFER_STEP - 1) / BUFFER_STEP * BUFFER_STEP;
+	if (want < 2 * (size_t)b->size)
+		want = 2 * (size_t)b->size;
+	if (want > b->capacity)
+		want = b->capacity;
+	data = malloc(want);
+	if (data == NULL)
+		return false;
+	if (b->data != NULL) {
+		memcpy(data, b->data + b->at, waiting);
+		explicit_bzero(b->data, b->size);
+		free(b->data);
+	}
+	b->data = data;
+	b->size = want;
+	b->at = 0;
+	b->n = waiting;
+	return true;
+}
+
+/** All of the capacity. @return false: no memory */
 static inline bool buffer_hold(struct buffer *b)
 {
-	if (b->data == NULL)
-		b->data = malloc(b->capacity);
-	return b->data != NULL;
+	return buffer_hold_for(b, b->capacity);
 }
 
 /** What waits begins at the front, and the room is behind it. Held. */
@@ -47,8 +78,8 @@ static inline void buffer_pack(struct buffer *b)
 static inline size_t buffer_put(struct buffer *b, const void *data, size_t bytes)
 {
 	buffer_pack(b);
-	if (bytes > b->capacity - b->n)
-		bytes = b->capacity - b->n;
+	if (bytes > b->size - b->n)
+		bytes = b->size - b->n;
 	memcpy(b->data + b->n, data, bytes);
 	b->n += bytes;
 	return bytes;
@@ -65,10 +96,10 @@ static inline void buffer_taken(struct buffer *b, size_t bytes)
 static inline void buffer_drop(struct buffer *b)
 {
 	if (b->data != NULL)
-		explicit_bzero(b->data, b->capacity);
+		explicit_bzero(b->data, b->size);
 	free(b->data);
 	b->data = NULL;
-	b->at = b->n = 0;
+	b->at = b->n = b->size = 0;
 }
 
 /** The same, if it is empty. */

@@ -229,6 +229,12 @@ static void handshake_work(struct conn *c)
 	case SESSION_OPEN:
 		c->l->handshakes--;
 		c->state = CONN_ADMIT;
+		/* Lists may have been read again since it began. */
+		if (session_reverify(c->tls, &listener_now(c->l)->ctx) < 0) {
+			conn_refused(c, SESSION_ALERT_CERTIFICATE_REVOKED,
+				     "certificate revoked (CRL)");
+			return;
+		}
 		c->deadline_ms = clock_boot_ms() + ADMIT_MS;
 		conn_wake(c);
 		if (agent_admit(c, false) < 0)
@@ -538,13 +544,14 @@ void conn_due(struct conn *c, uint64_t now_ms)
 
 bool conn_reverify(struct conn *c)
 {
-	if (c->state == CONN_HANDSHAKE || c->state == CONN_ADMIT) {
-		conn_refused(c, SESSION_ALERT_INTERNAL_ERROR,
-			     "revocation lists were read again in the handshake");
+	if (c->state == CONN_HANDSHAKE)
+		return false; /* handshake_work() asks */
+	if (session_reverify(c->tls, &listener_now(c->l)->ctx) == 0)
+		return false;
+	if (c->state == CONN_ADMIT && !c->admitted) {
+		conn_refused(c, SESSION_ALERT_CERTIFICATE_REVOKED, "certificate revoked (CRL)");
 		return false;
 	}
-	if (session_reverify(c->tls, &c->l->ctx) == 0)
-		return false;
 	conn_log(c, "session cut", "its certificate does not pass the new revocation lists");
 	c->cert_revoked = true;
 	conn_cut(c, SESSION_ALERT_CERTIFICATE_REVOKED, "revoked (CRL)");

@@ -25,7 +25,7 @@ static int proxy_header(struct conn *c)
 			    .tls_version = session_version(c->tls),
 			    .cipher = session_cipher(c->tls),
 			    .group = session_group(c->tls),
-			    .front = &l->front,
+			    .front = &l->ctx.certs[0]->front,
 			    .authority = sni,
 			    .alpn = alpn,
 			    .unique_id = id,

@@ -79,7 +79,8 @@ static int door_open(struct dtls_port *p, struct dtls_door *door)
 {
 	int ret;
 
-	if (door->s != NULL && door->ctx == p->l->ctx.wolf && door->lists == p->l->ctx.revoked)
+	if (door->s != NULL && door->ctx == p->l->ctx.certs[0]->wolf &&
+	    door->lists == p->l->ctx.revoked)
 		return 0;
 	door_close(door);
 	ret = session_new(&door->s, &p->l->ctx);
@@ -87,7 +88,7 @@ static int door_open(struct dtls_port *p, struct dtls_door *door)
 		ret = cid_make(p, door->cid);
 	if (ret == 0)
 		ret = session_dtls_open_door(door->s, door->secret, door->cid);
-	door->ctx = p->l->ctx.wolf;
+	door->ctx = p->l->ctx.certs[0]->wolf;
 	door->lists = p->l->ctx.revoked;
 	if (ret < 0)
 		door_close(door);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* listen: a listener, whoever carries its connections. */
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/epoll.h>
 
 #include "tls-proxy/dtls.h"
@@ -8,24 +10,45 @@
 
 #define SAY_EVERY_MS 10000
 
-int listener_open(struct worker *w, struct listener *l, const struct gw_listener *cfg,
-		  uint8_t index, struct err *err)
+int listener_prepare(struct worker *w, struct listener *l, const struct gw_listener *cfg,
+		     uint8_t index, struct err *err)
 {
-	char text[ADDR_TEXT_BYTES];
 	int ret;
 
 	*l = (struct listener){.w = w, .cfg = cfg, .index = index, .src = {.fd = -1}};
-	ret = tls_ctx_init(&l->ctx, cfg, err);
-	if (ret == 0)
-		ret = upstreams_open(l, err);
-	if (ret == 0)
-		ret = cfg->protocol == GW_DTLS ? dtls_listen(l, err) : transport_listen(l, err);
+	ret = tls_ctx_load(&l->ctx, cfg, w->files, err);
+	return ret == 0 ? upstreams_open(l, err) : ret;
+}
+
+int listener_listen(struct listener *l, struct err *err)
+{
+	const struct gw_listener *cfg = l->cfg;
+	char text[ADDR_TEXT_BYTES];
+	int ret = cfg->protocol == GW_DTLS ? dtls_listen(l, err) : transport_listen(l, err);
+
 	if (ret < 0)
-		return err_wrap(err, ret, "listener %s", cfg->name);
+		return ret;
 	log_info("listening name=%s address=%s port=%u %s=%s", cfg->name,
 		 ip_addr_text(&cfg->addr, text), cfg->port,
 		 cfg->protocol == GW_DTLS ? "dtls" : "tls", cfg->tls12 ? "1.2,1.3" : "1.3");
 	return 0;
+}
+
+int listener_open(struct worker *w, struct listener *l, const struct gw_listener *cfg,
+		  uint8_t index, struct err *err)
+{
+	int ret = listener_prepare(w, l, cfg, index, err);
+
+	if (ret == 0)
+		ret = listener_listen(l, err);
+	return ret < 0 ? err_wrap(err, ret, "listener %s", cfg->name) : 0;
+}
+
+struct listener *listener_now(struct listener *l)
+{
+	while (l->heir != NULL)
+		l = l->heir;
+	return l;
 }
 
 bool listener_room(struct listener *l)
@@ -37,6 +60,20 @@ bool listener_room(struct listener *l)
 	return false;
 }
 
+/* Once for each file that went out of date; clients go on without it. */
+static void staple_say(struct listener *l)
+{
+	const char *path = l->retired || l->stale_said ? NULL : tls_ctx_stale(&l->ctx, time(NULL));
+
+	if (path == NULL)
+		return;
+	log_warn("OCSP response is not fresh, it is not handed out listener=%s file=%s: fetch a "
+		 "new one, "
+		 "then reload",
+		 l->cfg->name, path);
+	l->stale_said = true;
+}
+
 void listeners_tick(struct worker *w, uint64_t now_ms)
 {
 	for (uint32_t i = 0; i < w->n_listeners; i++) {
@@ -45,6 +82,7 @@ void listeners_tick(struct worker *w, uint64_t now_ms)
 		dtls_tick(l, now_ms);
 		source_set(w, &l->src, EPOLLIN);
 		upstreams_tick(l, now_ms);
+		staple_say(l);
 		if (l->turned_away == 0 || now_ms < l->say_ms)
 			continue;
 		log_warn("connections turned away listener=%s n=%u handshakes=%u sessions=%u: too "
@@ -61,4 +99,6 @@ void listener_close(struct listener *l)
 	dtls_close(l);
 	upstreams_close(l);
 	tls_ctx_fini(&l->ctx);
+	free(l->own);
+	l->own = NULL;
 }

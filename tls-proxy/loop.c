@@ -44,22 +44,6 @@ void source_close(struct worker *w, struct source *s)
 	s->events = 0;
 }
 
-static void reload(struct worker *w)
-{
-	for (uint32_t i = 0; i < w->n_listeners; i++) {
-		struct listener *l = &w->listeners[i];
-		struct err err = {""};
-
-		if (tls_ctx_reload(&l->ctx, l->cfg, &err) < 0 || upstreams_reload(l, &err) < 0) {
-			log_error("reload listener=%s, the old lists stay: %s", l->cfg->name,
-				  err.msg);
-			continue;
-		}
-		log_info("reloaded listener=%s sessions_closed=%u", l->cfg->name,
-			 conns_reverify(l));
-	}
-}
-
 static int events_serve(struct worker *w, uint32_t wait_ms)
 {
 	struct epoll_event ev[TURN_EVENTS];
@@ -101,7 +85,7 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	if (ret < 0)
 		return ret;
 	if (w->reload)
-		reload(w);
+		worker_reload(w);
 	w->reload = false;
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		dtls_turn(&w->listeners[i]);
@@ -156,6 +140,7 @@ void worker_stop(struct worker *w)
 	conns_reap(w);
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		listener_close(&w->listeners[i]);
+	opener_stop(&w->opener);
 	source_close(w, &w->agent);
 	dtls_steer_close(w);
 	source_close(w, &w->signals);

@@ -31,9 +31,9 @@ static void usage(FILE *to)
 	      "(0: good, 1: not)\n"
 	      "      --log-level LEVEL  error, warn, info or debug, instead of the configured one\n"
 	      "      --version, --help\n\n"
-	      "Starts as root and drops every privilege. SIGHUP reads CAs and revocation lists "
-	      "again. SIGTERM ends: it takes nobody new, and gives its sessions gateway.drain_s to "
-	      "finish; a second one ends at once.\n",
+	      "Starts as root and drops every privilege. SIGHUP reads gateway.cfg's listeners and "
+	      "their files again. SIGTERM ends: it takes nobody new, and gives its sessions "
+	      "gateway.drain_s to finish; a second one ends at once.\n",
 	      to);
 }
 
@@ -118,6 +118,7 @@ static int seccomp_set(struct err *err)
 		SCMP_SYS(recvmsg),
 		SCMP_SYS(sendto),
 		SCMP_SYS(sendmsg),
+		SCMP_SYS(pread64),
 		SCMP_SYS(accept4),
 		SCMP_SYS(socket),
 		SCMP_SYS(connect),
@@ -199,7 +200,9 @@ static int worker_start(struct worker *w, struct err *err)
 	sigemptyset(&hup);
 	sigaddset(&hup, SIGHUP);
 	sigprocmask(SIG_BLOCK, &hup, NULL);
-	ret = transport_start(w, err);
+	ret = opener_start(&w->opener, w->cfg->file, err);
+	if (ret == 0)
+		ret = transport_start(w, err);
 	if (ret == 0)
 		ret = signals_open(w);
 	for (uint32_t i = 0; ret == 0 && i < w->cfg->n_listeners; i++) {
@@ -229,7 +232,7 @@ static int check_only(const struct gw_config *cfg)
 		}
 		tls_ctx_fini(&ctx);
 		if (cfg->listeners[i].upstream_tls.line != 0 &&
-		    tls_client_init(&ctx, &cfg->listeners[i].upstream_tls, &err) < 0) {
+		    tls_client_load(&ctx, &cfg->listeners[i].upstream_tls, NULL, &err) < 0) {
 			fprintf(stderr, "listener %s: upstream_tls: %s\n", cfg->listeners[i].name,
 				err.msg);
 			bad = 1;

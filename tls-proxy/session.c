@@ -10,20 +10,30 @@
 #include <wolfssl/wolfcrypt/error-crypt.h>
 
 #include "tls-proxy/buffer.h"
+#include "tls-proxy/hello.h"
 #include "tls-proxy/tls_client.h"
 
 /* The library has no public call for an alert of choice; this one is linked statically from the pinned version. */
 extern int SendAlert(WOLFSSL *ssl, int severity, int type);
+/* As the library does after a handshake, but not for TLS 1.3 where a certificate may be asked for again. */
+extern void FreeHandshakeHashes(WOLFSSL *ssl);
+extern void FreeSuites(WOLFSSL *ssl);
 
 #define IN_BYTES (18 * 1024) /* one record of the largest size, RFC 8446 section 5.2 */
 #define OUT_BYTES (40 * 1024) /* two records and a handshake flight */
 #define RECORD_BYTES (16 * 1024) /* the largest of DTLS, whatever the link takes at once */
 #define QUIET_BYTES 256 /* of which there is room for an alert or an acknowledgement */
+#define HELLO_BYTES                                                                                \
+	(2 * 1024) /* a peer that has not said its first message whole gets no more, if it fits */
+#define HANDSHAKE_BYTES_MAX (64 * 1024) /* from the peer, until the session is open */
 #define CERT_BYTES_MAX 16384
 #define CERTS_MAX 6
 
 struct session {
-	WOLFSSL *ssl;
+	WOLFSSL *ssl; /* NULL until the first message is whole */
+	const struct tls_ctx *ctx; /* until then */
+	struct tls_cert *cert; /* ours, until the handshake is over */
+	uint32_t fed; /* bytes, until the session is open */
 	enum session_state state;
 	bool identified;
 	bool client;
@@ -134,7 +144,7 @@ static int io_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 	struct session *s = arg;
 
 	(void)ssl;
-	if (!buffer_hold(&s->out)) {
+	if (!buffer_hold_for(&s->out, sizeof(uint16_t) + bytes)) {
 		reason_set(s, "out of memory");
 		return WOLFSSL_CBIO_ERR_GENERAL;
 	}
@@ -255,38 +265,72 @@ static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
 	return 1;
 }
 
-static struct session *engine_new(const struct tls_ctx *ctx, int verify)
+/* The TLS object. @return 0 or -ENOMEM */
+static int engine_start(struct session *s, struct tls_cert *cert, int verify)
 {
-	struct session *s = calloc(1, sizeof(*s));
-
-	if (s == NULL)
-		return NULL;
+	s->ssl = wolfSSL_new(cert->wolf);
+	if (s->ssl == NULL)
+		return -ENOMEM;
+	s->cert = tls_cert_hold(cert);
 	s->in.capacity = IN_BYTES;
-	s->out.capacity = OUT_BYTES;
-	s->datagrams = ctx->datagrams;
-	s->ssl = wolfSSL_new(ctx->wolf);
-	if (s->ssl == NULL) {
-		free(s);
-		return NULL;
-	}
+	if (cert->key != NULL)
+		key_attach(cert->key, s->ssl);
 	wolfSSL_SSLSetIORecv(s->ssl, io_recv);
 	wolfSSL_SSLSetIOSend(s->ssl, io_send);
 	wolfSSL_SetIOReadCtx(s->ssl, s);
 	wolfSSL_SetIOWriteCtx(s->ssl, s);
 	wolfSSL_set_verify(s->ssl, verify, on_verify);
 	wolfSSL_SetCertCbCtx(s->ssl, s);
+	return 0;
+}
+
+/* ALPN: the first of these that the other end has too; none: no session. */
+static int protocols_set(struct session *s, const char *list)
+{
+	return list[0] == '\0' ||
+			       wolfSSL_UseALPN(s->ssl, (char *)list, strlen(list),
+					       WOLFSSL_ALPN_FAILED_ON_MISMATCH) == WOLFSSL_SUCCESS
+		       ? 0
+		       : -ENOMEM;
+}
+
+static int server_start(struct session *s, struct tls_cert *cert)
+{
+	const struct tls_ctx *ctx = s->ctx;
+
+	if (engine_start(s, cert, WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT) < 0 ||
+	    protocols_set(s, ctx->alpn) < 0)
+		return -ENOMEM;
+	s->revoked = revoked_hold(ctx->revoked);
+	s->ctx = NULL;
+	return 0;
+}
+
+static struct session *engine_none(void)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (s != NULL) {
+		s->in.capacity = HELLO_BYTES;
+		s->out.capacity = OUT_BYTES;
+	}
 	return s;
 }
 
 int session_new(struct session **out, const struct tls_ctx *ctx)
 {
-	struct session *s =
-		engine_new(ctx, WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT);
+	struct session *s = engine_none();
 
 	if (s == NULL)
 		return -ENOMEM;
-	s->revoked = revoked_hold(ctx->revoked);
 	s->keep_certificate = ctx->keep_certificate;
+	s->ctx = ctx;
+	s->datagrams = ctx->datagrams;
+	/* A peer that DTLS has let in has proved its address; its first message may be in many pieces. */
+	if (s->datagrams && server_start(s, ctx->certs[0]) < 0) {
+		session_free(s);
+		return -ENOMEM;
+	}
 	*out = s;
 	return 0;
 }
@@ -294,7 +338,7 @@ int session_new(struct session **out, const struct tls_ctx *ctx)
 int session_new_client(struct session **out, const struct tls_ctx *ctx,
 		       const struct session_server *server)
 {
-	struct session *s = engine_new(ctx, WOLFSSL_VERIFY_PEER);
+	struct session *s = engine_none();
 	bool good;
 
 	if (s == NULL)
@@ -302,13 +346,12 @@ int session_new_client(struct session **out, const struct tls_ctx *ctx,
 	s->client = true;
 	s->server = server->addr;
 	s->by_address = server->name[0] == '\0';
-	good = s->by_address ||
-	       (wolfSSL_check_domain_name(s->ssl, server->name) == WOLFSSL_SUCCESS &&
-		wolfSSL_UseSNI(s->ssl, WOLFSSL_SNI_HOST_NAME, server->name, strlen(server->name)) ==
-			WOLFSSL_SUCCESS);
-	if (good && server->alpn != NULL)
-		good = wolfSSL_UseALPN(s->ssl, (char *)server->alpn, strlen(server->alpn),
-				       WOLFSSL_ALPN_FAILED_ON_MISMATCH) == WOLFSSL_SUCCESS;
+	good = engine_start(s, ctx->certs[0], WOLFSSL_VERIFY_PEER) == 0 &&
+	       (s->by_address ||
+		(wolfSSL_check_domain_name(s->ssl, server->name) == WOLFSSL_SUCCESS &&
+		 wolfSSL_UseSNI(s->ssl, WOLFSSL_SNI_HOST_NAME, server->name,
+				strlen(server->name)) == WOLFSSL_SUCCESS)) &&
+	       protocols_set(s, server->alpn != NULL ? server->alpn : "") == 0;
 	if (!good) {
 		session_free(s);
 		return -EINVAL;
@@ -322,6 +365,7 @@ void session_free(struct session *s)
 	if (s == NULL)
 		return;
 	wolfSSL_free(s->ssl);
+	tls_cert_drop(s->cert);
 	revoked_drop(s->revoked);
 	free(s->above);
 	buffer_drop(&s->in);
@@ -339,7 +383,13 @@ size_t session_room(const struct session *s)
 
 void session_feed(struct session *s, const uint8_t *data, size_t bytes)
 {
-	if (!buffer_hold(&s->in)) {
+	if (s->state == SESSION_HANDSHAKE && !s->datagrams &&
+	    (s->fed += bytes) > HANDSHAKE_BYTES_MAX) {
+		reason_set(s, "handshake too large");
+		session_abort(s, SESSION_ALERT_INTERNAL_ERROR);
+		return;
+	}
+	if (!buffer_hold_for(&s->in, bytes)) {
 		reason_set(s, "out of memory");
 		s->state = SESSION_FAILED;
 		return;
@@ -353,11 +403,74 @@ void session_trim(struct session *s)
 	buffer_trim(&s->out);
 }
 
+/* An alert before there is a TLS object: RFC 8446 section 5.1, a plaintext record. */
+static void alert_plain(struct session *s, enum session_alert alert)
+{
+	const uint8_t record[] = {21, 3, 3, 0, 2, 2 /* fatal */, alert};
+
+	if (buffer_hold_for(&s->out, sizeof(record)))
+		buffer_put(&s->out, record, sizeof(record));
+}
+
+/* With the certificate for that name. @return true: the library may go on */
+static bool name_answer(struct session *s, const char *name)
+{
+	struct tls_cert *cert = tls_ctx_choose(s->ctx, name);
+
+	if (cert == NULL) {
+		reason_set(s,
+			   name[0] != '\0' ? "unknown server name (SNI)" : "no server name (SNI)");
+		session_abort(s, SESSION_ALERT_UNRECOGNIZED_NAME);
+		return false;
+	}
+	if (server_start(s, cert) == 0)
+		return true;
+	reason_set(s, "out of memory");
+	s->state = SESSION_FAILED;
+	return false;
+}
+
+/* @return true: the library may go on */
+static bool hello_step(struct session *s)
+{
+	char name[HELLO_NAME_BYTES];
+
+	switch (hello_read(s->in.data + s->in.at, buffer_waiting(&s->in), name)) {
+	case HELLO_MORE:
+		if (buffer_room(&s->in) > 0)
+			return false;
+		if (s->in.capacity < IN_BYTES) {
+			s->in.capacity = IN_BYTES;
+			return false;
+		}
+		return name_answer(s, ""); /* it will say what is wrong with so much */
+	case HELLO_WHOLE:
+		return name_answer(s, name);
+	case HELLO_STRANGE:
+		break;
+	}
+	return name_answer(s, "");
+}
+
+static void handshake_over(struct session *s)
+{
+	s->state = SESSION_OPEN;
+	revoked_drop(s->revoked);
+	s->revoked = NULL;
+	tls_cert_drop(s->cert);
+	s->cert = NULL;
+	/* DTLS may have to send its last flight again; a client may be sent tickets, which it does not keep. */
+	if (s->datagrams || s->client)
+		return;
+	FreeHandshakeHashes(s->ssl);
+	FreeSuites(s->ssl);
+}
+
 enum session_state session_step(struct session *s)
 {
 	int ret, error;
 
-	if (s->state != SESSION_HANDSHAKE)
+	if (s->state != SESSION_HANDSHAKE || (s->ssl == NULL && !hello_step(s)))
 		return s->state;
 	ret = s->client ? wolfSSL_connect(s->ssl) : wolfSSL_accept(s->ssl);
 	if (ret == WOLFSSL_SUCCESS) {
@@ -366,9 +479,7 @@ enum session_state session_step(struct session *s)
 			reason_set(s, "no certificate");
 			session_abort(s, SESSION_ALERT_ACCESS_DENIED);
 		} else {
-			s->state = SESSION_OPEN;
-			revoked_drop(s->revoked);
-			s->revoked = NULL;
+			handshake_over(s);
 		}
 		return s->state;
 	}
@@ -468,8 +579,10 @@ void session_close_notify(struct session *s)
 
 void session_abort(struct session *s, enum session_alert alert)
 {
-	if (s->state != SESSION_FAILED)
+	if (s->state != SESSION_FAILED && s->ssl != NULL)
 		SendAlert(s->ssl, 2 /* fatal */, alert);
+	else if (s->state != SESSION_FAILED)
+		alert_plain(s, alert);
 	s->state = SESSION_FAILED;
 }
 
@@ -498,19 +611,19 @@ const char *session_reason(const struct session *s)
 
 const char *session_version(const struct session *s)
 {
-	return wolfSSL_get_version(s->ssl);
+	return s->ssl != NULL ? wolfSSL_get_version(s->ssl) : "";
 }
 
 const char *session_cipher(const struct session *s)
 {
-	const char *name = wolfSSL_get_cipher_name(s->ssl);
+	const char *name = s->ssl != NULL ? wolfSSL_get_cipher_name(s->ssl) : NULL;
 
 	return name != NULL ? name : "";
 }
 
 const char *session_group(const struct session *s)
 {
-	const char *name = wolfSSL_get_curve_name(s->ssl);
+	const char *name = s->ssl != NULL ? wolfSSL_get_curve_name(s->ssl) : NULL;
 
 	return name != NULL ? name : "";
 }

@@ -25,9 +25,12 @@ enum session_alert { /* RFC 8446 section 6 */
 		     SESSION_ALERT_CERTIFICATE_EXPIRED = 45,
 		     SESSION_ALERT_ACCESS_DENIED = 49,
 		     SESSION_ALERT_INTERNAL_ERROR = 80,
+		     SESSION_ALERT_UNRECOGNIZED_NAME = 112, /* RFC 6066 section 3 */
 };
 
-/** @param ctx borrowed for this call only. @return 0 or -ENOMEM; out caller owns, session_free() */
+/** A server's session. Until the peer's first message is whole it is little more than that message.
+ * @param ctx must outlive the session; may be loaded anew meanwhile. @return 0 or -ENOMEM; out caller owns,
+ * session_free() */
 int session_new(struct session **out, const struct tls_ctx *ctx);
 
 struct session_server { /* whom a client's session wants to meet */

@@ -162,6 +162,17 @@ static void listening_ready(void *arg, uint32_t events)
 	}
 }
 
+void socket_take(struct listener *l, struct listener *from)
+{
+	int fd = from->src.fd;
+
+	source_set(from->w, &from->src, 0);
+	from->src.fd = -1;
+	l->src = (struct source){.fd = fd, .ready = listening_ready, .arg = l};
+	if (source_add(l->w, &l->src, EPOLLIN) < 0)
+		l->src.events = 0; /* the next tick asks again */
+}
+
 int socket_listen(struct listener *l, struct err *err)
 {
 	const struct gw_listener *cfg = l->cfg;

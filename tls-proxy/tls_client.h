@@ -7,12 +7,11 @@
 /**
  * Read the files of an upstream_tls group. The server's certificate is always verified; TLS 1.3, and 1.2 with ECDHE and
  * AEAD only where the group allows it; no tickets, no renegotiation, no early data.
+ * @param files  NULL: from the disk
  * @return 0 or -EINVAL, -errno; text in err. out is untouched on error; tls_ctx_fini()
  */
-int tls_client_init(struct tls_ctx *out, const struct gw_upstream_tls *u, struct err *err);
-
-/** Read the roots again; the old ones stay in force on error. @return as tls_client_init() */
-int tls_client_reload(struct tls_ctx *ctx, const struct gw_upstream_tls *u, struct err *err);
+int tls_client_load(struct tls_ctx *out, const struct gw_upstream_tls *u, const struct files *files,
+		    struct err *err);
 
 /**
  * Does this certificate have the address among its alternative names (RFC 5280 section 4.2.1.6, RFC 6125 has no CN for it)?

@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "tls-proxy/tls_ctx.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <wolfssl/wolfcrypt/asn.h>
-#include <wolfssl/wolfcrypt/asn_public.h>
-#include <wolfssl/wolfcrypt/memory.h>
 
-#define FILE_BYTES_MAX (64u << 20) /* a list of 100,000 revoked certificates has 4 MB */
-#define CERT_BEGIN "-----BEGIN CERTIFICATE-----"
-#define CERT_END "-----END CERTIFICATE-----"
+#include "tls-proxy/pem.h"
+
 #define CHAIN_DEPTH_MAX 4
 
 int tls_ctx_global_init(void)
@@ -27,151 +21,69 @@ void tls_ctx_global_fini(void)
 	wolfSSL_Cleanup();
 }
 
-static void wipe_free(char *secret, size_t bytes)
-{
-	if (secret != NULL)
-		explicit_bzero(secret, bytes);
-	free(secret);
-}
+/* ---- whom we trust ---- */
 
-int tls_file_read(char **out, size_t *out_bytes, const char *path, struct err *err)
-{
-	FILE *f = fopen(path, "re");
-	struct stat st;
-	char *buf = NULL;
-	int ret;
+struct lists {
+	struct revoked *r;
+	const struct files *files;
+	uint64_t now_s;
+	unsigned n;
+};
 
-	if (f == NULL)
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
-	setvbuf(f, NULL, _IONBF, 0); /* no copy of a key in a buffer that nobody wipes */
-	if (fstat(fileno(f), &st) < 0 || st.st_size <= 0 || st.st_size > FILE_BYTES_MAX ||
-	    !S_ISREG(st.st_mode)) {
-		ret = err_set(err, -EINVAL, "%s: empty, too large or not a file", path);
-		goto out;
-	}
-	buf = malloc(st.st_size + 1);
-	if (buf == NULL) {
-		ret = -ENOMEM;
-		goto out;
-	}
-	if (fread(buf, 1, st.st_size, f) != (size_t)st.st_size) {
-		ret = err_set(err, -EIO, "%s: cannot be read", path);
-		wipe_free(buf, st.st_size);
-		goto out;
-	}
-	buf[st.st_size] = '\0';
-	*out = buf;
-	*out_bytes = st.st_size;
-	ret = 0;
-out:
-	fclose(f);
-	return ret;
-}
-
-static int crl_file(struct revoked *r, const char *path, uint64_t now_s, struct err *err)
+static int list_load(void *arg, const char *path, struct err *err)
 {
+	struct lists *l = arg;
 	char *text = NULL;
-	size_t bytes;
-	int ret = tls_file_read(&text, &bytes, path, err);
+	size_t bytes = 0;
+	int ret = files_read(l->files, path, &text, &bytes, err);
 
 	if (ret < 0)
 		return ret;
-	ret = revoked_add(r, text, bytes, now_s, err);
-	free(text);
+	ret = revoked_add(l->r, text, bytes, l->now_s, err);
+	files_wipe(text, bytes);
+	l->n++;
 	return ret < 0 ? err_wrap(err, ret, "%s: revocation list", path) : 0;
 }
 
-static int crl_load(struct revoked *r, const char *path, uint64_t now_s, struct err *err)
-{
-	struct dirent *e;
-	struct stat st;
-	unsigned n = 0;
-	int ret = 0;
-	DIR *d;
-
-	if (stat(path, &st) < 0)
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
-	if (!S_ISDIR(st.st_mode))
-		return crl_file(r, path, now_s, err);
-	d = opendir(path);
-	if (d == NULL)
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
-	while (ret == 0 && (e = readdir(d)) != NULL) {
-		char file[GW_PATH_BYTES + 256];
-
-		if (e->d_name[0] == '.')
-			continue;
-		snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
-		ret = crl_file(r, file, now_s, err);
-		n++;
-	}
-	closedir(d);
-	if (ret == 0 && n == 0)
-		ret = err_set(err, -EINVAL, "%s: no revocation list in it", path);
-	return ret;
-}
-
-/* The CAs once more, for what the library does not tell: who may sign lists, and what is above whom. */
+/* What the library does not tell: who may sign lists, and what is above whom. */
 static int cas_note(struct revoked *r, const char *pem, struct err *err)
 {
-	const char *at = strstr(pem, CERT_BEGIN);
-	int ret = 0;
+	DerBuffer *der;
+	int ret;
 
-	while (ret == 0 && at != NULL) {
-		const char *end = strstr(at, CERT_END);
-		DerBuffer *der = NULL;
-
-		if (end == NULL)
-			return err_set(err, -EINVAL, "a certificate is cut off");
-		end += strlen(CERT_END);
-		if (wc_PemToDer((const unsigned char *)at, end - at, CA_TYPE, &der, NULL, NULL,
-				NULL) != 0)
-			ret = err_set(err, -EINVAL, "a certificate is no valid PEM");
-		else
-			ret = revoked_add_ca(r, der->buffer, der->length, err);
+	while ((ret = pem_next(&pem, &der)) == 1) {
+		ret = revoked_add_ca(r, der->buffer, der->length, err);
 		wc_FreeDer(&der);
-		at = strstr(end, CERT_BEGIN);
+		if (ret < 0)
+			return ret;
 	}
-	return ret;
+	return ret < 0 ? err_set(err, ret, "a certificate is no valid PEM") : 0;
 }
 
-static int cas_load(WOLFSSL_CTX *wolf, struct revoked *r, const char *path, struct err *err)
+static int trust_load(struct revoked **out, const struct gw_listener *l, const char *ca,
+		      const struct files *files, struct err *err)
 {
-	char *ca = NULL, reason[WOLFSSL_MAX_ERROR_SZ];
-	size_t bytes;
-	int ret = tls_file_read(&ca, &bytes, path, err);
+	struct lists lists = {.files = files, .now_s = time(NULL)};
+	int ret = revoked_new(&lists.r, l->crl[0] != '\0');
 
-	if (ret < 0)
-		return ret;
-	ret = wolfSSL_CTX_load_verify_buffer(wolf, (unsigned char *)ca, bytes,
-					     WOLFSSL_FILETYPE_PEM);
-	if (ret != WOLFSSL_SUCCESS)
-		ret = err_set(err, -EINVAL, "%s: %s", path, wolfSSL_ERR_error_string(ret, reason));
-	else if ((ret = cas_note(r, ca, err)) < 0)
-		err_wrap(err, ret, "%s", path);
-	free(ca);
-	return ret;
-}
-
-static int trust_load(WOLFSSL_CTX *wolf, struct revoked **out, const struct gw_listener *l,
-		      struct err *err)
-{
-	struct revoked *r = NULL;
-	int ret = revoked_new(&r, l->crl[0] != '\0');
-
-	if (ret == 0)
-		ret = cas_load(wolf, r, l->ca, err);
-	if (ret == 0 && l->crl[0] != '\0')
-		ret = crl_load(r, l->crl, time(NULL), err);
-	if (ret == 0 && (ret = revoked_seal(r, err)) < 0)
+	if (ret == 0 && (ret = cas_note(lists.r, ca, err)) < 0)
+		err_wrap(err, ret, "%s", l->ca);
+	if (ret == 0 && l->crl[0] != '\0') {
+		ret = files_each(files, l->crl, list_load, &lists, err);
+		if (ret == 0 && lists.n == 0)
+			ret = err_set(err, -EINVAL, "%s: no revocation list in it", l->crl);
+	}
+	if (ret == 0 && (ret = revoked_seal(lists.r, err)) < 0)
 		err_wrap(err, ret, "%s", l->crl);
 	if (ret < 0) {
-		revoked_drop(r);
+		revoked_drop(lists.r);
 		return ret;
 	}
-	*out = r;
+	*out = lists.r;
 	return 0;
 }
+
+/* ---- who we are ---- */
 
 int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err *err)
 {
@@ -198,6 +110,25 @@ int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err
 	return 0;
 }
 
+/* The library frees the copy that it is given. */
+static int on_status(WOLFSSL *ssl, void *arg)
+{
+	const struct tls_cert *c = arg;
+	unsigned char *copy;
+
+	if (c->staple.der == NULL || (uint64_t)time(NULL) >= c->staple.next_update_s)
+		return WOLFSSL_OCSP_STATUS_CB_NOACK;
+	copy = XMALLOC(c->staple.bytes, NULL, DYNAMIC_TYPE_TMP_BUFFER);
+	if (copy == NULL)
+		return WOLFSSL_OCSP_STATUS_CB_NOACK;
+	memcpy(copy, c->staple.der, c->staple.bytes);
+	if (wolfSSL_set_tlsext_status_ocsp_resp(ssl, copy, c->staple.bytes) != WOLFSSL_SUCCESS) {
+		XFREE(copy, NULL, DYNAMIC_TYPE_TMP_BUFFER);
+		return WOLFSSL_OCSP_STATUS_CB_NOACK;
+	}
+	return WOLFSSL_OCSP_STATUS_CB_OK;
+}
+
 static WOLFSSL_METHOD *method_of(const struct gw_listener *l)
 {
 	if (l->protocol == GW_DTLS)
@@ -205,94 +136,250 @@ static WOLFSSL_METHOD *method_of(const struct gw_listener *l)
 	return l->tls12 ? wolfSSLv23_server_method() : wolfTLSv1_3_server_method();
 }
 
-/* A context from the kept certificate and key, and from the files that may have changed. */
-static int build(WOLFSSL_CTX **out, struct revoked **revoked, const struct tls_ctx *kept,
-		 const struct gw_listener *l, struct err *err)
+static int wolf_make(struct tls_cert *c, const struct gw_listener *l, const char *ca,
+		     struct err *err)
 {
 	char reason[WOLFSSL_MAX_ERROR_SZ];
-	WOLFSSL_CTX *wolf = wolfSSL_CTX_new(method_of(l));
 	int ret;
 
-	if (wolf == NULL)
+	c->wolf = wolfSSL_CTX_new(method_of(l));
+	if (c->wolf == NULL)
 		return -ENOMEM;
 	/* One generator for all sessions of this thread: seeding one for each costs a tenth of a handshake. */
-	if (wolfSSL_CTX_new_rng(wolf) != WOLFSSL_SUCCESS) {
-		ret = err_set(err, -EIO, "the TLS library has no random numbers");
-		goto fail;
-	}
-	ret = tls_algorithms_set(wolf, l->tls12, l->protocol == GW_DTLS, err);
+	if (wolfSSL_CTX_new_rng(c->wolf) != WOLFSSL_SUCCESS)
+		return err_set(err, -EIO, "the TLS library has no random numbers");
+	ret = tls_algorithms_set(c->wolf, l->tls12, l->protocol == GW_DTLS, err);
 	if (ret < 0)
-		goto fail;
-	ret = wolfSSL_CTX_use_certificate_chain_buffer(wolf, (unsigned char *)kept->certificate,
-						       kept->certificate_bytes);
-	if (ret != WOLFSSL_SUCCESS) {
-		ret = err_set(err, -EINVAL, "%s: %s", l->certificate,
+		return ret;
+	wolfSSL_CTX_set_verify_depth(c->wolf, CHAIN_DEPTH_MAX);
+	ret = wolfSSL_CTX_load_verify_buffer(c->wolf, (const unsigned char *)ca, strlen(ca),
+					     WOLFSSL_FILETYPE_PEM);
+	return ret == WOLFSSL_SUCCESS ? 0
+				      : err_set(err, -EINVAL, "%s: %s", l->ca,
+						wolfSSL_ERR_error_string(ret, reason));
+}
+
+static int key_read(struct tls_cert *c, const char *key, const char *certificate, const char *chain,
+		    const struct files *files, struct err *err)
+{
+	DerBuffer *leaf = NULL;
+	char *text = NULL;
+	size_t bytes = 0;
+	int ret = files_read(files, key, &text, &bytes, err);
+
+	if (ret < 0)
+		return ret;
+	ret = key_load(&c->key, text, bytes, err);
+	files_wipe(text, bytes);
+	if (ret < 0)
+		return err_wrap(err, ret, "%s", key);
+	if (pem_next(&chain, &leaf) != 1 || key_fits(c->key, leaf->buffer, leaf->length) < 0)
+		ret = err_set(err, -EINVAL, "%s: not the key of %s", key, certificate);
+	wc_FreeDer(&leaf);
+	return ret;
+}
+
+int tls_cert_own(struct tls_cert *c, const char *certificate, const char *key,
+		 const struct files *files, struct err *err)
+{
+	char *chain = NULL, reason[WOLFSSL_MAX_ERROR_SZ];
+	size_t bytes = 0;
+	int ret = files_read(files, certificate, &chain, &bytes, err);
+
+	if (ret < 0)
+		return ret;
+	proxyv2_front_read(&c->front, chain, bytes);
+	key_serve(c->wolf);
+	ret = wolfSSL_CTX_use_certificate_chain_buffer(c->wolf, (unsigned char *)chain, bytes);
+	if (ret != WOLFSSL_SUCCESS)
+		ret = err_set(err, -EINVAL, "%s: %s", certificate,
 			      wolfSSL_ERR_error_string(ret, reason));
-		goto fail;
+	else
+		ret = key_read(c, key, certificate, chain, files, err);
+	files_wipe(chain, bytes);
+	return ret;
+}
+
+/* Not fresh: it is not handed out, which the listener says; everything else is an error. */
+static int staple_read(struct tls_cert *c, const struct gw_certificate *g, const char *ca,
+		       const struct files *files, struct err *err)
+{
+	char *der = NULL, *chain = NULL;
+	size_t der_bytes = 0, chain_bytes = 0;
+	int ret;
+
+	if (g->ocsp[0] == '\0')
+		return 0;
+	snprintf(c->staple_path, sizeof(c->staple_path), "%s", g->ocsp);
+	ret = files_read(files, g->ocsp, &der, &der_bytes, err);
+	if (ret == 0)
+		ret = files_read(files, g->certificate, &chain, &chain_bytes, err);
+	if (ret == 0) {
+		ret = staple_load(&c->staple, (const uint8_t *)der, der_bytes, chain, ca,
+				  time(NULL), err);
+		ret = ret < 0 && ret != -ETIME ? err_wrap(err, ret, "%s: OCSP response", g->ocsp)
+					       : 0;
 	}
-	ret = wolfSSL_CTX_use_PrivateKey_buffer(wolf, (unsigned char *)kept->key, kept->key_bytes,
-						WOLFSSL_FILETYPE_PEM);
-	if (ret != WOLFSSL_SUCCESS || wolfSSL_CTX_check_private_key(wolf) != WOLFSSL_SUCCESS) {
-		ret = err_set(err, -EINVAL, "%s: not the key of %s", l->key, l->certificate);
+	files_wipe(der, der_bytes);
+	files_wipe(chain, chain_bytes);
+	if (ret == 0 && (wolfSSL_CTX_EnableOCSPStapling(c->wolf) != WOLFSSL_SUCCESS ||
+			 wolfSSL_CTX_set_tlsext_status_cb(c->wolf, on_status) != WOLFSSL_SUCCESS ||
+			 wolfSSL_CTX_set_tlsext_status_arg(c->wolf, c) != WOLFSSL_SUCCESS))
+		ret = err_set(err, -EIO, "the TLS library cannot staple");
+	return ret;
+}
+
+static int cert_new(struct tls_cert **out, const struct gw_certificate *g,
+		    const struct gw_listener *l, const char *ca, const struct files *files,
+		    struct err *err)
+{
+	struct tls_cert *c = calloc(1, sizeof(*c));
+	int ret = -ENOMEM;
+
+	if (c == NULL)
+		return ret;
+	c->held = 1;
+	c->names = calloc(g->n_names + 1, sizeof(*c->names));
+	if (c->names == NULL)
 		goto fail;
-	}
-	wolfSSL_CTX_set_verify_depth(wolf, CHAIN_DEPTH_MAX);
-	ret = trust_load(wolf, revoked, l, err);
+	memcpy(c->names, g->names, g->n_names * sizeof(*c->names));
+	c->n_names = g->n_names;
+	ret = wolf_make(c, l, ca, err);
+	if (ret == 0)
+		ret = tls_cert_own(c, g->certificate, g->key, files, err);
+	if (ret == 0)
+		ret = staple_read(c, g, ca, files, err);
 	if (ret < 0)
 		goto fail;
-	*out = wolf;
+	*out = c;
 	return 0;
 fail:
-	wolfSSL_CTX_free(wolf);
+	tls_cert_drop(c);
+	return ret;
+}
+
+struct tls_cert *tls_cert_hold(struct tls_cert *c)
+{
+	c->held++;
+	return c;
+}
+
+void tls_cert_drop(struct tls_cert *c)
+{
+	if (c == NULL || --c->held > 0)
+		return;
+	wolfSSL_CTX_free(c->wolf);
+	key_free(c->key);
+	staple_fini(&c->staple);
+	free(c->names);
+	free(c);
+}
+
+/* "*.lab" is for "x.lab", not for "lab" nor "x.y.lab". */
+static bool name_fits(const char *pattern, const char *name, bool wild)
+{
+	const char *dot = strchr(name, '.');
+
+	if (!wild)
+		return strcmp(pattern, name) == 0;
+	return pattern[0] == '*' && dot != NULL && dot != name && strcmp(pattern + 1, dot) == 0;
+}
+
+struct tls_cert *tls_ctx_choose(const struct tls_ctx *ctx, const char *name)
+{
+	for (int wild = 0; wild < 2 && name[0] != '\0'; wild++) {
+		for (uint32_t i = 1; i < ctx->n_certs; i++) {
+			for (uint32_t k = 0; k < ctx->certs[i]->n_names; k++) {
+				if (name_fits(ctx->certs[i]->names[k], name, wild))
+					return ctx->certs[i];
+			}
+		}
+	}
+	return ctx->sni_required ? NULL : ctx->certs[0];
+}
+
+const char *tls_ctx_stale(const struct tls_ctx *ctx, uint64_t now_s)
+{
+	for (uint32_t i = 0; i < ctx->n_certs; i++) {
+		const struct tls_cert *c = ctx->certs[i];
+
+		if (c->staple_path[0] != '\0' && now_s >= c->staple.next_update_s)
+			return c->staple_path;
+	}
+	return NULL;
+}
+
+/* ---- all together ---- */
+
+int tls_ctx_load(struct tls_ctx *out, const struct gw_listener *l, const struct files *files,
+		 struct err *err)
+{
+	struct tls_ctx ctx = {.keep_certificate =
+				      l->proxy_protocol && (l->proxy_tlvs & PROXY_CERTIFICATE) != 0,
+			      .sni_required = l->sni_required,
+			      .datagrams = l->protocol == GW_DTLS};
+	struct gw_certificate *own = calloc(1, sizeof(*own));
+	char *ca = NULL;
+	size_t bytes = 0;
+	int ret = own == NULL ? -ENOMEM : files_read(files, l->ca, &ca, &bytes, err);
+
+	if (ret < 0)
+		goto out;
+	memcpy(own->certificate, l->certificate, sizeof(own->certificate));
+	memcpy(own->key, l->key, sizeof(own->key));
+	memcpy(own->ocsp, l->ocsp, sizeof(own->ocsp));
+	memcpy(ctx.alpn, l->alpn, sizeof(ctx.alpn));
+	for (uint32_t i = 0; ret == 0 && i < 1 + l->n_certificates; i++) {
+		ret = cert_new(&ctx.certs[i], i == 0 ? own : &l->certificates[i - 1], l, ca, files,
+			       err);
+		ctx.n_certs += ret == 0;
+	}
+	if (ret == 0)
+		ret = trust_load(&ctx.revoked, l, ca, files, err);
+	if (ret < 0) {
+		tls_ctx_fini(&ctx);
+	} else {
+		ctx.crl_next_update_s = revoked_next_update_s(ctx.revoked);
+		*out = ctx;
+	}
+out:
+	files_wipe(ca, bytes);
+	free(own);
 	return ret;
 }
 
 int tls_ctx_init(struct tls_ctx *out, const struct gw_listener *l, struct err *err)
 {
-	struct tls_ctx ctx = {.datagrams = l->protocol == GW_DTLS};
-	int ret = tls_file_read(&ctx.certificate, &ctx.certificate_bytes, l->certificate, err);
-
-	if (ret == 0)
-		ret = tls_file_read(&ctx.key, &ctx.key_bytes, l->key, err);
-	if (ret == 0)
-		ret = build(&ctx.wolf, &ctx.revoked, &ctx, l, err);
-	if (ret < 0) {
-		tls_ctx_fini(&ctx);
-		return ret;
-	}
-	ctx.crl_next_update_s = revoked_next_update_s(ctx.revoked);
-	*out = ctx;
-	return 0;
+	return tls_ctx_load(out, l, NULL, err);
 }
 
-int tls_ctx_reload(struct tls_ctx *ctx, const struct gw_listener *l, struct err *err)
+int tls_ctx_newer(const struct tls_ctx *fresh, const struct tls_ctx *old, struct err *err)
 {
-	struct revoked *revoked;
-	WOLFSSL_CTX *wolf;
-	int ret = build(&wolf, &revoked, ctx, l, err);
+	return revoked_newer(fresh->revoked, old->revoked, err);
+}
+
+int tls_ctx_reload(struct tls_ctx *ctx, const struct gw_listener *l, const struct files *files,
+		   struct err *err)
+{
+	struct tls_ctx fresh = {0};
+	int ret = tls_ctx_load(&fresh, l, files, err);
 
 	if (ret < 0)
 		return ret;
-	ret = revoked_newer(revoked, ctx->revoked, err);
+	ret = tls_ctx_newer(&fresh, ctx, err);
 	if (ret < 0) {
-		wolfSSL_CTX_free(wolf);
-		revoked_drop(revoked);
-		return err_wrap(err, ret, "%s", l->crl);
+		tls_ctx_fini(&fresh);
+		return ret;
 	}
-	/* Sessions hold their own references. */
-	wolfSSL_CTX_free(ctx->wolf);
-	revoked_drop(ctx->revoked);
-	ctx->wolf = wolf;
-	ctx->revoked = revoked;
-	ctx->crl_next_update_s = revoked_next_update_s(revoked);
+	tls_ctx_fini(ctx); /* sessions hold what they need */
+	*ctx = fresh;
 	return 0;
 }
 
 void tls_ctx_fini(struct tls_ctx *ctx)
 {
-	wolfSSL_CTX_free(ctx->wolf);
+	for (uint32_t i = 0; i < ctx->n_certs; i++)
+		tls_cert_drop(ctx->certs[i]);
 	revoked_drop(ctx->revoked);
-	free(ctx->certificate);
-	wipe_free(ctx->key, ctx->key_bytes);
 	*ctx = (struct tls_ctx){0};
 }

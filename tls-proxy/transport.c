@@ -177,15 +177,36 @@ int transport_listen(struct listener *l, struct err *err)
 {
 	if (l->cfg->transport == GW_SOCKET)
 		return socket_listen(l, err);
+	if (l->w->stack == NULL)
+		return err_set(err, -ENOTSUP,
+			       "transport = \"stack\" of the first listener needs a restart");
 	l->stk = (struct stack_listener){.accept = stack_accepts, .arg = l};
 	return stack_listen(l->w->stack, &l->stk, &l->cfg->addr, l->cfg->port, err);
 }
 
+void transport_take(struct listener *l, struct listener *from)
+{
+	if (l->cfg->transport == GW_SOCKET) {
+		socket_take(l, from);
+		return;
+	}
+	/* The stack knows it by its place; only whom it tells changes. */
+	l->stk_home = from->stk_home != NULL ? from->stk_home : from;
+	l->stk_home->stk.arg = l;
+	from->stk_home = NULL;
+	from->lent = l->stk_home == from;
+}
+
 void transport_unlisten(struct listener *l)
 {
+	struct listener *home = l->stk_home != NULL ? l->stk_home : l;
+
 	source_close(l->w, &l->src);
-	if (l->w->stack != NULL)
-		stack_unlisten(l->w->stack, &l->stk);
+	if (l->w->stack != NULL && !l->lent)
+		stack_unlisten(l->w->stack, &home->stk);
+	if (home != l)
+		home->lent = false;
+	l->stk_home = NULL;
 }
 
 int transport_connect(struct listener *l, struct stream *s, const struct ip_addr *to, uint16_t port)

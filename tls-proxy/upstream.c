@@ -101,7 +101,7 @@ int upstream_dial(struct listener *l, unsigned i, struct stream *s, struct sessi
 	int ret;
 
 	*tls = NULL;
-	if (l->up.tls.wolf != NULL) {
+	if (l->up.tls.n_certs != 0) {
 		ret = session_new_client(tls, &l->up.tls, &server);
 		if (ret < 0)
 			return ret;
@@ -221,19 +221,9 @@ int upstreams_open(struct listener *l, struct err *err)
 		l->up.list[i].probe.next_ms =
 			now_ms + l->cfg->upstream_check.interval_s * 1000ull * (i + 1) / l->up.n;
 	}
-	l->ctx.keep_certificate =
-		l->cfg->proxy_protocol && (l->cfg->proxy_tlvs & PROXY_CERTIFICATE) != 0;
-	proxyv2_front_read(&l->front, l->ctx.certificate, l->ctx.certificate_bytes);
 	if (l->cfg->upstream_tls.line == 0)
 		return 0;
-	return tls_client_init(&l->up.tls, &l->cfg->upstream_tls, err);
-}
-
-int upstreams_reload(struct listener *l, struct err *err)
-{
-	proxyv2_front_read(&l->front, l->ctx.certificate, l->ctx.certificate_bytes);
-	return l->up.tls.wolf == NULL ? 0
-				      : tls_client_reload(&l->up.tls, &l->cfg->upstream_tls, err);
+	return tls_client_load(&l->up.tls, &l->cfg->upstream_tls, l->w->files, err);
 }
 
 void upstreams_close(struct listener *l)

@@ -33,12 +33,11 @@ struct upstream {
 struct upstreams {
 	struct upstream list[GW_UPSTREAMS_MAX];
 	uint32_t n;
-	struct tls_ctx tls; /* wolf NULL: plain TCP */
+	struct tls_ctx tls; /* no certs: plain TCP */
 };
 
 /** Read the TLS files, as root. @return 0 or -errno; text in err */
 int upstreams_open(struct listener *l, struct err *err);
-int upstreams_reload(struct listener *l, struct err *err); /* roots; the old ones stay on error */
 void upstreams_close(struct listener *l); /* takes a half-built one */
 void upstreams_tick(struct listener *l, uint64_t now_ms); /* checks begin and run out */
 

@@ -9,7 +9,7 @@
 #include "config/base/trust.h"
 #include "config/gateway.h"
 #include "tls-proxy/buffer.h"
-#include "tls-proxy/proxyv2.h"
+#include "tls-proxy/opener.h"
 #include "tls-proxy/session.h"
 #include "tls-proxy/stack/stack.h"
 #include "tls-proxy/stream.h"
@@ -30,13 +30,18 @@ struct datagram;
 struct listener {
 	struct worker *w;
 	const struct gw_listener *cfg;
+	struct gw_listener *own; /* cfg, after a reload; NULL: it is the worker's */
+	bool lent; /* its stk listens for another one */
+	bool retired; /* takes nobody any more; its sessions go on */
+	struct listener *heir; /* NULL: there is none */
+	bool stale_said; /* of an OCSP response */
 	uint8_t index; /* in gateway.cfg */
 	struct source src; /* socket.c */
 	struct stack_listener stk;
+	struct listener *stk_home; /* whose stk it is that listens; NULL: its own */
 	struct dtls_port *dtls; /* dtls.c; NULL: over TCP */
 	struct tls_ctx ctx;
 	struct upstreams up;
-	struct proxyv2_front front;
 	uint32_t handshakes, sessions; /* now */
 	uint32_t turned_away; /* since it was last said */
 	uint64_t say_ms; /* not again before; boot clock */
@@ -106,6 +111,8 @@ struct worker {
 	uint32_t index;
 	int epoll;
 	bool stop, reload;
+	struct opener opener;
+	const struct files *files; /* while a reload is under way; NULL: the disk */
 	struct source signals, agent;
 	struct source steer; /* dtls_steer.c */
 	struct stack *stack; /* NULL: no listener wants it, nor a port */
@@ -144,10 +151,19 @@ void worker_drain(struct worker *w);
 void worker_stop(
 	struct worker *w); /* say good-bye to everybody, close everything; takes a half-built one */
 
+/* reload.c */
+void worker_reload(struct worker *w); /* SIGHUP */
+
 /* listen.c */
 int listener_open(struct worker *w, struct listener *l, const struct gw_listener *cfg,
 		  uint8_t index, struct err *err);
+/** The two halves of it. prepare: contexts, from w->files. listen: its socket. Close it whatever they return. */
+int listener_prepare(struct worker *w, struct listener *l, const struct gw_listener *cfg,
+		     uint8_t index, struct err *err);
+int listener_listen(struct listener *l, struct err *err);
 void listener_close(struct listener *l);
+/** The one whose lists and CAs are in force for l's sessions: itself, or what took its place. */
+struct listener *listener_now(struct listener *l);
 void listeners_tick(struct worker *w, uint64_t now_ms);
 
 /** Is there room for one more handshake? A refusal is counted. */
@@ -164,6 +180,8 @@ void transport_woken(struct worker *w);
 void transport_tick(struct worker *w);
 int transport_listen(struct listener *l, struct err *err);
 void transport_unlisten(struct listener *l);
+/** l listens from now on where `from` did; who is connecting does not notice. */
+void transport_take(struct listener *l, struct listener *from);
 /** Begin to connect to an upstream the way the listener's devices came; STREAM_WRITE is wanted. @return 0 or -errno: s is
  * closed */
 int transport_connect(struct listener *l, struct stream *s, const struct ip_addr *to,
@@ -175,6 +193,7 @@ int transport_udp_connect(struct listener *l, struct datagram *d, const struct i
 
 /* socket.c */
 int socket_listen(struct listener *l, struct err *err);
+void socket_take(struct listener *l, struct listener *from);
 /** Begin to connect; STREAM_WRITE is wanted. @return 0 or -errno: s is closed */
 int socket_connect(struct worker *w, struct stream *s, const struct ip_addr *to, uint16_t port);
 

@@ -259,18 +259,35 @@ static void ask_origin(struct admission *ad)
 		admission_origin(ad, NULL);
 }
 
+/* By where the device knocked: a worker that was told of a changed gateway.cfg first counts listeners otherwise. */
+static int listener_of(const struct agent *a, const struct msg_admit *m)
+{
+	for (uint32_t i = 0; i < a->cfg->n_listeners; i++) {
+		const struct gw_listener *l = &a->cfg->listeners[i];
+
+		if (l->port == m->flow.dport && ip_addr_eq(&l->addr, &m->flow.dst) &&
+		    gw_listener_proto(l) == m->flow.proto)
+			return i;
+	}
+	return -ENOENT;
+}
+
 static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 {
+	int listener = listener_of(a, m);
 	struct device_cert c;
 	struct judgement j;
 	struct admission *ad;
 	struct device *dev;
 
 	if (memchr(m->identity, '\0', sizeof(m->identity)) == NULL ||
-	    m->listener >= a->cfg->n_listeners || m->serial_bytes > sizeof(m->serial) ||
-	    m->not_after_s > WALL_S_MAX || m->not_before_s > WALL_S_MAX ||
-	    m->crl_next_update_s > WALL_S_MAX)
+	    m->serial_bytes > sizeof(m->serial) || m->not_after_s > WALL_S_MAX ||
+	    m->not_before_s > WALL_S_MAX || m->crl_next_update_s > WALL_S_MAX)
 		return -EPROTO;
+	if (listener < 0) {
+		refuse(p, m, "the agent does not know this listener; reload or restart it");
+		return 0;
+	}
 	dev = registry_find(a->registry, m->identity_kind, m->identity);
 	if (dev == NULL || a->segments == NULL) {
 		refuse(p, m,
@@ -296,6 +313,7 @@ static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 	ad->worker = p;
 	ad->dev = dev;
 	ad->m = *m;
+	ad->m.listener = listener;
 	ad->cert = c;
 	LIST_INSERT_HEAD(&a->admissions, ad, next);
 	ask_origin(ad);

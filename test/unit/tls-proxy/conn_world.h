@@ -377,7 +377,7 @@ static inline int setup(void **state)
 	w->w.epoll = epoll_create1(0);
 	if (listener_open(&w->w, &w->w.listeners[0], l, 0, &err) < 0)
 		fail_msg("%s", err.msg);
-	w->w.n_listeners = 1;
+	w->w.n_listeners = w->cfg.n_listeners = 1;
 	w->ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
 	wolfSSL_CTX_set_verify(w->ctx, WOLFSSL_VERIFY_NONE, NULL);
 	{

@@ -276,7 +276,10 @@ static void an_upstream_that_hangs_is_passed_over(void **state)
 	/* both take connections, and never say a word of TLS */
 	w->cfg.listeners[0].upstream_tls.name[0] = '\0';
 	tls.ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
-	l->up.tls.wolf = tls.ctx;
+	l->up.tls.certs[0] = calloc(1, sizeof(struct tls_cert));
+	assert_non_null(l->up.tls.certs[0]);
+	*l->up.tls.certs[0] = (struct tls_cert){.held = 1, .wolf = tls.ctx};
+	l->up.tls.n_certs = 1;
 	tls.ctx = NULL; /* the listener's now */
 	dev_connect(w);
 	UNTIL(w, wolfSSL_connect(w->ssl) == WOLFSSL_SUCCESS && w->up >= 0);

@@ -230,6 +230,8 @@ static void knock(struct world *w, const char *identity, uint8_t cert, const cha
 	memset(m.cert_sha256, cert, sizeof(m.cert_sha256));
 	strcpy(m.identity, identity);
 	assert_int_equal(ip_addr_parse(&m.flow.src, ip), 0);
+	assert_int_equal(ip_addr_parse(&m.flow.dst, "10.1.0.1"), 0);
+	m.flow.dport = 8883;
 	m.flow.proto = POLICY_PROTO_TCP;
 	assert_int_equal(msg_send(w->tls, &m, -1), 0);
 	turns(w, 5);
@@ -320,6 +322,7 @@ static int setup(void **state)
 					   .n_vlans = 1};
 	w->cfg.n_listeners = 1;
 	strcpy(w->cfg.listeners[0].name, "mqtt");
+	w->cfg.listeners[0].port = 8883;
 	assert_int_equal(ip_addr_parse(&w->cfg.listeners[0].addr, "10.1.0.1"), 0);
 	assert_int_equal(ip_addr_parse(&w->cfg.listeners[0].upstreams[0].addr, "10.2.0.10"), 0);
 	w->cfg.listeners[0].upstreams[0].port = 1883;
