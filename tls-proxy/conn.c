@@ -311,6 +311,10 @@ static void moved_admitted(struct conn *c, const struct msg_admitted *m)
 	c->state = c->moved_state;
 	c->active_ms = clock_boot_ms();
 	conn_readmitted(c, m);
+	if (c->state == CONN_RELAY && assoc_header(c->assoc) < 0) {
+		conn_close(c, SESSION_ALERT_INTERNAL_ERROR, "PROXY header: no room");
+		return;
+	}
 	if (c->state == c->moved_state && !c->ended)
 		conn_work(c);
 }

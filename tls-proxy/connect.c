@@ -11,7 +11,7 @@
 
 #define UPSTREAM_TRIES 3 /* a device waits meanwhile */
 
-static int proxy_header(struct conn *c)
+int connect_header(struct conn *c, uint8_t *out, size_t room)
 {
 	const struct listener *l = c->l;
 	char sni[256], alpn[256], id[PROXYV2_UNIQUE_ID_BYTES];
@@ -31,18 +31,27 @@ static int proxy_header(struct conn *c)
 			    .unique_id = id,
 			    .segment = c->segment,
 			    .standing = standing_name(c->standing)};
-	int n;
 
 	if (!l->cfg->proxy_protocol)
 		return 0;
-	if (!buffer_hold(&c->to_up))
-		return -ENOMEM;
 	session_sni(c->tls, sni, sizeof(sni));
 	session_alpn(c->tls, alpn, sizeof(alpn));
 	p.cert = session_certificate(c->tls, &p.cert_bytes);
 	snprintf(id, sizeof(id), "%016llx-%llx", (unsigned long long)c->w->instance,
 		 (unsigned long long)c->id);
-	n = proxyv2_encode(c->to_up.data, c->to_up.capacity, &p);
+	return proxyv2_encode(out, room, &p);
+}
+
+/* Datagrams have it each: dtls_assoc.c. */
+static int proxy_header(struct conn *c)
+{
+	int n;
+
+	if (!c->l->cfg->proxy_protocol || c->assoc != NULL)
+		return 0;
+	if (!buffer_hold(&c->to_up))
+		return -ENOMEM;
+	n = connect_header(c, c->to_up.data, c->to_up.capacity);
 	if (n > 0)
 		c->to_up.n = n;
 	return n;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* datagram: our end of UDP, whoever carries it: the kernel (socket_udp.c) or the stack in this process
- * (stack/udp.c). Either bound
- * to an address of ours and open to all, or connected to one peer. One thread; nothing here blocks or calls back: what
- * became possible is told by ready(), from the worker's turn, for as long as it is wanted and possible. */
+/* datagram: our end of UDP, whoever carries it: the kernel (socket_udp.c) or the stack in this process (stack/udp.c).
+ * Either bound to an address of ours and open to all, or connected to one peer. One thread; nothing here blocks or calls
+ * back: what became possible is told by ready(), from the worker's turn, for as long as it is wanted and possible. */
 #pragma once
 
 #include <stdbool.h>

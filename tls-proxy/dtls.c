@@ -131,6 +131,10 @@ static void let_in(struct dtls_port *p, struct dtls_door *door, const struct dat
 		snprintf(old->c->reason, sizeof(old->c->reason), "the device began anew");
 		conn_end(old->c);
 	}
+	if (!listener_room(p->l)) {
+		door_close(door);
+		return;
+	}
 	c = conn_start_with(p->l, &from->addr, from->port, door->s);
 	if (c == NULL) {
 		door_close(door);
@@ -164,8 +168,6 @@ static void knock(struct dtls_port *p, const struct datagram_peer *from, const u
 	enum knock k;
 
 	p->n.hellos++;
-	if (r->cookie && !listener_room(p->l))
-		return;
 	k = knock_at(p, door, from, record, r->bytes);
 	/* A cookie that was given just before the secret turned: its own door hears it, and is not heard. */
 	if (k != KNOCK_PROVED && r->cookie && grace) {

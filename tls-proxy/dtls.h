@@ -111,6 +111,7 @@ void assoc_take_moved(struct assoc *a, const struct datagram_peer *from, const u
 		      size_t bytes);
 /** What waited, as far as it is wanted. */
 void assoc_work(struct assoc *a);
-/** To an upstream of UDP, from an admitted connection; what is in c->to_up goes before each datagram.
- * @return 0 or -errno */
+/** To an upstream of UDP, from an admitted connection. @return 0 or -errno */
 int assoc_connect(struct conn *c);
+/** Write its PROXY header anew, for the device is elsewhere. @return 0 or -errno: the old one is still there */
+int assoc_header(struct assoc *a);

@@ -146,20 +146,31 @@ static void upstream_ready(void *arg, uint32_t events)
 }
 
 /* The header goes before each datagram: the upstream knows no first one, and any may be lost. */
+int assoc_header(struct assoc *a)
+{
+	uint8_t *head = malloc(RELAY_BYTES), *fits = NULL;
+	int n = head != NULL ? connect_header(a->c, head, RELAY_BYTES) : -ENOMEM;
+
+	if (n > 0) {
+		fits = realloc(head, n);
+		head = NULL;
+	}
+	free(head);
+	if (n < 0 || (n > 0 && fits == NULL))
+		return n < 0 ? n : -ENOMEM;
+	free(a->head);
+	a->head = fits;
+	a->head_bytes = n;
+	return 0;
+}
+
 int assoc_connect(struct conn *c)
 {
 	struct assoc *a = c->assoc;
-	size_t n = buffer_waiting(&c->to_up);
-	int ret;
+	int ret = assoc_header(a);
 
-	if (n > 0) {
-		a->head = malloc(n);
-		if (a->head == NULL)
-			return -ENOMEM;
-		memcpy(a->head, c->to_up.data + c->to_up.at, n);
-		a->head_bytes = n;
-		buffer_taken(&c->to_up, n);
-	}
+	if (ret < 0)
+		return ret;
 	a->up.ready = upstream_ready;
 	a->up.arg = a;
 	ret = transport_udp_connect(c->l, &a->up, &c->l->cfg->upstreams[c->upstream].addr,
@@ -216,6 +227,7 @@ static void settle(struct assoc *a)
 		return;
 	if (a->c->state == CONN_HANDSHAKE) {
 		a->timer_ms = clock_boot_ms() + session_dtls_timeout_ms(a->c->tls);
+		session_trim(a->c->tls); /* half-open ones may be many, and wait for a long time */
 		return;
 	}
 	a->settled = true;

@@ -253,6 +253,8 @@ uint32_t conns_reverify(struct listener *l);
 void connect_begin(struct conn *c); /* admitted: to the upstream whose turn it is */
 void connect_work(struct conn *c);
 void connect_late(struct conn *c); /* its deadline is over */
+/** The PROXY header of an admitted device. @return bytes, 0: it has none; -EMSGSIZE */
+int connect_header(struct conn *c, uint8_t *out, size_t room);
 
 /* relay.c */
 /** From the stream into the engine, as far as it has room.

@@ -322,29 +322,44 @@ static void silence_ends_an_association(void **state)
 	device_free(d);
 }
 
-static void each_datagram_has_the_proxy_header(void **state)
+/* One datagram with the header of a device at this address, and this text behind it. */
+static void expect_header(struct world *w, uint8_t host, const char *text)
 {
 	static const uint8_t head[] = {'\r', '\n', '\r', '\n', 0,   '\r',
 				       '\n', 'Q',  'U',	 'I',  'T', '\n'};
-	struct world *w = *state;
 	struct sockaddr_in peer;
-	uint8_t buf[2048];
+	uint8_t buf[4096];
+	ssize_t n = -1;
+
+	UNTIL(w, (n = upstream_gets(w, buf, sizeof(buf), &peer)) >= 0);
+	assert_true(n > 16 + 12);
+	assert_memory_equal(buf, head, sizeof(head));
+	assert_int_equal(buf[12], 0x21); /* version 2, PROXY */
+	assert_int_equal(buf[13], 0x12); /* UDP over IPv4 */
+	assert_int_equal(16 + (buf[14] << 8 | buf[15]) + strlen(text), n);
+	assert_int_equal(buf[16], 127);
+	assert_int_equal(buf[19], host);
+	assert_memory_equal(buf + n - strlen(text), text, strlen(text));
+}
+
+static void each_datagram_has_the_proxy_header(void **state)
+{
+	struct world *w = *state;
 	struct device *d;
 
 	w->cfg.listeners[0].proxy_protocol = true;
 	d = device_up(w, HOW_13_CID, 1);
 	for (int i = 0; i < 3; i++) {
-		ssize_t n = -1;
-
 		assert_int_equal(wolfSSL_write(d->ssl, "datagram", 8), 8);
-		UNTIL(w, (n = upstream_gets(w, buf, sizeof(buf), &peer)) >= 0);
-		assert_true(n > 16 + 8);
-		assert_memory_equal(buf, head, sizeof(head));
-		assert_int_equal(buf[12], 0x21); /* version 2, PROXY */
-		assert_int_equal(buf[13], 0x12); /* UDP over IPv4 */
-		assert_int_equal(16 + (buf[14] << 8 | buf[15]) + 8, n);
-		assert_memory_equal(buf + n - 8, "datagram", 8);
+		expect_header(w, 1, "datagram");
 	}
+	/* and it says where the device is, not where it was */
+	only(w)->assoc->moved_ms = 0;
+	device_moves(w, d, 2);
+	assert_int_equal(wolfSSL_write(d->ssl, "here", 4), 4);
+	expect_header(w, 2, "here");
+	assert_int_equal(wolfSSL_write(d->ssl, "again", 5), 5);
+	expect_header(w, 2, "again");
 	device_free(d);
 }
 
