@@ -257,7 +257,7 @@ static const struct schema_key listener_keys[] = {
 	UINT("idle_timeout_s", L(idle_timeout_s), 1, 604800, "3600", "s", "a silent session is closed"),
 	UINT("connect_timeout_s", L(connect_timeout_s), 1, 300, "5", "s", "upstream does not answer"),
 	UINT("half_closed_timeout_s", L(half_closed_timeout_s), 1, 86400, "60", "s", "silent after one end has closed its direction"),
-	UINT("max_session_s", L(max_session_s), 0, 31536000, "0", "s", "then the device proves itself anew (TLS 1.3) or the session is closed; 0 = never"),
+	UINT("max_session_s", L(max_session_s), 0, 31536000, "0", "s", "an older session is closed: the device connects anew; 0 = never"),
 	UINT("handshakes_max", L(handshakes_max), 1, 1000000, "1000", NULL, "unfinished ones at a time and worker"),
 	UINT("handshakes_s", L(handshakes_s), 0, 1000000, "0", "a second", "begun, of a worker; 0 = no limit"),
 	UINT("handshakes_each", L(handshakes_each), 0, 1000000, "0", NULL, "unfinished ones of each source address; 0 = a quarter of handshakes_max"),

@@ -34,6 +34,14 @@ static void conn_free(struct conn *c)
 	free(c);
 }
 
+static void handshake_over(struct conn *c)
+{
+	c->l->handshakes--;
+	if (c->limited)
+		limit_give(c->l->limit, &c->peer);
+	c->limited = false;
+}
+
 /* Off the books at once; the memory goes at the end of the turn, for events that name it may still be under way. */
 void conn_end(struct conn *c)
 {
@@ -41,7 +49,7 @@ void conn_end(struct conn *c)
 		return;
 	c->ended = true;
 	if (c->state == CONN_HANDSHAKE)
-		c->l->handshakes--;
+		handshake_over(c);
 	if (c->moved_from != 0)
 		agent_moved(c); /* of where it is now, the agent has not answered yet */
 	else if (c->admitted)
@@ -106,11 +114,15 @@ struct conn *conn_start(struct listener *l, const struct ip_addr *peer, uint16_t
 	struct session *tls = NULL;
 	struct conn *c;
 
-	if (!listener_room(l))
+	if (!listener_admits(l, peer))
 		return NULL;
 	if (session_new(&tls, &l->ctx) == 0 &&
-	    (c = conn_start_with(l, peer, peer_port, tls)) != NULL)
+	    (c = conn_start_with(l, peer, peer_port, tls)) != NULL) {
+		c->limited = l->limit != NULL;
 		return c;
+	}
+	if (l->limit != NULL)
+		limit_give(l->limit, peer);
 	session_free(tls);
 	log_error("connection refused listener=%s: out of memory", l->cfg->name);
 	return NULL;
@@ -132,7 +144,7 @@ struct conn *conn_start_with(struct listener *l, const struct ip_addr *peer, uin
 	c->up.ready = upstream_ready;
 	c->dev.arg = c->up.arg = c;
 	c->to_up.capacity = c->to_dev.capacity = RELAY_BYTES;
-	c->active_ms = clock_boot_ms();
+	c->active_ms = c->begun_ms = clock_boot_ms();
 	c->deadline_ms = c->active_ms + l->cfg->handshake_timeout_s * 1000ull;
 	l->handshakes++;
 	l->sessions++;
@@ -169,7 +181,7 @@ void conn_close(struct conn *c, enum session_alert alert, const char *reason)
 		return;
 	snprintf(c->reason, sizeof(c->reason), "%.63s", reason);
 	if (c->state == CONN_HANDSHAKE)
-		c->l->handshakes--;
+		handshake_over(c);
 	if (alert == 0)
 		session_close_notify(c->tls);
 	else
@@ -227,7 +239,7 @@ static void handshake_work(struct conn *c)
 	case SESSION_HANDSHAKE:
 		return;
 	case SESSION_OPEN:
-		c->l->handshakes--;
+		handshake_over(c);
 		c->state = CONN_ADMIT;
 		/* Lists may have been read again since it began. */
 		if (session_reverify(c->tls, &listener_now(c->l)->ctx) < 0) {
@@ -472,6 +484,14 @@ static uint64_t idle_at(const struct conn *c)
 	return c->active_ms + s * 1000ull;
 }
 
+/* When must the device prove itself anew? */
+static uint64_t old_at(const struct conn *c)
+{
+	uint32_t s = c->l->cfg->max_session_s;
+
+	return s == 0 ? UINT64_MAX : c->begun_ms + s * 1000ull;
+}
+
 static uint64_t expires_at(const struct conn *c)
 {
 	uint64_t record = c->slot == 0 ? 0
@@ -493,6 +513,8 @@ void conn_wake(struct conn *c)
 			at_ms = idle_at(c);
 		if (expires_ms < at_ms)
 			at_ms = expires_ms;
+		if (old_at(c) < at_ms)
+			at_ms = old_at(c);
 	}
 	conn_wake_at(c, at_ms);
 }
@@ -512,6 +534,8 @@ static void quiet_due(struct conn *c, uint64_t now_ms)
 {
 	if (!conn_current(c, now_ms))
 		conn_revoked(c);
+	else if (now_ms >= old_at(c))
+		conn_close(c, 0, "as old as a session may be");
 	else if (now_ms >= idle_at(c))
 		conn_close(c, 0, c->dev_eof || c->up_eof ? "half-closed and idle" : "idle");
 	else if (now_ms >= c->active_ms + QUIET_MS)

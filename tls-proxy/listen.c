@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* listen: a listener, whoever carries its connections. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 
+#include "config/base/clock.h"
 #include "tls-proxy/dtls.h"
 #include "tls-proxy/worker.h"
 
@@ -16,6 +19,12 @@ int listener_prepare(struct worker *w, struct listener *l, const struct gw_liste
 	int ret;
 
 	*l = (struct listener){.w = w, .cfg = cfg, .index = index, .src = {.fd = -1}};
+	if (cfg->handshakes_s > 0 || cfg->handshakes_each > 0 || cfg->handshakes_each_s > 0) {
+		l->limit = calloc(1, sizeof(*l->limit));
+		if (l->limit == NULL || getrandom(&l->limit->secret, sizeof(l->limit->secret), 0) !=
+						sizeof(l->limit->secret))
+			return -ENOMEM;
+	}
 	ret = tls_ctx_load(&l->ctx, cfg, w->files, err);
 	return ret == 0 ? upstreams_open(l, err) : ret;
 }
@@ -60,6 +69,21 @@ bool listener_room(struct listener *l)
 	return false;
 }
 
+bool listener_admits(struct listener *l, const struct ip_addr *from)
+{
+	enum limit_verdict v;
+
+	if (!listener_room(l))
+		return false;
+	v = l->limit == NULL ? LIMIT_TAKEN : limit_take(l->limit, l->cfg, from, clock_boot_ms());
+	if (v == LIMIT_TAKEN)
+		return true;
+	l->turned_away++;
+	l->turned_rate += v == LIMIT_RATE;
+	l->turned_source += v != LIMIT_RATE;
+	return false;
+}
+
 /* Once for each file that went out of date; clients go on without it. */
 static void staple_say(struct listener *l)
 {
@@ -85,9 +109,12 @@ void listeners_tick(struct worker *w, uint64_t now_ms)
 		staple_say(l);
 		if (l->turned_away == 0 || now_ms < l->say_ms)
 			continue;
-		log_warn("connections turned away listener=%s n=%u handshakes=%u sessions=%u: too "
-			 "many at a time",
-			 l->cfg->name, l->turned_away, l->handshakes, l->sessions);
+		log_warn("connections turned away listener=%s n=%u of_sources=%u of_rate=%u "
+			 "handshakes=%u "
+			 "sessions=%u: too many at a time, or of one source, or a second",
+			 l->cfg->name, l->turned_away, l->turned_source, l->turned_rate,
+			 l->handshakes, l->sessions);
+		l->turned_source = l->turned_rate = 0;
 		l->turned_away = 0;
 		l->say_ms = now_ms + SAY_EVERY_MS;
 	}
@@ -99,6 +126,8 @@ void listener_close(struct listener *l)
 	dtls_close(l);
 	upstreams_close(l);
 	tls_ctx_fini(&l->ctx);
+	free(l->limit);
+	l->limit = NULL;
 	free(l->own);
 	l->own = NULL;
 }

@@ -46,9 +46,9 @@ static int dates_read(const struct staple *s, uint64_t *this_s, uint64_t *next_s
 	InitOcspResponse(&r, &entry, &status, s->der, s->bytes, NULL);
 	if (OcspResponseDecode(&r, NULL, NULL, 1, 1) == 0 && r.responseStatus == OCSP_SUCCESSFUL &&
 	    r.single != NULL && r.single->status != NULL && r.single->next == NULL &&
-	    wc_GetDateAsCalendarTime(r.single->status->thisDate, r.single->status->thisDateSz,
+	    wc_GetDateAsCalendarTime(r.single->status->thisDate, MAX_DATE_SIZE,
 				     r.single->status->thisDateFormat, &a) == 0 &&
-	    wc_GetDateAsCalendarTime(r.single->status->nextDate, r.single->status->nextDateSz,
+	    wc_GetDateAsCalendarTime(r.single->status->nextDate, MAX_DATE_SIZE,
 				     r.single->status->nextDateFormat, &b) == 0) {
 		a.tm_isdst = b.tm_isdst = 0;
 		*this_s = timegm(&a);

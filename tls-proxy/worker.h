@@ -9,6 +9,7 @@
 #include "config/base/trust.h"
 #include "config/gateway.h"
 #include "tls-proxy/buffer.h"
+#include "tls-proxy/limit.h"
 #include "tls-proxy/opener.h"
 #include "tls-proxy/session.h"
 #include "tls-proxy/stack/stack.h"
@@ -43,7 +44,9 @@ struct listener {
 	struct tls_ctx ctx;
 	struct upstreams up;
 	uint32_t handshakes, sessions; /* now */
+	struct limit *limit; /* NULL: no limits but those of the whole listener at a time */
 	uint32_t turned_away; /* since it was last said */
+	uint32_t turned_source, turned_rate; /* of these: a source's limits, the listener's rate */
 	uint64_t say_ms; /* not again before; boot clock */
 };
 
@@ -69,7 +72,8 @@ struct conn {
 	struct ip_addr peer;
 	uint16_t peer_port;
 	uint64_t deadline_ms; /* of the present state; boot clock */
-	uint64_t active_ms;
+	uint64_t active_ms, begun_ms;
+	bool limited; /* limit_give() when the handshake is over */
 	uint64_t wake_ms; /* in the wheel; 0: not */
 	bool trimmed; /* its buffers went; conn_active() */
 	/* what the agent granted */
@@ -168,6 +172,8 @@ void listeners_tick(struct worker *w, uint64_t now_ms);
 
 /** Is there room for one more handshake? A refusal is counted. */
 bool listener_room(struct listener *l);
+/** The same, and the limits of rates and sources. True: limit_give() when the handshake is over, if there are any. */
+bool listener_admits(struct listener *l, const struct ip_addr *from);
 
 /* transport.c */
 /** The stack and its port, if a listener wants them. Needs privileges, and waits for the dataplane. */
