@@ -11,19 +11,20 @@
 
 bool wire_receive(struct stream *s, struct session *tls, bool *may)
 {
-	uint8_t buf[16384];
-	size_t room = session_room(tls);
+	uint8_t *at;
+	size_t room;
 	ssize_t n;
 
-	if (room == 0 || !*may)
+	if (!*may)
 		return true;
-	if (room > sizeof(buf))
-		room = sizeof(buf);
-	n = stream_recv(s, buf, room);
+	at = session_space(tls, &room);
+	if (at == NULL)
+		return true;
+	n = stream_recv(s, at, room);
 	/* Less than there was room for: the stream is empty, and will tell when it is not. */
 	*may = n == (ssize_t)room;
 	if (n > 0) {
-		session_feed(tls, buf, n);
+		session_fed(tls, n);
 		return true;
 	}
 	return n == -EAGAIN;

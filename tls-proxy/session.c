@@ -397,6 +397,25 @@ void session_feed(struct session *s, const uint8_t *data, size_t bytes)
 	buffer_put(&s->in, data, bytes);
 }
 
+uint8_t *session_space(struct session *s, size_t *room)
+{
+	*room = session_room(s);
+	if (*room == 0)
+		return NULL;
+	if (!buffer_hold(&s->in)) {
+		reason_set(s, "out of memory");
+		s->state = SESSION_FAILED;
+		return NULL;
+	}
+	buffer_pack(&s->in);
+	return s->in.data + s->in.n;
+}
+
+void session_fed(struct session *s, size_t bytes)
+{
+	s->in.n += bytes;
+}
+
 void session_trim(struct session *s)
 {
 	buffer_trim(&s->in);
@@ -506,6 +525,9 @@ ssize_t session_read(struct session *s, uint8_t *out, size_t bytes)
 
 	if (s->state != SESSION_OPEN)
 		return -EPROTO;
+	/* The library takes a record's bytes and no more: without new ones it has nothing to say. */
+	if (!s->datagrams && buffer_waiting(&s->in) == 0 && wolfSSL_pending(s->ssl) == 0)
+		return -EAGAIN;
 	read_prepare(s);
 	ret = wolfSSL_read(s->ssl, out, bytes);
 	if (ret > 0)

@@ -51,6 +51,11 @@ size_t session_room(const struct session *s);
 /** Take bytes from the wire, at most session_room(). Without memory the session fails. */
 void session_feed(struct session *s, const uint8_t *data, size_t bytes);
 
+/** The same without a copy: where up to *room bytes may be put; then session_fed(). @return NULL: no room, or no memory,
+ * and the session failed */
+uint8_t *session_space(struct session *s, size_t *room);
+void session_fed(struct session *s, size_t bytes);
+
 /** Work on what was fed. */
 enum session_state session_step(struct session *s);
 
