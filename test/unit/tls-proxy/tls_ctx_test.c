@@ -335,7 +335,7 @@ static void response_make(const char *name, const char *status, int minutes)
 		       "openssl ocsp -issuer "
 		       "ca.pem -cert %s.pem -no_nonce -reqout q; openssl ocsp -index ocsp.txt -CA "
 		       "ca.pem -rsigner "
-		       "ca.pem -rkey ca.key -reqin q -respout gw.ocsp -nmin %d",
+		       "ca.pem -rkey ca.key -resp_no_certs -reqin q -respout gw.ocsp -nmin %d",
 		       name, status, status[0] == 'R' ? "260101000000Z" : "", name, name, minutes),
 		0);
 }
@@ -353,6 +353,11 @@ static void only_a_good_response_is_stapled(void **state)
 		{"cut off", "gw", "V", "head -c 100 gw.ocsp > x; mv x gw.ocsp", "no OCSP response"},
 		{"signature changed", "gw", "V",
 		 "head -c -1 gw.ocsp > x; printf x >> x; mv x gw.ocsp", ""},
+		{"signed by somebody else", "gw", "V",
+		 "openssl ocsp -index ocsp.txt -CA ca.pem -rsigner other.pem -rkey other.key "
+		 "-reqin q -respout gw.ocsp "
+		 "-nmin 60",
+		 ""},
 		{"no file", "gw", "V", "rm gw.ocsp", "No such file"},
 	};
 	static struct gw_listener l;
