@@ -9,7 +9,10 @@
  *   - the policy's epoch is the one that admitted the flow.
  *   - the packet changes no connection's state, fits the way out, and is what parse_frame() calls a usual TCP or UDP
  *     packet.
- * Whatever is not so is left to the stages, which see the frame as it came. The lane drops nothing. */
+ * So it is for a connection of a device to a listener of the TLS workers' stack, once its record says which worker has it
+ * (the binding alone counts, not the device's trust: that is the worker's to judge), and for the answers of upstreams that
+ * the guard has taken since routes and bindings changed. Of these two the lane drops what limits.device.tls_packets does.
+ * Whatever is not so is left to the stages, which see the frame as it came. */
 #pragma once
 
 #include <stdbool.h>

@@ -110,24 +110,24 @@ const struct msg_listener *links_listener(const struct state *st, const struct i
 	return NULL;
 }
 
-bool links_upstream_leg(const struct state *st, const struct ip_addr *src, uint16_t sport,
-			const struct ip_addr *dst, uint16_t dport, uint8_t proto)
+int links_upstream(const struct state *st, const struct ip_addr *src, uint16_t sport,
+		   const struct ip_addr *dst, uint16_t dport, uint8_t proto)
 {
 	const struct msg_dp_config *c = &st->cfg;
 	bool ours = false;
 
 	if (sport < c->tls_port_first || sport > c->tls_port_last ||
 	    !(st->upstream_ports >> (dport % 64) & 1))
-		return false;
+		return -1;
 	for (unsigned i = 0; i < c->n_sources && !ours; i++)
 		ours = ip_addr_eq(&c->sources[i], src);
 	for (unsigned i = 0; ours && i < c->n_upstreams; i++) {
 		const struct msg_upstream *u = &c->upstreams[i];
 
 		if (u->port == dport && u->proto == proto && ip_addr_eq(&u->addr, dst))
-			return true;
+			return (int)i;
 	}
-	return false;
+	return -1;
 }
 
 int links_choose(const struct worker *w, const struct flow_key *canonical)

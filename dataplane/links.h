@@ -29,9 +29,12 @@ uint32_t links_up(const struct state *st);
 /** The listener (TCP or UDP) with this address; NULL: none. */
 const struct msg_listener *links_listener(const struct state *st, const struct ip_addr *addr,
 					  uint16_t port, uint8_t proto);
-/** Would a packet from `src` to `dst` be the upstream leg's of some TLS worker? That worker has sport % tls_workers. */
-bool links_upstream_leg(const struct state *st, const struct ip_addr *src, uint16_t sport,
-			const struct ip_addr *dst, uint16_t dport, uint8_t proto);
+/**
+ * Would a packet from `src` to `dst` be the upstream leg's of some TLS worker? That worker has sport % tls_workers.
+ * @return the upstream's index, or -1: it would not
+ */
+int links_upstream(const struct state *st, const struct ip_addr *src, uint16_t sport,
+		   const struct ip_addr *dst, uint16_t dport, uint8_t proto);
 
 /**
  * The TLS worker for a new connection: by a hash that is the same for both directions and outlives the dataplane; if

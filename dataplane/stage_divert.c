@@ -63,6 +63,7 @@ static void note_origin(struct flow *f, const struct pkt *p, const uint8_t *mac)
 {
 	f->origin_port = p->in_port;
 	f->tls_worker = 0;
+	f->end[0].hint = f->end[1].hint = 0;
 	f->origin_vlan = p->vlan;
 	memcpy(f->origin_mac.b, mac, sizeof(f->origin_mac.b));
 	f->opener = (p->flags & PKT_REVERSED) ? 1 : 0;
@@ -122,6 +123,8 @@ static int pick(struct worker *w, struct rte_mbuf *m, const uint8_t *mac, struct
 		return n;
 	if (f != NULL) {
 		f->tls_worker = (uint8_t)(n + 1);
+		if (p->src_bind != NULL)
+			f->end[f->opener].hint = (uint32_t)(p->src_bind - w->bindings);
 	} else if (w->origins != NULL) {
 		struct origin *e = origins_place(w->origins, p->hash);
 
@@ -146,11 +149,16 @@ static void to_stack(struct worker *w, struct rte_mbuf *m, const uint8_t *mac, s
 }
 
 /* What an upstream answers. No state: the port says whose it is. */
-static bool is_return(const struct worker *w, const struct pkt *p)
+static bool is_return(struct worker *w, const struct pkt *p)
 {
-	return p->kind == PKT_FLOW && w->st->ports[p->in_port].side == PORT_UPLINK &&
-	       links_upstream_leg(w->st, pkt_dst(p), pkt_dport(p), pkt_src(p), pkt_sport(p),
-				  p->id.proto);
+	int u;
+
+	if (p->kind != PKT_FLOW || w->st->ports[p->in_port].side != PORT_UPLINK)
+		return false;
+	u = links_upstream(w->st, pkt_dst(p), pkt_dport(p), pkt_src(p), pkt_sport(p), p->id.proto);
+	if (u >= 0)
+		w->upstream_guarded[u] = (uint64_t)w->topo + 1;
+	return u >= 0;
 }
 
 /* "Too big" is news for the sender's TCP: RFC 1191, RFC 8201. */
@@ -188,7 +196,7 @@ static int error_owner(const struct worker *w, struct rte_mbuf *m, const struct 
 			return -1;
 		return f->tls_worker - 1;
 	}
-	if (p->src_bind == NULL && links_upstream_leg(w->st, &sender, sport, &to, dport, id.proto))
+	if (p->src_bind == NULL && links_upstream(w->st, &sender, sport, &to, dport, id.proto) >= 0)
 		return sport % w->st->cfg.tls_workers;
 	return -1;
 }

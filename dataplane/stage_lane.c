@@ -7,6 +7,7 @@
 #include <rte_prefetch.h>
 
 #include "dataplane/lane.h"
+#include "dataplane/links.h"
 #include "dataplane/parse.h"
 #include "dataplane/rewrite.h"
 #include "dataplane/tcp.h"
@@ -291,6 +292,93 @@ static inline bool in_state(const struct flow *f, const struct lane_pkt *l)
 	return f->state == FLOW_OPENING && !l->tcp && l->reversed == f->opener;
 }
 
+/* ---- to the TLS workers ------------------------------------------------------------------------ */
+
+static void pkt_from_lane(struct pkt *p, const struct lane_pkt *l)
+{
+	*p = (struct pkt){
+		.hash = l->hash,
+		.flow = l->flow,
+		.in_port = l->port,
+		.vlan = l->vlan,
+		.l3_off = l->l3_off,
+		.l4_off = l->l3_off + (l->v4 ? IPV4_BYTES : IPV6_BYTES),
+		.ip_bytes = l->ip_bytes,
+		.kind = PKT_FLOW,
+		.flags = (l->v4 ? PKT_V4 : 0) | (l->reversed ? PKT_REVERSED : 0),
+		.l4_flags = l->tcp ? PARSE_TCP_ACK : 0,
+	};
+	memcpy(&p->id, l->key, sizeof(p->id));
+}
+
+/* A device's packet of a connection that a TLS worker has: what guard and divert would find has not changed. */
+static __attribute__((noinline)) bool to_stack(struct worker *w, struct rte_mbuf *m, struct pkt *p,
+					       const struct lane_pkt *l)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
+	struct flow *f = l->flow;
+	const struct flow_end *e = &f->end[f->opener];
+	const struct binding *b = &w->bindings[e->hint];
+	const flow_word *is = (const flow_word *)&b->ip;
+	const uint64_t *ip = l->key + (l->reversed ? 2 : 0);
+	enum drop_reason why;
+
+	if (f->tls_worker == 0 || !(w->tls_up >> (f->tls_worker - 1) & 1) ||
+	    l->reversed != f->opener || e->slot == TRUST_SLOT_NONE || !f->counted ||
+	    f->tcp != TCP_ESTAB)
+		return false;
+	if (atomic_load_explicit(&b->slot, memory_order_acquire) != e->slot ||
+	    ((is[0] ^ ip[0]) | (is[1] ^ ip[1])) != 0)
+		return false;
+	if (b->port != l->port || b->vlan != l->vlan || !mac_is(&b->mac, frame + 6) ||
+	    f->origin_port != l->port || f->origin_vlan != l->vlan ||
+	    !mac_is(&f->origin_mac, frame + 6))
+		return false;
+	pkt_from_lane(p, l);
+	p->src_bind = b;
+	why = limit_tls(w, p);
+	if (why != DROP_NONE) {
+		pkt_drop(w, p, why);
+		return true;
+	}
+	flow_passed(f, w->tick, l->ip_bytes);
+	if (links_hand(w, m, f->tls_worker - 1u))
+		w->stats.diverted++;
+	return true;
+}
+
+/* An upstream's answer to a TLS worker. */
+static __attribute__((noinline)) bool return_to_stack(struct worker *w, struct rte_mbuf *m,
+						      struct pkt *p, const struct lane_pkt *l)
+{
+	const struct msg_dp_config *c = &w->st->cfg;
+	struct flow_key id;
+	uint16_t dport;
+	int u;
+
+	memcpy(&id, l->key, sizeof(id));
+	dport = l->reversed ? id.sport : id.dport;
+	u = links_upstream(w->st, l->reversed ? &id.src : &id.dst, dport,
+			   l->reversed ? &id.dst : &id.src, l->reversed ? id.dport : id.sport,
+			   id.proto);
+	if (u < 0 || w->upstream_guarded[u] != (uint64_t)w->topo + 1 ||
+	    !(w->tls_up >> (dport % c->tls_workers) & 1))
+		return false;
+	pkt_from_lane(p, l);
+	(void)links_hand(w, m, dport % c->tls_workers);
+	return true;
+}
+
+/* No flow is the lane's. */
+static bool pass_without(struct worker *w, struct rte_mbuf *m, const struct lane_pkt *l)
+{
+	if (w->tls_up == 0)
+		return false;
+	if (l->flow != NULL)
+		return l->flow->state == FLOW_DIVERTED && to_stack(w, m, pkt_of(m), l);
+	return w->st->ports[l->port].side == PORT_UPLINK && return_to_stack(w, m, pkt_of(m), l);
+}
+
 static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
 			const struct lane_pkt *l)
 {
@@ -300,7 +388,9 @@ static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
 	const struct port *out;
 	uint16_t port, mtu;
 
-	if (!in_state(f, l) || f->epoch != w->epoch || f->topo != w->topo || f->metered)
+	if (unlikely(!in_state(f, l)))
+		return pass_without(w, m, l);
+	if (f->epoch != w->epoch || f->topo != w->topo || f->metered)
 		return false;
 	if (!source_holds(w, l, frame))
 		return false;
@@ -395,7 +485,8 @@ lane_run(struct worker *w, struct burst *in, uint16_t port, bool any, struct bur
 			step_flow(w, &lane[i]);
 		i -= APART;
 		if (i < in->n && (here >> i & 1) &&
-		    (lane[i].flow == NULL || !pass(w, in->pkt[i], pkt_of(in->pkt[i]), &lane[i])))
+		    !(lane[i].flow == NULL ? pass_without(w, in->pkt[i], &lane[i])
+					   : pass(w, in->pkt[i], pkt_of(in->pkt[i]), &lane[i])))
 			left |= 1u << i;
 	}
 	for (; left != 0; left &= left - 1) {

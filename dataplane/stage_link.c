@@ -16,8 +16,8 @@ static enum leg leg_of(const struct state *st, const struct pkt *p)
 
 	if (l != NULL)
 		return l->stack ? LEG_DEVICE : LEG_NONE;
-	if (links_upstream_leg(st, pkt_src(p), pkt_sport(p), pkt_dst(p), pkt_dport(p),
-			       p->id.proto) &&
+	if (links_upstream(st, pkt_src(p), pkt_sport(p), pkt_dst(p), pkt_dport(p), p->id.proto) >=
+		    0 &&
 	    pkt_sport(p) % st->cfg.tls_workers == tls_worker)
 		return LEG_UPSTREAM;
 	return LEG_NONE;

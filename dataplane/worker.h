@@ -106,6 +106,8 @@ struct worker {
 	bool lane; /* all is there that the fast lane needs */
 	bool judging; /* judge.c's: a rule's meters are not its to charge */
 	uint32_t tls_up; /* bit N: TLS worker N is there */
+	uint64_t upstream_guarded
+		[MSG_UPSTREAMS_MAX]; /* topo + 1 when the guard took a packet of this upstream; 0: never */
 	const struct trace *trace; /* packets are looked at on their way; NULL: not */
 
 	struct idle idle;

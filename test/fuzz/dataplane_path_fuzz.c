@@ -224,7 +224,7 @@ static void check_to_link(const struct verdict *v, uint16_t port)
 	    of_stack(&e.dst, e.dport, e.proto))
 		return;
 	if (port != 1 || e.dport % WORKERS != n ||
-	    !links_upstream_leg(world.st, &e.dst, e.dport, &e.src, e.sport, e.proto))
+	    links_upstream(world.st, &e.dst, e.dport, &e.src, e.sport, e.proto) < 0)
 		abort();
 }
 
@@ -243,7 +243,7 @@ static void check_from_link(const struct verdict *v, uint16_t port, const uint8_
 	if (e.proto == IPPROTO_DSTOPTS || of_stack(&e.src, e.sport, e.proto))
 		return;
 	if (e.sport % WORKERS != port - PORT_LINKS || v->out_port != 1 ||
-	    !links_upstream_leg(world.st, &e.src, e.sport, &e.dst, e.dport, e.proto))
+	    links_upstream(world.st, &e.src, e.sport, &e.dst, e.dport, e.proto) < 0)
 		abort();
 }
 

@@ -720,6 +720,93 @@ static void a_trace_tells_of_workers(void **state)
 	world_free(&x);
 }
 
+static void expect_lane(struct world *x, const char *name, uint16_t port,
+			const struct frame_spec *s, bool by_lane, uint16_t to, enum drop_reason why)
+{
+	uint64_t before = x->w->stats.lane;
+	struct verdict v = send_by(x, port, s);
+
+	goes(name, &v, to, why);
+	if (x->w->stats.lane != before + by_lane)
+		fail_msg("%s: %s the lane", name, by_lane ? "not by" : "by");
+}
+
+/* What guard and divert found is found by the fast lane, as long as it is so. */
+static void the_lane_hands_over_what_is_known(void **state)
+{
+	struct frame_spec mine = {"10.1.0.10",	 "10.1.0.1",	   CAM,		 TCP, .sport = 9,
+				  .dport = 8884, .tcp_flags = ACK, .payload = 40};
+	const struct frame_spec answer = {
+		"10.2.0.10",	"10.2.0.1",	  CORE,		TCP, .sport = 1883,
+		.dport = 16385, .tcp_flags = ACK, .payload = 40};
+	struct frame_spec other = mine;
+	struct flow *f;
+	struct world x;
+	uint16_t at;
+
+	(void)state;
+	setup(&x);
+	expect_lane(&x, "first", DEV, &mine, false, ANY_LINK, 0);
+	at = send_by(&x, DEV, &mine).out_port;
+	expect_lane(&x, "then", DEV, &mine, true, at, 0);
+	f = &x.w->flows->flows[x.w->flows->high];
+	assert_int_equal(f->packets, 3);
+	assert_int_equal(x.w->stats.diverted, 3);
+	other.smac = 0x11;
+	expect_lane(&x, "another MAC", DEV, &other, false, 0, DROP_SPOOFED);
+	other = mine;
+	other.vlan = 30;
+	expect_lane(&x, "another VLAN", DEV, &other, false, 0, DROP_SPOOFED);
+	other = mine;
+	other.tcp_flags = SYN;
+	expect_lane(&x, "SYN", DEV, &other, false, at, 0);
+	other = mine;
+	other.options = 1;
+	expect_lane(&x, "options", DEV, &other, false, 0, DROP_TLS_UNFIT);
+	away(&x, at - PORT_LINKS, true);
+	expect_lane(&x, "its worker went", DEV, &mine, false, ANY_LINK, 0);
+	expect_lane(&x, "to the next", DEV, &mine, true, ANY_LINK, 0);
+	away(&x, at - PORT_LINKS, false);
+	world_trust(&x, 5, WORLD_CAMS, STANDING_REVOKED, CLOCK_NEVER_MS);
+	expect_lane(&x, "revoked: the TLS worker's to tell", DEV, &mine, true, ANY_LINK, 0);
+	world_bind(&x, "10.1.0.10", 0x11, 0, 0, 5);
+	expect_lane(&x, "bound elsewhere", DEV, &mine, false, 0, DROP_SPOOFED);
+	world_bind(&x, "10.1.0.10", 0, 0, 0, 0);
+	expect_lane(&x, "a stranger now", DEV, &mine, false, ANY_LINK, 0);
+	expect_lane(&x, "strangers are limited", DEV, &mine, false, ANY_LINK, 0);
+
+	expect_lane(&x, "answer", UP, &answer, false, LINK(2), 0);
+	expect_lane(&x, "another answer", UP, &answer, true, LINK(2), 0);
+	away(&x, 2, true);
+	expect_lane(&x, "no worker", UP, &answer, false, 0, DROP_TLS_DOWN);
+	away(&x, 2, false);
+	world_route(&x, "10.2.0.10/32", ROUTE_FORWARD, DEV, 0, NULL);
+	expect_lane(&x, "routed to the devices", UP, &answer, false, 0, DROP_REVERSE_PATH);
+	world_free(&x);
+}
+
+static void the_lane_keeps_to_the_rate(void **state)
+{
+	const struct frame_spec mine = {"10.1.0.10",   "10.1.0.1",	CAM, TCP, .sport = 9,
+					.dport = 8884, .tcp_flags = ACK};
+	unsigned passed = 0;
+	struct msg_dp_config c;
+	struct world x;
+
+	(void)state;
+	config(&c);
+	c.limits.device_tls_packets = 100;
+	assert_int_equal(world_new(&x, &c), 0);
+	for (int n = 0; n < WORKERS; n++)
+		x.st->ports[LINK(n)].present = true;
+	for (int i = 0; i < 300; i++)
+		passed += send_by(&x, DEV, &mine).edge == EDGE_FORWARD;
+	assert_true(passed < 300);
+	assert_int_equal(x.w->stats.drops[DROP_KERNEL_RATE], 300 - passed);
+	assert_int_equal(x.w->stats.lane, 299);
+	world_free(&x);
+}
+
 /* The record, and so the way back, is with the worker of the flow: a link's owner hands over. */
 static void with_several_workers_the_flows_own_answers(void **state)
 {
@@ -795,6 +882,8 @@ int main(void)
 		cmocka_unit_test(the_stack_hears_of_packets_too_big),
 		cmocka_unit_test(a_trace_tells_of_workers),
 		cmocka_unit_test(with_several_workers_the_flows_own_answers),
+		cmocka_unit_test(the_lane_hands_over_what_is_known),
+		cmocka_unit_test(the_lane_keeps_to_the_rate),
 		cmocka_unit_test(a_configuration_that_cannot_be_is_refused),
 	};
 
