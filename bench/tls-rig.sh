@@ -243,13 +243,15 @@ load_up() {
 	answer_of "${!out}" 10 >/dev/null || die "tls_load: $(cat "$D/LOAD_$1.log")"
 	on_core 0 "${!pid}"
 }
-# It polls, and gives way to the agent on its core.
+# One process is the devices and the upstream.
 wire_up() { # NAME
 	local out=LOAD_$1_OUT
 	talker "LOAD_$1" "$B/bench/tls_load" "$D/pki/ca.pem" "$D/pki/ca.key" "$DEVICES" -l 0 --in-memory --single-file-segments -m 512 \
 		--no-pci --no-telemetry --log-level=error --vdev "net_virtio_user0,path=$D/dev.sock,$WIRE_VIRTIO" \
 		--vdev "net_virtio_user1,path=$D/up.sock,$WIRE_VIRTIO" -- "$SERVER4" "$UP_SINK" "$SINK_PORT" "$(rig_mac dev)" "$(rig_mac up)"
 	answer_of "${!out}" 20 >/dev/null || die "tls_load: $(cat "$D/LOAD_$1.log")"
+	out=LOAD_$1_PID
+	renice -n -10 -p "${!out}" >/dev/null
 }
 load_down() {
 	local pid=LOAD_$1_PID in=LOAD_$1_IN out=LOAD_$1_OUT

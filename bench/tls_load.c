@@ -151,7 +151,8 @@ static bool turn(int timeout_ms)
 		return socket_turn(timeout_ms);
 	for (int i = 0; i < WIRE_TURNS; i++)
 		wire_turn();
-	return socket_turn(0);
+	/* Without a command it leaves its core to others. */
+	return socket_turn(l.mode == MODE_REST ? 1 : 0);
 }
 
 static void run_begin(enum mode mode, uint64_t ms)
