@@ -87,8 +87,9 @@ tls_config() {
 		cat <<-CFG
 			gateway = { name = "gw1"; run_dir = "$D/run"; state_dir = "$D/state"; segments = "$D/segments.cfg";
 			  user = "nobody"; devices_max = 16384; log_level = "${LOG_LEVEL:-warn}"; };
-			dataplane = { lcores = "$SERVER_CPU"; memory_mb = ${MEMORY_MB:-256}; hugepages = ${HUGEPAGES:-false}; flows_max = 262144; };
+			dataplane = { lcores = "$SERVER_CPU"; memory_mb = ${MEMORY_MB:-256}; hugepages = ${HUGEPAGES:-false}; flows_max = 524288; };
 			limits = { device = { new_flows = 0; flows = 0; kernel_packets = 0; tls_packets = 0; };
+			  networks = { flows_pct = 0; };
 			  strangers = { packets = 0; packets_each = 0; new_flows = 0; new_flows_each = 0; }; };
 			ports = ( { name = "dev"; side = "device"; $dev; addresses = [ "$SERVER4/14" ]; },
 			  { name = "up"; side = "uplink"; $up; addresses = [ "$UP_SERVER/24" ]; } );

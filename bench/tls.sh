@@ -228,37 +228,52 @@ memory_of() { # SERVER: KB of its processes, of the kernel's for its share of al
 	local s=$1 own
 	PSS=
 	wait_for 15 settled "$s"
+	if [ -n "$WIRE" ]; then
+		say "$PSS 0 0 0 0" # no sockets
+		return
+	fi
 	own=$(sockets_in "$s")
 	say "$PSS $(sockets_kb) $(buffers_kb) $own $((own + $(sockets_in "$s-dev") + $(sockets_in "$s-up")))"
 }
-PER_LOAD=15000 # sessions of a generator process
+PER_LOAD=15000 # sessions of a generator process that uses sockets
+idle_of() { # SERVER SESSIONS
+	local s=$1 n=$2 j k=1 was now per open=0 loads=("$1")
+	if [ -z "$WIRE" ]; then
+		k=$(((n + PER_LOAD - 1) / PER_LOAD)) loads=()
+		for ((j = 0; j < k; j++)); do
+			load_up "many${j}_$s" "$s"
+			loads+=("many${j}_$s")
+		done
+	fi
+	was=$(memory_of "$s")
+	for ((j = 0; j < k; j++)); do
+		load "${loads[j]}" open "$(target 3 x25519 "$MANY_PORTS")" $((j * PER_LOAD)) "$((j + 1 < k ? (j + 1) * PER_LOAD : n))" 64 >/dev/null
+	done
+	now=$(memory_of "$s")
+	for j in "${loads[@]}"; do open=$((open + $(load "$j" count | word_of open))); done
+	check_eq "idle sessions of $s are open" "$n" "$open"
+	per=$(awk -v a="$was" -v b="$now" -v n="$n" 'BEGIN { split(a, x); split(b, y); d = y[5] - x[5]
+		user = (y[1] - x[1]) * 1024 / n
+		kernel = d > 0 ? ((y[2] - x[2]) + (y[3] - x[3])) * 1024 * (y[4] - x[4]) / d / n : 0
+		printf "%.0f %.0f %.0f", user + kernel, user, kernel }')
+	read -ra per <<<"$per"
+	note "idle_$s" "${per[0]}"
+	note "idle_user_$s" "${per[1]}"
+	note "idle_n_$s" "$n"
+	say "idle sessions of $s: $n, ${per[0]} bytes each: ${per[1]} in processes, ${per[2]} in the kernel"
+	for j in "${loads[@]}"; do
+		load "$j" drop >/dev/null
+		[ -n "$WIRE" ] || load_down "$j"
+	done
+}
 idle() {
-	local s n j k was now limit per
+	local s n limit
 	# A process has so many descriptors; the gateway's socket transport and nginx and HAProxy need two a session.
 	limit=$((($(ulimit -Hn) - 1000) / 2))
 	for s in "${SERVERS[@]}"; do
 		n=$IDLE
 		in_path "$s" || [ "$n" -le "$limit" ] || n=$limit
-		k=$(((n + PER_LOAD - 1) / PER_LOAD))
-		for ((j = 0; j < k; j++)); do load_up "many${j}_$s" "$s"; done
-		was=$(memory_of "$s")
-		for ((j = 0; j < k; j++)); do
-			load "many${j}_$s" open "$(target 3 x25519 "$MANY_PORTS")" $((j * PER_LOAD)) "$((j + 1 < k ? (j + 1) * PER_LOAD : n))" 64 >/dev/null
-		done
-		now=$(memory_of "$s")
-		per=$(awk -v a="$was" -v b="$now" -v n="$n" 'BEGIN { split(a, x); split(b, y); d = y[5] - x[5]
-			user = (y[1] - x[1]) * 1024 / n
-			kernel = d > 0 ? ((y[2] - x[2]) + (y[3] - x[3])) * 1024 * (y[4] - x[4]) / d / n : 0
-			printf "%.0f %.0f %.0f", user + kernel, user, kernel }')
-		read -ra per <<<"$per"
-		note "idle_$s" "${per[0]}"
-		note "idle_user_$s" "${per[1]}"
-		note "idle_n_$s" "$n"
-		say "idle sessions of $s: $n, ${per[0]} bytes each: ${per[1]} in processes, ${per[2]} in the kernel"
-		for ((j = 0; j < k; j++)); do
-			load "many${j}_$s" drop >/dev/null
-			load_down "many${j}_$s"
-		done
+		idle_of "$s" "$n"
 	done
 	emit idle_session_bytes bytes median "<= 12288" "${SAMPLES[idle_gw]}" nginx "$(samples "idle_ngx")"
 	emit idle_session_bytes_haproxy bytes median "" "$(samples "idle_hap")"
