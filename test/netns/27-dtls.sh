@@ -87,6 +87,15 @@ hold s4 s4 gnutls-cli --udp --x509cafile="$D/pki/ca.pem" --x509certfile="$D/pki/
 check "gnutls-cli: the same" wait_for 10 echoes s4 "and of another library"
 end "$LAST"
 
+s_client s4 again 5685 -cert "$D/pki/s4.pem" -key "$D/pki/s4.key"
+check "a session that wants to negotiate anew" wait_for 10 echoes again "first"
+n=$(dtls_log 'session begins' | wc -l)
+line_to again R
+ended() { grep -q 'session ends device=.*sensor/s4 .*why="Duplicate HandShake' "$D/agent.log"; }
+check "is ended" wait_for 5 ended
+check_eq "and no other begins with it" "$n" "$(dtls_log 'session begins' | wc -l)"
+end "$LAST"
+
 # ---- who may not --------------------------------------------------------------------------------
 capture core eth0 core 'udp port 5683 or udp port 5000'
 s_client x1 x1 5685 -cert "$D/pki/x1.pem" -key "$D/pki/x1.key"
