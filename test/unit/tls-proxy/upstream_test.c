@@ -512,6 +512,100 @@ static void a_plain_upstream_sees_a_device_cut_short(void **state)
 	assert_int_equal(errno, ECONNRESET);
 }
 
+static void a_stuck_upstream_holds_little_and_burns_nothing(void **state)
+{
+	static const uint8_t buf[16384];
+	struct world *w = *state;
+	size_t total = 0, out;
+	uint8_t in[16384];
+	int n;
+
+	tls_session_up(w);
+	for (unsigned idle = 0; idle < 50;) {
+		n = wolfSSL_write(w->ssl, buf, sizeof(buf));
+		turn(w, 1);
+		idle = n > 0 ? 0 : idle + 1;
+		total += n > 0 ? n : 0;
+	}
+	/* what the kernels hold between them, and in the worker a record here and there */
+	assert_true(total < 12u << 20);
+	session_output(only(w)->up_tls, &out);
+	assert_true(out <= 40 * 1024);
+	assert_true(buffer_waiting(&only(w)->to_up) <= RELAY_BYTES);
+	assert_true(wakes(w, 300) < 20);
+	/* it goes on when the upstream does: all of it arrives */
+	for (size_t got = 0; got<total; got += n> 0 ? n : 0) {
+		UNTIL(w, (n = wolfSSL_read(tls.ssl, in, sizeof(in))) > 0);
+		for (int i = 0; i < n; i++)
+			assert_int_equal(in[i], 0);
+	}
+}
+
+static void cut(int *fd)
+{
+	const struct linger none = {.l_onoff = 1};
+
+	setsockopt(*fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+	close(*fd);
+	*fd = -1;
+}
+
+/* Whoever resets, and whenever: the session ends, and the other side hears no regular end. */
+static void a_reset_ends_it_in_every_state(void **state)
+{
+	struct world *w = *state;
+	uint8_t buf[64];
+	int fd = -1;
+
+	/* the upstream, before it says a word of TLS */
+	dev_connect(w);
+	UNTIL(w, (wolfSSL_connect(w->ssl), fd = accept4(tls.listener, NULL, NULL, SOCK_NONBLOCK)) >=
+			 0);
+	assert_int_equal(only(w)->state, CONN_CONNECT);
+	cut(&fd);
+	UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
+	assert_int_equal(dev_alert(w), SESSION_ALERT_INTERNAL_ERROR);
+	dev_drop(w);
+	UNTIL(w, w->closed == 1 && only(w) == NULL);
+
+	/* the device, while its upstream is being reached: heard of when there is somewhere to go */
+	dev_connect(w);
+	UNTIL(w, wolfSSL_connect(w->ssl) == WOLFSSL_SUCCESS && only(w) != NULL &&
+			 only(w)->state == CONN_CONNECT);
+	dev_reset(w);
+	assert_true(wakes(w, 300) < 20);
+	UNTIL(w, (server_shake(&tls), w->closed == 2 && only(w) == NULL));
+	dev_drop(w);
+	server_drop(&tls);
+
+	/* the upstream, in the middle */
+	tls_session_up(w);
+	cut(&tls.fd);
+	UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
+	assert_int_equal(dev_alert(w), SESSION_ALERT_INTERNAL_ERROR);
+	dev_drop(w);
+	server_drop(&tls);
+	UNTIL(w, w->closed == 3 && only(w) == NULL);
+
+	/* the device, in the middle, and when one direction is over already */
+	for (unsigned half = 0; half < 2; half++) {
+		ssize_t n = 0;
+
+		tls_session_up(w);
+		if (half) {
+			wolfSSL_shutdown(tls.ssl);
+			UNTIL(w, only(w)->up_eof);
+		}
+		dev_reset(w);
+		UNTIL(w,
+		      (errno = 0, n = recv(tls.fd, buf, sizeof(buf), 0)) <= 0 && errno != EAGAIN);
+		assert_int_equal(n, -1);
+		dev_drop(w);
+		server_drop(&tls);
+		UNTIL(w, w->closed == 4 + half && only(w) == NULL);
+	}
+}
+
 static void half_closed(struct world *w, struct gw_listener *l)
 {
 	(void)w;
@@ -650,6 +744,8 @@ int main(void)
 		T(an_upstream_cut_short_is_no_regular_end, tls_upstream_setup),
 		T(a_device_cut_short_is_no_regular_end, tls_upstream_setup),
 		T(a_plain_upstream_sees_a_device_cut_short, upstream_setup),
+		T(a_stuck_upstream_holds_little_and_burns_nothing, tls_upstream_setup),
+		T(a_reset_ends_it_in_every_state, tls_upstream_setup),
 		T(a_session_half_closed_does_not_stay_for_ever, half_closed_setup),
 		T(a_worker_that_ends_lets_its_sessions_finish, upstream_setup),
 		T(but_not_for_ever, upstream_setup),
