@@ -82,6 +82,7 @@ static void device_ready(void *arg, uint32_t events)
 		return;
 	}
 	c->dev_may = true;
+	stack_fetch(&c->up);
 	conn_work(c);
 }
 
@@ -93,6 +94,7 @@ static void upstream_ready(void *arg, uint32_t events)
 	if (c->ended)
 		return;
 	c->up_may = true;
+	stack_fetch(&c->dev);
 	conn_work(c);
 }
 

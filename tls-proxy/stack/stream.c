@@ -11,6 +11,7 @@
 #define RX_SMALL_BYTES 1024
 #define RX_BUFFER_BYTES 4096
 #define PORT_TRIES 2048
+#define OWNER_BYTES 320 /* of what its owner is to be fetched before ready() */
 
 uint8_t stream_half_open;
 
@@ -75,7 +76,8 @@ bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 
 		/* The one after the next is fetched while the next is known: streams of a burst are cold together. */
 		if (next != NULL) {
-			__builtin_prefetch(next->arg);
+			for (size_t at = 0; at < OWNER_BYTES; at += 64)
+				__builtin_prefetch((const char *)next->arg + at);
 			__builtin_prefetch(next->stk.pcb);
 			__builtin_prefetch(next->stk.rx);
 			__builtin_prefetch(LIST_NEXT(next, stk.next));
