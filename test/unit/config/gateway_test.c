@@ -74,6 +74,26 @@ static void errors_say_what_is_wrong(void **state)
 		 GW "ports = ( " PORT
 		    " );" LISTENER("address = \"10.9.9.9\"; upstream = \"10.0.0.2:80\";"),
 		 "address is not one of the ports' addresses"},
+		{"a name of two certificates",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; "
+				   "certificates = ( { names = [ \"a.b\", \"A.B\" ]; "
+				   "certificate = \"c\"; key = \"k\"; } );"),
+		 "certificates: the name a.b is there twice"},
+		{"no DNS name",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; "
+				   "certificates = ( { names = [ \"a..b\" ]; certificate = "
+				   "\"c\"; key = \"k\"; } );"),
+		 "must be a DNS name"},
+		{"sni without certificates",
+		 GW "ports = ( " PORT " );" LISTENER(
+			 "address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; sni = \"required\";"),
+		 "refuses everybody"},
+		{"alpn with a comma",
+		 GW "ports = ( " PORT " );" LISTENER(
+			 "address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; alpn = [ \"a,b\" ];"),
+		 "must be a protocol's name"},
 		{"upstream without a port",
 		 GW "ports = ( " PORT
 		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2\";"),
