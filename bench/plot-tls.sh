@@ -8,9 +8,9 @@ rows() {
 	local file=$1
 	shift
 	jq -rs --args '(map({(.name): .}) | add) as $m | $ARGS.positional[] | $m[.] | select(. != null) |
-		[(.name | gsub("_"; " ")), .value, .min, .max, .reference_value // "?", $m[.name + "_haproxy"].value // "?"] | @tsv' \
+		[(.name | gsub("_"; " ")), .value, .min, .max, .reference_value // 0, $m[.name + "_haproxy"].value // 0] | @tsv' \
 		"$@" <"$result" >"$dir/$file"
-	[ -s "$dir/$file" ] || echo "- 0 0 0 ? ?" | tr ' ' '\t' >"$dir/$file"
+	[ -s "$dir/$file" ] || echo "- 0 0 0 0 0" | tr ' ' '\t' >"$dir/$file"
 }
 result=$1
 rows handshake handshake_x25519_us handshake_x25519_us_10k_revoked handshake_x25519_us_100k_revoked
@@ -29,7 +29,6 @@ gnuplot <<-PLOT
 	set yrange [0:*]
 	set key top left
 	set datafile separator "\t"
-	set datafile missing "?"
 	do for [p in "handshake:us messages:1/s bulk:MB/s idle:bytes"] {
 		file = p[1:strstrt(p, ":") - 1]
 		set ylabel p[strstrt(p, ":") + 1:*]
