@@ -14,6 +14,7 @@
 int connect_header(struct conn *c, uint8_t *out, size_t room)
 {
 	const struct listener *l = c->l;
+	const struct tls_cert *shown;
 	char sni[256], alpn[256], id[PROXYV2_UNIQUE_ID_BYTES];
 	struct proxyv2 p = {.tlvs = l->cfg->proxy_tlvs,
 			    .src = c->peer,
@@ -25,7 +26,6 @@ int connect_header(struct conn *c, uint8_t *out, size_t room)
 			    .tls_version = session_version(c->tls),
 			    .cipher = session_cipher(c->tls),
 			    .group = session_group(c->tls),
-			    .front = &l->ctx.certs[0]->front,
 			    .authority = sni,
 			    .alpn = alpn,
 			    .unique_id = id,
@@ -35,6 +35,8 @@ int connect_header(struct conn *c, uint8_t *out, size_t room)
 	if (!l->cfg->proxy_protocol)
 		return 0;
 	session_sni(c->tls, sni, sizeof(sni));
+	shown = tls_ctx_choose(&l->ctx, sni);
+	p.front = shown != NULL ? &shown->front : NULL;
 	session_alpn(c->tls, alpn, sizeof(alpn));
 	p.cert = session_certificate(c->tls, &p.cert_bytes);
 	snprintf(id, sizeof(id), "%016llx-%llx", (unsigned long long)c->w->instance,
