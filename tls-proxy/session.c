@@ -42,6 +42,7 @@ struct session {
 	bool keep_certificate;
 	bool shut; /* close_notify is out */
 	uint8_t *certificate; /* DER; NULL: not kept */
+	char *asked; /* server name; NULL: none, or told already */
 	size_t certificate_bytes;
 	bool datagrams; /* DTLS: `in` is one datagram, `out` is datagrams behind their lengths */
 	struct identity id;
@@ -368,6 +369,7 @@ void session_free(struct session *s)
 	tls_cert_drop(s->cert);
 	revoked_drop(s->revoked);
 	free(s->above);
+	session_certificate_drop(s);
 	buffer_drop(&s->in);
 	buffer_drop(&s->out);
 	explicit_bzero(s, sizeof(*s));
@@ -442,7 +444,8 @@ static bool name_answer(struct session *s, const char *name)
 		session_abort(s, SESSION_ALERT_UNRECOGNIZED_NAME);
 		return false;
 	}
-	if (server_start(s, cert) == 0)
+	s->asked = name[0] != '\0' ? strdup(name) : NULL;
+	if ((s->asked != NULL || name[0] == '\0') && server_start(s, cert) == 0)
 		return true;
 	reason_set(s, "out of memory");
 	s->state = SESSION_FAILED;
@@ -673,7 +676,9 @@ const uint8_t *session_certificate(const struct session *s, size_t *bytes)
 void session_certificate_drop(struct session *s)
 {
 	free(s->certificate);
+	free(s->asked);
 	s->certificate = NULL;
+	s->asked = NULL;
 	s->certificate_bytes = 0;
 }
 
@@ -681,13 +686,12 @@ size_t session_sni(const struct session *s, char *out, size_t out_bytes)
 {
 	static const char dns[] =
 		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
-	void *name = NULL;
-	size_t n = wolfSSL_SNI_GetRequest(s->ssl, WOLFSSL_SNI_HOST_NAME, &name);
+	size_t n = s->asked != NULL ? strlen(s->asked) : 0;
 
-	if (name == NULL || n >= out_bytes)
+	if (n >= out_bytes)
 		n = 0;
 	if (n > 0)
-		memcpy(out, name, n);
+		memcpy(out, s->asked, n);
 	out[n] = '\0';
 	/* What is no DNS name goes to nobody's log. */
 	if (strspn(out, dns) != n)

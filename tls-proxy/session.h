@@ -99,7 +99,7 @@ const char *session_cipher(const struct session *s);
 WOLFSSL *session_library(const struct session *s); /* for session_dtls.c alone */
 /** The device's certificate, DER, if the context said to keep it. @return NULL: none */
 const uint8_t *session_certificate(const struct session *s, size_t *bytes);
-void session_certificate_drop(struct session *s); /* it was told */
+void session_certificate_drop(struct session *s); /* it was told, and the server name too */
 /** Server name that the device asked for. @return bytes, 0: none; NUL behind it */
 size_t session_sni(const struct session *s, char *out, size_t out_bytes);
 /** Protocol agreed on by ALPN. @return bytes, 0: none; NUL behind it */

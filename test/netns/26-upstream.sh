@@ -87,7 +87,7 @@ check_eq "nobody tries it any more" two8 "$(answers)"
 check_eq "the log agrees" "$before" "$(grep -c 'upstream refused' "$D/tls-proxy.log")"
 nginx_run one "listen $NVR4:9001; return 200 one;"
 check "it is back, and found" wait_for 15 log_has tls-proxy 'upstream up listener=several upstream=10\.20\.0\.10 port=9001 up=2'
-check "and gets its share again" in_turn
+check "and gets its share again" wait_for 15 in_turn
 
 out=$(get 8885)
 check_match "nginx behind TLS saw the device's address" 'from=10\.7\.0\.11 ' "$out"
@@ -98,6 +98,12 @@ check "the log says so" log_has tls-proxy 'upstream refused .*listener=misnamed 
 check_eq "through HAProxy" two "$(get 8887)"
 id=$(grep 'session begins listener=told' "$D/tls-proxy.log" | tail -1 | grep -oE ' id=[0-9a-f-]+' | cut -d= -f2)
 check "HAProxy took a header with the device's certificate and a checksum" wait_for 5 grep -q "from=10.7.0.11 " "$D/haproxy.log"
+named() {
+	in_ns cam1 curl -sS -m 10 --cacert "$D/pki/ca.pem" --cert "$D/pki/cam1.pem" --key "$D/pki/cam1.key" --resolve "gw1:8887:$GW4" \
+		https://gw1:8887/
+}
+check_eq "by its name" two "$(named)"
+check "HAProxy took the name that the device asked for" wait_for 5 grep -q 'from=10.7.0.11 name=gw1 ' "$D/haproxy.log"
 check_match "its unique id is that of our log" "id=$(printf %s "$id" | od -An -tx1 | tr -d ' \n' | tr a-f A-F)|id=$id" "$(cat "$D/haproxy.log")"
 
 check "mosquitto behind TLS takes a message" in_ns cam1 timeout 10 mosquitto_pub -h "$GW4" -p 8889 --cafile "$D/pki/ca.pem" \
