@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* loop: the worker's epoll set, and one turn of it. */
 #include <errno.h>
+#include <malloc.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -9,6 +10,10 @@
 #include "tls-proxy/worker.h"
 
 #define TURN_EVENTS 128
+#define TRIM_SESSIONS 1000 /* that came since the last time */
+#define TRIM_FRESH                                                                                 \
+	100 /* in a window at most: the wave is over, and buffers of quiet sessions are gone */
+#define TRIM_WINDOW_MS 3000
 #define GOODBYE_MS 500 /* for the last words of a worker that ends */
 
 int source_add(struct worker *w, struct source *s, uint32_t events)
@@ -64,6 +69,22 @@ static int events_serve(struct worker *w, uint32_t wait_ms)
 	return 0;
 }
 
+/* A wave of handshakes leaves the heap full of holes, twice what the sessions need: pages that are free go back when it
+ * is over. It takes some milliseconds for ten thousand sessions, so it is not done for a few. */
+static void heap_trim(struct worker *w, uint64_t now_ms)
+{
+	uint64_t fresh = w->next_id - w->window_id;
+
+	if (now_ms < w->window_ms + TRIM_WINDOW_MS)
+		return;
+	w->window_id = w->next_id;
+	w->window_ms = now_ms;
+	if (fresh > TRIM_FRESH || w->next_id - w->trimmed_id < TRIM_SESSIONS)
+		return;
+	w->trimmed_id = w->next_id;
+	malloc_trim(0);
+}
+
 int worker_turn(struct worker *w, uint32_t wait_ms)
 {
 	uint64_t now = clock_boot_ms();
@@ -75,6 +96,7 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 		agent_tick(w, now);
 		conns_follow(w);
 		transport_tick(w);
+		heap_trim(w, now);
 		conns_tick(w, now);
 		listeners_tick(w, now);
 	}

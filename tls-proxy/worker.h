@@ -123,6 +123,8 @@ struct worker {
 	struct port *port;
 	struct source wake; /* the port's */
 	bool asleep; /* the port's event is armed */
+	/* loop.c: next_id when free pages were given back, and when it was last looked whether they should be */
+	uint64_t trimmed_id, window_id, window_ms;
 	uint64_t busy_us, asked_us; /* boot clock: the stack had work; the epoll set was asked */
 	struct trust_table trust;
 	uint64_t journal_seen;
