@@ -479,10 +479,48 @@ static void new_revocation_lists_reach_live_sessions(void **state)
 	dev_drop(&other);
 }
 
+static void a_session_grows_no_older_than_it_may(void **state)
+{
+	struct world *w = *state;
+	uint8_t buf[64];
+
+	w->cfg.listeners[0].max_session_s = 1;
+	session_up(w);
+	UNTIL(w, w->closed == 1);
+	assert_string_equal(w->last_closed.reason, "as old as a session may be");
+	UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
+	assert_int_equal(w->refused, 0);
+}
+
+/* Two devices of one source knock and say nothing: the second is turned away, until the first is done. */
+static void one_source_takes_no_more_than_its_share(void **state)
+{
+	struct world *w = *state, other = {.dev = -1, .up = -1};
+	struct listener *l = &w->w.listeners[0];
+
+	w->cfg.listeners[0].handshakes_each = 1;
+	l->limit = calloc(1, sizeof(*l->limit));
+	assert_non_null(l->limit);
+	dev_connect(w);
+	UNTIL(w, l->handshakes == 1);
+	other.ctx = w->ctx;
+	other.cfg.listeners[0].port = w->cfg.listeners[0].port;
+	dev_connect(&other);
+	UNTIL(w, l->turned_source == 1);
+	assert_int_equal(l->handshakes, 1);
+	dev_drop(&other);
+	UNTIL(w, wolfSSL_connect(w->ssl) == WOLFSSL_SUCCESS && w->admits == 1);
+	dev_drop(w);
+	session_up(w);
+	assert_int_equal(l->handshakes, 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		T(a_session_grows_no_older_than_it_may),
+		T(one_source_takes_no_more_than_its_share),
 		T(bytes_pass_unchanged_at_any_pace),
 		T(what_comes_with_the_handshake_follows_the_proxy_header),
 		T(each_side_may_end_first),
