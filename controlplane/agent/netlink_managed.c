@@ -59,6 +59,30 @@ static int find_hop(struct managed *m, const struct ip_addr *to, struct hop *h)
 	return ret == -ENETUNREACH || ret == -EHOSTUNREACH ? 0 : ret;
 }
 
+static int take_state(const struct nlmsghdr *nlh, void *data)
+{
+	const struct ndmsg *ndm = mnl_nlmsg_get_payload(nlh);
+
+	if (nlh->nlmsg_type == RTM_NEWNEIGH && mnl_nlmsg_get_payload_len(nlh) >= sizeof(*ndm))
+		*(uint16_t *)data = ndm->ndm_state;
+	return MNL_CB_OK;
+}
+
+/* Somebody's word, which must not be asked about: the kernel would forget it. @return false also if it cannot be known */
+static bool is_fixed(struct managed *m, const struct hop *h)
+{
+	struct ndmsg ndm = {.ndm_family = ip_addr_is_v4(&h->ip) ? AF_INET : AF_INET6,
+			    .ndm_ifindex = (int)h->index};
+	uint16_t state = NUD_NONE;
+	struct nlmsghdr *req;
+	char buf[256];
+
+	req = rtnl_header(buf, RTM_GETNEIGH, NLM_F_ACK, &ndm, sizeof(ndm));
+	rtnl_put_addr(req, NDA_DST, &h->ip);
+	return rtnl_ask(&m->req, req, take_state, &state) == 0 &&
+	       (state & (NUD_PERMANENT | NUD_NOARP)) != 0;
+}
+
 /* NTF_USE asks for it now; a kernel that knows NTF_EXT_MANAGED (5.16) goes on by itself, an older one heeds the first. */
 static int keep(struct managed *m, const struct hop *h)
 {
@@ -84,7 +108,7 @@ static int keep_upstream(struct managed *m, const struct ip_addr *to)
 	int ret = find_hop(m, to, &h);
 
 	if (ret < 0 || h.index == 0 || if_indextoname(h.index, name) == NULL ||
-	    !ports_find(m->cfg, name, &port, &vlan))
+	    !ports_find(m->cfg, name, &port, &vlan) || is_fixed(m, &h))
 		return ret;
 	return keep(m, &h);
 }

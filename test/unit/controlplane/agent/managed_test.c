@@ -133,6 +133,29 @@ static void another_route_another_neighbour(void **state)
 	assert_true(becomes_kept("10.2.0.253"));
 }
 
+/* An engineer who names a MAC address knows why. */
+static void a_permanent_neighbour_is_left_alone(void **state)
+{
+	static const char *const ips[] = {"10.2.0.10", "fd02::10"};
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(
+			sh("ip neigh replace %s lladdr 02:00:00:00:00:55 dev sp-up nud permanent",
+			   ips[i]),
+			0);
+	ask();
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(
+			sh("ip neigh show %s dev sp-up | grep -q '02:00:00:00:00:55 PERMANENT'",
+			   ips[i]),
+			0);
+		assert_int_equal(sh("ip neigh del %s dev sp-up", ips[i]), 0);
+	}
+	ask();
+	assert_true(becomes_kept("10.2.0.10"));
+}
+
 /* What a reachable neighbour is stays while it is asked for again. */
 static void asking_again_forgets_nothing(void **state)
 {
@@ -150,6 +173,7 @@ int main(void)
 		cmocka_unit_test(it_asks_once_a_second),
 		cmocka_unit_test(a_new_interface_gets_them_too),
 		cmocka_unit_test(another_route_another_neighbour),
+		cmocka_unit_test(a_permanent_neighbour_is_left_alone),
 		cmocka_unit_test(asking_again_forgets_nothing),
 	};
 
