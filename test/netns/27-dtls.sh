@@ -211,4 +211,6 @@ wait "$flood"
 check_match "hellos sent" '^[1-9][0-9]{3,}$' "$(cat "$D/flood.log")"
 check_eq "the worker is the same" "$proxy" "$(daemon_pid tls-proxy)"
 grown=$(($(memory_kb) - before))
-check "and has not grown by more than 1 MB for it ($grown kB)" [ "$grown" -le 1024 ]
+# The address sanitizer keeps what was freed.
+grep -qa __asan_init "$B/sallyport-tls-proxy" ||
+	check "and has not grown by more than 1 MB for it ($grown kB)" [ "$grown" -le 1024 ]
