@@ -33,7 +33,7 @@ enum { PCBS_FETCH_STEPS = 4 };
 void pcbs_fetch(const struct pcbs *t, uint32_t bucket);
 void pcbs_fetch_more(const struct pcbs *t, uint32_t bucket, uint16_t remote_port, int step);
 
-/** After tcp_write() and the like, outside of a bucket: its timers may run now. */
+/** After tcp_write(), tcp_recved() and the like, outside of a bucket: its timers may run now. */
 void pcbs_touched(struct pcbs *t, uint32_t bucket, const struct tcp_pcb *pcb);
 
 /** Is the connection there, in whatever state? */

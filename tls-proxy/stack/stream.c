@@ -286,6 +286,9 @@ static ssize_t stack_recv(struct stream *s, void *out, size_t bytes)
 		tcp_recved(e->pcb, part);
 		left -= part;
 	}
+	/* The news of the window may not have got out. */
+	if (n > 0 && e->pcb != NULL)
+		pcbs_touched(the_stack->pcbs, e->bucket, e->pcb);
 	if (n > 0)
 		return n;
 	return e->error != 0 ? -e->error : e->eof ? 0 : -EAGAIN;

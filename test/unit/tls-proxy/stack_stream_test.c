@@ -128,6 +128,37 @@ static void who_does_not_read_stops_who_sends(void **state)
 	wire_free(x);
 }
 
+/* The port takes no frame just when who was slow reads: the news of his window is sent again, without being asked for. */
+static void a_window_is_told_when_the_port_has_room(void **state)
+{
+	static uint8_t bytes[TCP_WND];
+	struct wire *x = wire_new(1, "10.1.0.1");
+	struct end dev, *in = pair_up(x, &dev);
+	uint64_t out;
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		(void)stream_send(&dev.s, bytes, 16384);
+		wire_settle(x, 10000);
+	}
+	assert_int_equal(stream_send(&dev.s, bytes, 1), -EAGAIN);
+	x->cut = true; /* the sender's probes would bring it out */
+	wire_settle(x, 1000000);
+	x->cut = false;
+	x->stall = 1000;
+	while (stream_recv(&in->s, bytes, sizeof(bytes)) > 0)
+		;
+	assert_true(x->stall < 1000);
+	assert_true(pcbs_check(x->stack->pcbs) >= 0);
+	x->stall = 0;
+	out = stack_stats(x->stack)->out;
+	x->cut = true;
+	wire_settle(x, 200000);
+	assert_true(stack_stats(x->stack)->out > out);
+	stream_reset(&dev.s);
+	wire_free(x);
+}
+
 static void small_segments_do_not_pin_what_they_came_in(void **state)
 {
 	struct wire *x = wire_new(1, "10.0.0.2");
@@ -338,6 +369,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_pass_unchanged_over_any_wire),
 		cmocka_unit_test(who_does_not_read_stops_who_sends),
+		cmocka_unit_test(a_window_is_told_when_the_port_has_room),
 		cmocka_unit_test(small_segments_do_not_pin_what_they_came_in),
 		cmocka_unit_test(each_end_may_end_first),
 		cmocka_unit_test(what_was_taken_goes_out_after_a_close),
