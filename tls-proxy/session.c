@@ -486,6 +486,7 @@ static void handshake_over(struct session *s)
 		return;
 	FreeHandshakeHashes(s->ssl);
 	FreeSuites(s->ssl);
+	wolfSSL_FreeArrays(s->ssl); /* kept for tickets */
 }
 
 enum session_state session_step(struct session *s)

@@ -103,6 +103,11 @@ int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err
 	    wolfSSL_CTX_SetMinEccKey_Sz(wolf, 256) != WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_SetMinRsaKey_Sz(wolf, 2048) != WOLFSSL_SUCCESS)
 		return err_set(err, -EIO, "the TLS library lacks an algorithm");
+	/* Whoever comes back shakes hands in full: a resumed session would skip every check of its certificate. */
+	if (wolfSSL_CTX_set_session_cache_mode(wolf, WOLFSSL_SESS_CACHE_OFF) != WOLFSSL_SUCCESS)
+		return err_set(err, -EIO, "the TLS library keeps sessions");
+	wolfSSL_CTX_no_ticket_TLSv13(wolf);
+	wolfSSL_CTX_NoTicketTLSv12(wolf);
 	if (tls12 &&
 	    wolfSSL_CTX_SetMinVersion(wolf, datagrams ? WOLFSSL_DTLSV1_2 : WOLFSSL_TLSV1_2) !=
 		    WOLFSSL_SUCCESS)

@@ -42,9 +42,7 @@ struct tls_ctx {
 int tls_ctx_global_init(void);
 void tls_ctx_global_fini(void);
 
-/** A whole file, with a NUL behind it; caller wipes and frees *out. @return 0 or -errno; text in err */
-int tls_file_read(char **out, size_t *out_bytes, const char *path, struct err *err);
-/** Versions, suites, groups and key sizes, the same towards devices and upstreams. @return 0 or -EIO */
+/** Versions, suites, groups and key sizes, and no resumption, the same towards devices and upstreams. @return 0 or -EIO */
 int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err *err);
 
 /**
@@ -80,6 +78,3 @@ void tls_cert_drop(struct tls_cert *c); /* the last one frees it; NULL is a no-o
 /** Read a certificate with its chain, and its key, into c->wolf and c->key. @return 0 or -EINVAL, -errno */
 int tls_cert_own(struct tls_cert *c, const char *certificate, const char *key,
 		 const struct files *files, struct err *err);
-
-/** Versions, suites, groups and key sizes, the same towards devices and upstreams. @return 0 or -EIO */
-int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err *err);
