@@ -481,12 +481,13 @@ static void handshake_over(struct session *s)
 	s->revoked = NULL;
 	tls_cert_drop(s->cert);
 	s->cert = NULL;
+	if (!s->client)
+		wolfSSL_FreeArrays(s->ssl); /* kept for tickets */
 	/* DTLS may have to send its last flight again; a client may be sent tickets, which it does not keep. */
 	if (s->datagrams || s->client)
 		return;
 	FreeHandshakeHashes(s->ssl);
 	FreeSuites(s->ssl);
-	wolfSSL_FreeArrays(s->ssl); /* kept for tickets */
 }
 
 enum session_state session_step(struct session *s)
