@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* session_cost: what the TLS engine costs without a transport: `session_cost [HANDSHAKES [SESSIONS [REVOKED...]]]`.
  *
- * A client of the TLS library and our session shake hands in memory: X25519MLKEM768, P-256 certificates of one CA on
- * both sides. Timed is what the session does, by the thread's own clock; the client's share is not. For each number of
+ * Clients of the TLS library, 64 devices by turns, shake hands with our session in memory: X25519MLKEM768, P-256
+ * certificates of one CA on both sides. Timed is what the session does, by the thread's own clock; the client's share is not. For each number of
  * REVOKED certificates (default 0 10000 100000) a revocation list of the CA names as many others. Then SESSIONS are
  * held open: what the allocator gave out for our side, after a trim. One line a measure: name value unit min max. */
 #include <malloc.h>
@@ -10,11 +10,13 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "bench/tls_device.h"
 #include "test/unit/tls-proxy/pki.h"
 #include "tls-proxy/session.h"
 
 #define HANDSHAKES_MAX 100000
 #define PIPE_BYTES 65536
+#define DEVICES 64 /* more than the library keeps multiples of keys for */
 
 struct client {
 	WOLFSSL *ssl;
@@ -24,6 +26,8 @@ struct client {
 };
 
 static struct pki pki;
+static struct device_ca ca;
+static struct device_identity devices[DEVICES];
 static uint64_t spent_ns, began_ns;
 
 static void begin(void)
@@ -96,6 +100,7 @@ static void carry(struct client *c)
 /* One whole handshake; what the session spent is added to spent_ns. */
 static void shake(struct client *c, WOLFSSL_CTX *ctx, const struct tls_ctx *server)
 {
+	static unsigned n;
 	enum session_state state = SESSION_HANDSHAKE;
 
 	memset(c, 0, sizeof(*c));
@@ -103,10 +108,7 @@ static void shake(struct client *c, WOLFSSL_CTX *ctx, const struct tls_ctx *serv
 	if (session_new(&c->peer, server) < 0)
 		die("out of memory");
 	end();
-	c->ssl = wolfSSL_new(ctx);
-	if (c->ssl == NULL ||
-	    wolfSSL_UseKeyShare(c->ssl, WOLFSSL_X25519MLKEM768) != WOLFSSL_SUCCESS)
-		die("the client cannot start");
+	c->ssl = device_session(ctx, &devices[n++ % DEVICES], WOLFSSL_X25519MLKEM768);
 	wolfSSL_SSLSetIORecv(c->ssl, client_recv);
 	wolfSSL_SSLSetIOSend(c->ssl, client_send);
 	wolfSSL_SetIOReadCtx(c->ssl, c);
@@ -211,26 +213,22 @@ int main(int argc, char **argv)
 	int n_revoked = argc > 3 ? argc - 3 : 3;
 	struct gw_listener l = {0};
 	struct tls_ctx server = {0};
-	char cert[GW_PATH_BYTES], key[GW_PATH_BYTES], name[64];
+	char key[GW_PATH_BYTES], name[64];
 	struct err err = {""};
 	WOLFSSL_CTX *ctx;
 
 	if (n == 0 || n > HANDSHAKES_MAX || sessions == 0)
 		die("usage: session_cost [HANDSHAKES [SESSIONS [REVOKED...]]]");
-	if (tls_ctx_global_init() < 0 || pki_make(&pki) != 0 ||
-	    pki_cert(&pki, "dev",
-		     "subjectAltName=URI:spiffe://p/cam/1\\nextendedKeyUsage=clientAuth") != 0)
+	if (tls_ctx_global_init() < 0 || pki_make(&pki) != 0)
 		die("no certificates: is openssl there?");
 	path(l.certificate, "gw.pem");
 	path(l.key, "gw.key");
 	path(l.ca, "ca.pem");
-	path(cert, "dev.pem");
-	path(key, "dev.key");
-	ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
-	wolfSSL_CTX_set_verify(ctx, WOLFSSL_VERIFY_NONE, NULL);
-	if (wolfSSL_CTX_use_certificate_chain_file(ctx, cert) != WOLFSSL_SUCCESS ||
-	    wolfSSL_CTX_use_PrivateKey_file(ctx, key, WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
-		die("the client's certificate");
+	path(key, "ca.key");
+	device_ca_load(&ca, l.ca, key);
+	for (uint32_t d = 0; d < DEVICES; d++)
+		device_make(&devices[d], &ca, d);
+	ctx = device_ctx(&ca);
 	if (tls_ctx_init(&server, &l, &err) < 0)
 		die(err.msg);
 	handshakes("handshake_no_list", ctx, &server, n);
