@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "tls-proxy/session.h"
+#include "tls-proxy/session_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <wolfssl/error-ssl.h>
-#include <wolfssl/wolfcrypt/error-crypt.h>
 
-#include "tls-proxy/buffer.h"
 #include "tls-proxy/hello.h"
-#include "tls-proxy/tls_client.h"
 
-/* The library has no public call for an alert of choice; this one is linked statically from the pinned version. */
-extern int SendAlert(WOLFSSL *ssl, int severity, int type);
 /* As the library does after a handshake, but not for TLS 1.3 where a certificate may be asked for again. */
 extern void FreeHandshakeHashes(WOLFSSL *ssl);
 extern void FreeSuites(WOLFSSL *ssl);
@@ -26,80 +20,16 @@ extern void FreeSuites(WOLFSSL *ssl);
 #define HELLO_BYTES                                                                                \
 	(2 * 1024) /* a peer that has not said its first message whole gets no more, if it fits */
 #define HANDSHAKE_BYTES_MAX (64 * 1024) /* from the peer, until the session is open */
-#define CERT_BYTES_MAX 16384
-#define CERTS_MAX 6
 
-struct session {
-	WOLFSSL *ssl; /* NULL until the first message is whole */
-	const struct tls_ctx *ctx; /* until then */
-	struct tls_cert *cert; /* ours, until the handshake is over */
-	uint32_t fed; /* bytes, until the session is open */
-	enum session_state state;
-	bool identified;
-	bool client;
-	bool by_address; /* the server, by `server`; else the library checks its name */
-	struct ip_addr server;
-	bool keep_certificate;
-	bool shut; /* close_notify is out */
-	uint8_t *certificate; /* DER; NULL: not kept */
-	char *asked; /* server name; NULL: none, or told already */
-	size_t certificate_bytes;
-	bool datagrams; /* DTLS: `in` is one datagram, `out` is datagrams behind their lengths */
-	struct identity id;
-	/* Of the certificate's chain, for revocation lists to come. */
-	uint8_t anchor[16]; /* the CA that it hangs on */
-	uint8_t n_above;
-	struct cert_ref
-		*above; /* the certificates that the device sent beside its own; NULL: none */
-	struct revoked *revoked; /* until the handshake is over */
-	char reason[128];
-	struct buffer in, out; /* from the wire, for the wire */
-};
-
-static void reason_set(struct session *s, const char *text)
+void session_reason_set(struct session *s, const char *text)
 {
 	if (s->reason[0] == '\0')
 		snprintf(s->reason, sizeof(s->reason), "%.127s", text);
 }
 
-static const char *reason_text(int error)
-{
-	static const struct {
-		int error;
-		const char *text;
-	} texts[] = {
-		{ASN_NO_SIGNER_E, "unknown CA"},
-		{ASN_SELF_SIGNED_E, "unknown CA (self-signed)"},
-		{ASN_SIG_CONFIRM_E, "bad signature in the certificate"},
-		{ASN_AFTER_DATE_E, "certificate expired"},
-		{ASN_BEFORE_DATE_E, "certificate not yet valid"},
-		{CRL_CERT_REVOKED, "certificate revoked (CRL)"},
-		{CRL_MISSING, "no revocation list of the certificate's issuer"},
-		{CRL_CERT_DATE_ERR, "revocation list is past its next update"},
-		{KEYUSE_SIGNATURE_E, "wrong key usage: no digitalSignature"},
-		{EXTKEYUSE_AUTH_E, "wrong key usage: no clientAuth"},
-		{ASN_NAME_INVALID_E, "name constraint of a CA violated"},
-		{ASN_PATHLEN_SIZE_E, "CA path too long"},
-		{ASN_PATHLEN_INV_E, "CA path too long"},
-		{MAX_CHAIN_ERROR, "certificate chain too long"},
-		{NO_PEER_CERT, "no certificate"},
-		{DOMAIN_NAME_MISMATCH, "the certificate is for another name"},
-		{RSA_KEY_SIZE_E, "key too small"},
-		{ECC_KEY_SIZE_E, "key too small"},
-		{VERSION_ERROR, "TLS version not accepted"},
-		{UNSUPPORTED_SUITE, "no common cipher suite"},
-	};
-
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-		if (texts[i].error == error)
-			return texts[i].text;
-	}
-	return NULL;
-}
-
 static void fail(struct session *s, int error)
 {
-	const char *text = reason_text(error);
+	const char *text = session_error_text(error);
 	char own[WOLFSSL_MAX_ERROR_SZ];
 	WOLFSSL_ALERT_HISTORY h;
 
@@ -108,7 +38,7 @@ static void fail(struct session *s, int error)
 			 h.last_rx.code);
 		text = own;
 	}
-	reason_set(s, text != NULL ? text : wolfSSL_ERR_error_string(error, own));
+	session_reason_set(s, text != NULL ? text : wolfSSL_ERR_error_string(error, own));
 	s->state = SESSION_FAILED;
 }
 
@@ -146,7 +76,7 @@ static int io_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 
 	(void)ssl;
 	if (!buffer_hold_for(&s->out, sizeof(uint16_t) + bytes)) {
-		reason_set(s, "out of memory");
+		session_reason_set(s, "out of memory");
 		return WOLFSSL_CBIO_ERR_GENERAL;
 	}
 	if (s->datagrams)
@@ -154,116 +84,6 @@ static int io_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 	if (buffer_room(&s->out) == 0)
 		return WOLFSSL_CBIO_ERR_WANT_WRITE;
 	return buffer_put(&s->out, buf, bytes);
-}
-
-/* The device's certificate as its issuer's list names it, and what it sent above it. Room for CERTS_MAX. */
-static unsigned chain_of(const struct session *s, struct cert_ref *out)
-{
-	memset(&out[0], 0, sizeof(out[0]));
-	memcpy(out[0].issuer_sha256, s->id.issuer_sha256, sizeof(out[0].issuer_sha256));
-	memcpy(out[0].issuer_key, s->id.issuer_key, sizeof(out[0].issuer_key));
-	out[0].has_issuer_key = s->id.has_issuer_key;
-	memcpy(out[0].serial.b + sizeof(out[0].serial.b) - s->id.serial_bytes, s->id.serial,
-	       s->id.serial_bytes);
-	if (s->n_above > 0)
-		memcpy(&out[1], s->above, s->n_above * sizeof(out[0]));
-	return 1 + s->n_above;
-}
-
-static int chain_keep(struct session *s, const WOLFSSL_X509_STORE_CTX *store)
-{
-	if (store->totalCerts < 2)
-		return 0;
-	s->above = calloc(store->totalCerts - 1, sizeof(*s->above));
-	if (s->above == NULL)
-		return -ENOMEM;
-	for (int i = 1; i < store->totalCerts; i++) {
-		if (cert_ref_read(&s->above[i - 1], store->certs[i].buffer,
-				  store->certs[i].length) < 0)
-			return -EINVAL;
-	}
-	s->n_above = store->totalCerts - 1;
-	return 0;
-}
-
-static enum revoked_verdict chain_check(struct session *s)
-{
-	struct cert_ref chain[CERTS_MAX];
-	unsigned n = chain_of(s, chain);
-
-	return revoked_chain(s->revoked, chain, n, time(NULL), s->anchor, false);
-}
-
-static int certificate_keep(struct session *s, const WOLFSSL_BUFFER_INFO *der)
-{
-	uint8_t *copy = malloc(der->length);
-
-	if (copy == NULL)
-		return -ENOMEM;
-	memcpy(copy, der->buffer, der->length);
-	free(s->certificate);
-	s->certificate = copy;
-	s->certificate_bytes = der->length;
-	return 0;
-}
-
-static int server_verify(struct session *s, const WOLFSSL_X509_STORE_CTX *store)
-{
-	if (store->certs == NULL || store->certs[0].length > CERT_BYTES_MAX ||
-	    (s->by_address && tls_client_address_check(store->certs[0].buffer,
-						       store->certs[0].length, &s->server) < 0)) {
-		reason_set(s, "the certificate is for another address");
-		return 0;
-	}
-	s->identified = true;
-	return 1;
-}
-
-/* Called for each certificate of the chain with the library's finding. It can refuse more, never accept more. */
-static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
-{
-	struct session *s = store->userCtx;
-	enum revoked_verdict verdict;
-	struct err err = {""};
-
-	if (!good) {
-		const char *text = reason_text(store->error);
-
-		if (text != NULL)
-			reason_set(s, text);
-		return 0;
-	}
-	if (store->totalCerts > CERTS_MAX) {
-		reason_set(s, "certificate chain too long");
-		return 0;
-	}
-	if (store->error_depth != 0)
-		return 1;
-	if (s->client)
-		return server_verify(s, store);
-	if (store->certs == NULL || store->certs[0].length > CERT_BYTES_MAX ||
-	    identity_from_der(&s->id, store->certs[0].buffer, store->certs[0].length, &err) < 0) {
-		reason_set(s, err.msg[0] != '\0' ? err.msg : "certificate too large");
-		return 0;
-	}
-	if (chain_keep(s, store) < 0) {
-		reason_set(s, "a certificate of the chain cannot be read");
-		return 0;
-	}
-	verdict = chain_check(s);
-	if (verdict != REVOKED_GOOD) {
-		reason_set(s, revoked_text(verdict));
-		/* The library's own alert, bad_certificate, comes second and is not read any more. */
-		if (verdict == REVOKED_LISTED)
-			SendAlert(s->ssl, 2 /* fatal */, SESSION_ALERT_CERTIFICATE_REVOKED);
-		return 0;
-	}
-	if (s->keep_certificate && certificate_keep(s, &store->certs[0]) < 0) {
-		reason_set(s, "out of memory");
-		return 0;
-	}
-	s->identified = true;
-	return 1;
 }
 
 /* The TLS object. @return 0 or -ENOMEM */
@@ -280,7 +100,7 @@ static int engine_start(struct session *s, struct tls_cert *cert, int verify)
 	wolfSSL_SSLSetIOSend(s->ssl, io_send);
 	wolfSSL_SetIOReadCtx(s->ssl, s);
 	wolfSSL_SetIOWriteCtx(s->ssl, s);
-	wolfSSL_set_verify(s->ssl, verify, on_verify);
+	wolfSSL_set_verify(s->ssl, verify, session_on_verify);
 	wolfSSL_SetCertCbCtx(s->ssl, s);
 	return 0;
 }
@@ -368,8 +188,8 @@ void session_free(struct session *s)
 	wolfSSL_free(s->ssl);
 	tls_cert_drop(s->cert);
 	revoked_drop(s->revoked);
-	free(s->above);
-	session_certificate_drop(s);
+	peer_drop(&s->peer);
+	free(s->asked);
 	buffer_drop(&s->in);
 	buffer_drop(&s->out);
 	explicit_bzero(s, sizeof(*s));
@@ -387,12 +207,12 @@ void session_feed(struct session *s, const uint8_t *data, size_t bytes)
 {
 	if (s->state == SESSION_HANDSHAKE && !s->datagrams &&
 	    (s->fed += bytes) > HANDSHAKE_BYTES_MAX) {
-		reason_set(s, "handshake too large");
+		session_reason_set(s, "handshake too large");
 		session_abort(s, SESSION_ALERT_INTERNAL_ERROR);
 		return;
 	}
 	if (!buffer_hold_for(&s->in, bytes)) {
-		reason_set(s, "out of memory");
+		session_reason_set(s, "out of memory");
 		s->state = SESSION_FAILED;
 		return;
 	}
@@ -405,7 +225,7 @@ uint8_t *session_space(struct session *s, size_t *room)
 	if (*room == 0)
 		return NULL;
 	if (!buffer_hold(&s->in)) {
-		reason_set(s, "out of memory");
+		session_reason_set(s, "out of memory");
 		s->state = SESSION_FAILED;
 		return NULL;
 	}
@@ -439,15 +259,15 @@ static bool name_answer(struct session *s, const char *name)
 	struct tls_cert *cert = tls_ctx_choose(s->ctx, name);
 
 	if (cert == NULL) {
-		reason_set(s,
-			   name[0] != '\0' ? "unknown server name (SNI)" : "no server name (SNI)");
+		session_reason_set(s, name[0] != '\0' ? "unknown server name (SNI)"
+						      : "no server name (SNI)");
 		session_abort(s, SESSION_ALERT_UNRECOGNIZED_NAME);
 		return false;
 	}
 	s->asked = name[0] != '\0' ? strdup(name) : NULL;
 	if ((s->asked != NULL || name[0] == '\0') && server_start(s, cert) == 0)
 		return true;
-	reason_set(s, "out of memory");
+	session_reason_set(s, "out of memory");
 	s->state = SESSION_FAILED;
 	return false;
 }
@@ -500,7 +320,7 @@ enum session_state session_step(struct session *s)
 	if (ret == WOLFSSL_SUCCESS) {
 		/* No identity, no session: whatever the library thought. */
 		if (!s->identified) {
-			reason_set(s, "no certificate");
+			session_reason_set(s, "no certificate");
 			session_abort(s, SESSION_ALERT_ACCESS_DENIED);
 		} else {
 			handshake_over(s);
@@ -613,90 +433,7 @@ void session_abort(struct session *s, enum session_alert alert)
 	s->state = SESSION_FAILED;
 }
 
-int session_reverify(const struct session *s, const struct tls_ctx *ctx)
-{
-	uint8_t anchor[sizeof(s->anchor)];
-	struct cert_ref chain[CERTS_MAX];
-	unsigned n = chain_of(s, chain);
-
-	memcpy(anchor, s->anchor, sizeof(anchor));
-	if (s->state == SESSION_OPEN &&
-	    revoked_chain(ctx->revoked, chain, n, time(NULL), anchor, true) == REVOKED_GOOD)
-		return 0;
-	return -EACCES;
-}
-
-const struct identity *session_identity(const struct session *s)
-{
-	return s->state == SESSION_OPEN && !s->client ? &s->id : NULL;
-}
-
 const char *session_reason(const struct session *s)
 {
 	return s->reason;
-}
-
-const char *session_version(const struct session *s)
-{
-	return s->ssl != NULL ? wolfSSL_get_version(s->ssl) : "";
-}
-
-const char *session_cipher(const struct session *s)
-{
-	const char *name = s->ssl != NULL ? wolfSSL_get_cipher_name(s->ssl) : NULL;
-
-	return name != NULL ? name : "";
-}
-
-const char *session_group(const struct session *s)
-{
-	const char *name = s->ssl != NULL ? wolfSSL_get_curve_name(s->ssl) : NULL;
-
-	return name != NULL ? name : "";
-}
-
-size_t session_alpn(const struct session *s, char *out, size_t out_bytes)
-{
-	unsigned short n = 0;
-	char *name = NULL;
-
-	if (wolfSSL_ALPN_GetProtocol(s->ssl, &name, &n) != WOLFSSL_SUCCESS || name == NULL ||
-	    n >= out_bytes)
-		n = 0;
-	if (n > 0)
-		memcpy(out, name, n);
-	out[n] = '\0';
-	return n;
-}
-
-const uint8_t *session_certificate(const struct session *s, size_t *bytes)
-{
-	*bytes = s->certificate_bytes;
-	return s->certificate;
-}
-
-void session_certificate_drop(struct session *s)
-{
-	free(s->certificate);
-	free(s->asked);
-	s->certificate = NULL;
-	s->asked = NULL;
-	s->certificate_bytes = 0;
-}
-
-size_t session_sni(const struct session *s, char *out, size_t out_bytes)
-{
-	static const char dns[] =
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
-	size_t n = s->asked != NULL ? strlen(s->asked) : 0;
-
-	if (n >= out_bytes)
-		n = 0;
-	if (n > 0)
-		memcpy(out, s->asked, n);
-	out[n] = '\0';
-	/* What is no DNS name goes to nobody's log. */
-	if (strspn(out, dns) != n)
-		out[n = 0] = '\0';
-	return n;
 }

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* session_internal: what the files of a session share: session.c the machine, session_verify.c whom it believes,
+ * session_info.c what it tells. Nobody else includes this. */
+#pragma once
+
+#include "tls-proxy/buffer.h"
+#include "tls-proxy/peer.h"
+#include "tls-proxy/session.h"
+
+struct session {
+	WOLFSSL *ssl; /* NULL until the first message is whole */
+	const struct tls_ctx *ctx; /* until then */
+	struct tls_cert *cert; /* ours, until the handshake is over */
+	uint32_t fed; /* bytes, until the session is open */
+	enum session_state state;
+	bool datagrams; /* DTLS: `in` is one datagram, `out` is datagrams behind their lengths */
+	bool identified;
+	bool keep_certificate;
+	bool shut; /* close_notify is out */
+	bool client;
+	bool by_address; /* the server, by `server`; else the library checks its name */
+	struct ip_addr server;
+	char *asked; /* server name; NULL: none, or told already */
+	struct peer peer; /* the device; zeros of a client's session */
+	struct revoked *revoked; /* until the handshake is over */
+	char reason[128];
+	struct buffer in, out; /* from the wire, for the wire */
+};
+
+/* The library has no public call for an alert of choice; this one is linked statically from the pinned version. */
+extern int SendAlert(WOLFSSL *ssl, int severity, int type);
+
+/** The first reason counts. */
+void session_reason_set(struct session *s, const char *text);
+
+/* session_verify.c */
+/** For engineers; NULL: the library's own text is as good. */
+const char *session_error_text(int error);
+/** The library's question about each certificate of the peer's chain. It can refuse more than the library, never accept more. */
+int session_on_verify(int good, WOLFSSL_X509_STORE_CTX *store);
