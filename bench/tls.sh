@@ -117,7 +117,8 @@ handshakes() {
 	for ((i = 0; i < RUNS; i++)); do
 		floor_sample
 		for k in 0 1 2; do
-			n=$((CYCLES / (k == 0 ? 1 : k == 1 ? 2 : 10)))
+			n=$CYCLES
+			[ -n "$WIRE" ] || n=$((CYCLES / (k == 0 ? 1 : k == 1 ? 2 : 10))) # the others need milliseconds then
 			cycle "${HANDSHAKES[k]}" gw "$k" mlkem768 "$n"
 			for s in "${SERVERS[@]}"; do cycle "x25519_${HANDSHAKES[k]}_$s" "$s" "$k" x25519 "$n"; done
 		done
@@ -187,14 +188,16 @@ bulk() {
 # Sessions at half of what they can, while strangers begin handshakes as fast as they are answered.
 half_of() { tr , '\n' <<<"${1#,}" | sort -n | awk '{ v[NR] = $1 } END { printf "%.0f", v[int((NR + 1) / 2)] / 2 }'; }
 flood() {
-	local i s rate still busy
+	local i s by rate still busy
 	for ((i = 0; i < RUNS; i++)); do
-		for s in gw ngx; do
+		for s in gw ${SAMPLES[messages_per_s_wall_ngx]:+ngx}; do
 			rate=$(half_of "${SAMPLES[messages_per_s_wall_$s]}")
 			still=$(load "$s" messages 0 "$TALKING" 256 "$MS" "$rate" | word_of per_second)
-			load_ask "flood_$s" flood "$(target 0 x25519)" $((MS + 300)) 256
+			by=flood_$s
+			[ -z "$WIRE" ] || by=$s
+			load "$by" flood "$(target 0 x25519)" 256 >/dev/null
 			busy=$(load "$s" messages 0 "$TALKING" 256 "$MS" "$rate" | word_of per_second)
-			ANSWER=$(load_answer "flood_$s") || die "flood: $ANSWER"
+			ANSWER=$(load "$by" calm)
 			note "flood_$s" "$(calc "100 * $busy / $still")"
 			note "flood_handshakes_$s" "$(answered per_second)"
 		done
@@ -283,18 +286,23 @@ idle() {
 
 # ---- revocation ---------------------------------------------------------------------------------
 revocation() {
-	local limit=$((($(ulimit -Hn) - 1000) / 2)) n=$OPEN
+	local limit=$((($(ulimit -Hn) - 1000) / 2)) n=$OPEN by=gw
 	[ "$TRANSPORT" = stack ] || [ "$n" -le "$limit" ] || n=$limit
-	load_up revoked_gw gw
-	load revoked_gw open "$(target 3 x25519 "$MANY_PORTS")" 0 "$n" 64 >/dev/null
+	if [ -n "$WIRE" ]; then
+		load gw drop >/dev/null
+	else
+		by=revoked_gw
+		load_up "$by" gw
+	fi
+	load "$by" open "$(target 3 x25519 "$MANY_PORTS")" 0 "$n" 64 >/dev/null
 	decide revoke 0 "$REVOCATIONS" 20 >"$D/revoked" || die "devices cannot be revoked"
-	load revoked_gw ended 0 "$REVOCATIONS" | tr ' /' '\n ' | sed 1d | paste -d' ' "$D/revoked" - >"$D/ends"
+	load "$by" ended 0 "$REVOCATIONS" | tr ' /' '\n ' | sed 1d | paste -d' ' "$D/revoked" - >"$D/ends"
 	[ "$(wc -l <"$D/ends")" = "$REVOCATIONS" ] || die "not all revocations were seen"
 	# shellcheck disable=SC2016 # for awk
 	check "every session of a revoked device was told certificate_revoked" awk '$3 == 0 || $4 != 44 { bad = 1 } END { exit bad }' "$D/ends"
 	SAMPLES[close]=$(awk '{ printf ",%d", $3 - $1 }' "$D/ends")
 	SAMPLES[receipt]=$(awk '{ printf ",%d", $2 }' "$D/ends")
-	check_eq "the other sessions are open" "$((n - REVOCATIONS))" "$(load revoked_gw count | word_of open)"
+	check_eq "the other sessions are open" "$((n - REVOCATIONS))" "$(load "$by" count | word_of open)"
 	emit revoke_to_close_us us median "" "${SAMPLES[close]}"
 	emit revoke_to_close_us_p99 us p99 "<= 1000" "${SAMPLES[close]}"
 	emit revoke_receipt_us us median "" "${SAMPLES[receipt]}"
@@ -326,9 +334,7 @@ if [ -z "$WIRE" ]; then
 	done
 fi
 pass "${SERVERS[*]}: up"
-parts="idle handshakes sessions_open messages bulk"
-[ -n "$WIRE" ] || parts+=" flood revocation"
-for part in ${PARTS:-$parts}; do
+for part in ${PARTS:-idle handshakes sessions_open messages bulk flood revocation}; do
 	case $part in
 	messages)
 		messages messages_per_s "$TALKING" ">= 400000"

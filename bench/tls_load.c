@@ -10,7 +10,9 @@
  *   open TARGET FROM TO CONCURRENT      sessions number FROM to TO; session s is of device s % DEVICES. They stay
  *   messages FROM TO BYTES MS [RATE]    each sends a message and waits for its echo, again and again; RATE: a second, of all
  *   bulk FROM TO MS                     each sends records of 16 kB as fast as they are taken
- *   flood TARGET MS CONCURRENT          ClientHello, and RST when it is answered, from addresses that are no device's
+ *   flood TARGET CONCURRENT             from now on, beside other commands: ClientHello, and RST when it is answered, from
+ *                                       addresses that are no device's
+ *   calm                                no more; how many were answered
  *   ended FROM TO                       when each session was ended by the server, boot clock in us (0: it was not), with
  *                                       its alert: US/ALERT
  *   count                               sessions open now
@@ -27,8 +29,9 @@
 #define PORTS_MAX 64
 #define HISTOGRAM_US 1000000u
 #define FLOOD_SOURCES 256u /* addresses of strangers, behind the last device's */
+#define FLOOD_LOST_MAX 1000000u /* refused again and again: nobody is there */
 
-enum mode { MODE_REST, MODE_CYCLE, MODE_OPEN, MODE_MESSAGES, MODE_BULK, MODE_FLOOD };
+enum mode { MODE_REST, MODE_CYCLE, MODE_OPEN, MODE_MESSAGES, MODE_BULK };
 
 struct load {
 	struct client client[SESSIONS_MAX];
@@ -47,6 +50,12 @@ struct load {
 	uint32_t histogram[HISTOGRAM_US + 1];
 	uint64_t samples;
 	char why[96]; /* of the first loss */
+	struct flood { /* its clients are the last ones */
+		struct target target;
+		uint32_t clients, begun, done;
+		uint32_t lost; /* one after the other */
+		uint64_t start_us;
+	} flood;
 };
 
 static struct load l;
@@ -83,11 +92,27 @@ static void begin(struct client *c)
 	uint32_t n = l.next++;
 
 	l.under_way++;
-	if (l.mode == MODE_FLOOD)
-		client_connect(c, &l.target[n % l.n_targets], l.devices + n % FLOOD_SOURCES,
-			       CLIENT_FLOOD);
-	else
-		client_open(c, &l.target[n % l.n_targets], n % l.devices);
+	client_open(c, &l.target[n % l.n_targets], n % l.devices);
+}
+
+static void flood_begin(struct client *c)
+{
+	uint32_t n = l.flood.begun++;
+
+	client_connect(c, &l.flood.target, l.devices + n % FLOOD_SOURCES, CLIENT_FLOOD);
+}
+
+static bool floods(const struct client *c)
+{
+	return c >= l.client + SESSIONS_MAX - l.flood.clients;
+}
+
+static void flood_told(struct client *c, enum client_event event)
+{
+	l.flood.done += event != CLIENT_LOST;
+	l.flood.lost = event == CLIENT_LOST ? l.flood.lost + 1 : 0;
+	if (l.flood.lost < FLOOD_LOST_MAX)
+		flood_begin(c);
 }
 
 static void echoed(struct client *c)
@@ -110,9 +135,13 @@ static void client_told(struct client *c, enum client_event event)
 {
 	bool over = l.end_us != 0 && clock_boot_us() >= l.end_us;
 
+	if (floods(c)) {
+		flood_told(c, event);
+		return;
+	}
 	if (l.mode == MODE_REST)
 		return;
-	if (event == CLIENT_LOST && l.mode != MODE_FLOOD)
+	if (event == CLIENT_LOST)
 		lost(c);
 	switch (l.mode) {
 	case MODE_CYCLE:
@@ -138,8 +167,6 @@ static void client_told(struct client *c, enum client_event event)
 	/* One is over: the next one. A session that was opened stays, so the next has a place of its own. */
 	l.under_way--;
 	l.done += event != CLIENT_LOST;
-	if (l.mode == MODE_FLOOD && event == CLIENT_OPENED && c->state == CLIENT_OPEN)
-		return;
 	if (l.next < l.last && !over && l.lost < 100)
 		begin(l.mode == MODE_OPEN ? &l.client[l.next] : c);
 }
@@ -152,7 +179,7 @@ static bool turn(int timeout_ms)
 	for (int i = 0; i < WIRE_TURNS; i++)
 		wire_turn();
 	/* Without a command it leaves its core to others. */
-	return socket_turn(l.mode == MODE_REST ? 1 : 0);
+	return socket_turn(l.mode == MODE_REST && l.flood.clients == 0 ? 1 : 0);
 }
 
 static void run_begin(enum mode mode, uint64_t ms)
@@ -227,7 +254,7 @@ static bool target_read(const char *text)
 static void do_cycle(uint32_t n, uint32_t concurrent)
 {
 	uint64_t start_us = clock_boot_us();
-	uint32_t at = SESSIONS_MAX;
+	uint32_t at = SESSIONS_MAX - l.flood.clients;
 
 	run_begin(MODE_CYCLE, 0);
 	l.next = 0;
@@ -343,23 +370,24 @@ static void do_bulk(uint32_t from, uint32_t to, uint64_t ms)
 		       (double)bytes / s / 1e6);
 }
 
-static void do_flood(uint64_t ms, uint32_t concurrent)
+static void do_flood(uint32_t concurrent)
 {
-	uint64_t start_us = clock_boot_us();
-	uint32_t at = SESSIONS_MAX;
-
 	client_hello_make(l.target[0].group);
-	run_begin(MODE_FLOOD, ms);
-	l.next = 0;
-	l.last = UINT32_MAX;
-	for (uint32_t i = 0; i < concurrent; i++)
-		begin(&l.client[--at]);
-	while (clock_boot_us() < l.end_us)
-		turn(1);
-	l.mode = MODE_REST;
-	for (; at < SESSIONS_MAX; at++)
-		client_drop(&l.client[at]);
-	answer(start_us, l.done);
+	l.flood = (struct flood){
+		.target = l.target[0], .clients = concurrent, .start_us = clock_boot_us()};
+	for (uint32_t i = SESSIONS_MAX - concurrent; i < SESSIONS_MAX; i++)
+		flood_begin(&l.client[i]);
+	puts("ok");
+}
+
+static void do_calm(void)
+{
+	double s = (double)(clock_boot_us() - l.flood.start_us) / 1e6;
+
+	for (uint32_t i = SESSIONS_MAX - l.flood.clients; i < SESSIONS_MAX; i++)
+		client_drop(&l.client[i]);
+	printf("ok done=%u per_second=%.1f\n", l.flood.done, l.flood.done / s);
+	l.flood.clients = 0;
 }
 
 static void do_ended(uint32_t from, uint32_t to)
@@ -410,8 +438,11 @@ static bool command(char **word, unsigned n)
 		do_messages(a, b, c, d, n == 6 ? atof(word[5]) : 0);
 	else if (n == 4 && strcmp(word[0], "bulk") == 0 && range)
 		do_bulk(a, b, c);
-	else if (n == 4 && strcmp(word[0], "flood") == 0 && c > 0 && target_read(word[1]))
-		do_flood(b, c);
+	else if (n == 3 && strcmp(word[0], "flood") == 0 && b > 0 && b < SESSIONS_MAX &&
+		 l.flood.clients == 0 && target_read(word[1]))
+		do_flood(b);
+	else if (n == 1 && strcmp(word[0], "calm") == 0 && l.flood.clients > 0)
+		do_calm();
 	else if (n == 3 && strcmp(word[0], "ended") == 0 && range)
 		do_ended(a, b);
 	else if (n == 1 && strcmp(word[0], "count") == 0)
