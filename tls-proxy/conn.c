@@ -82,6 +82,11 @@ static void device_ready(void *arg, uint32_t events)
 		return;
 	}
 	c->dev_may = true;
+	/* A datagram is there now or never. */
+	if (c->state == CONN_HANDSHAKE && c->assoc == NULL) {
+		handshake_wait(c);
+		return;
+	}
 	stack_fetch(&c->up);
 	conn_work(c);
 }
@@ -182,6 +187,7 @@ void conn_close(struct conn *c, enum session_alert alert, const char *reason)
 	if (c->state == CONN_CLOSING)
 		return;
 	snprintf(c->reason, sizeof(c->reason), "%.63s", reason);
+	handshake_leave(c);
 	if (c->state == CONN_HANDSHAKE)
 		handshake_over(c);
 	if (alert == 0)

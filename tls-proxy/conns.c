@@ -20,6 +20,13 @@ static struct conn_list *slot_bucket(struct worker *w, uint32_t slot)
 	return &w->by_slot[slot % CONN_BUCKETS];
 }
 
+void conns_init(struct worker *w)
+{
+	LIST_INIT(&w->conns);
+	LIST_INIT(&w->dead);
+	TAILQ_INIT(&w->shaking);
+}
+
 void conns_add(struct conn *c)
 {
 	c->id = ++c->w->next_id;
@@ -37,6 +44,7 @@ static void wheel_leave(struct conn *c)
 void conns_remove(struct conn *c)
 {
 	wheel_leave(c);
+	handshake_leave(c);
 	conn_slot_set(c, 0);
 	LIST_REMOVE(c, by_id);
 	LIST_REMOVE(c, next);

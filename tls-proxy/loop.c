@@ -58,6 +58,8 @@ static int events_serve(struct worker *w, uint32_t wait_ms)
 	transport_woken(w);
 	if (ret < 0)
 		return ret;
+	if (w->stack == NULL)
+		w->behind = n == TURN_EVENTS;
 	for (int i = 0; i < n; i++) {
 		struct source *s = ev[i].data.ptr;
 
@@ -102,7 +104,7 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	}
 	if (w->agent.fd < 0 && w->agent_retry_ms < w->tick_ms)
 		w->tick_ms = w->agent_retry_ms;
-	left_ms = w->tick_ms > now ? w->tick_ms - now : 0;
+	left_ms = w->tick_ms > now && TAILQ_EMPTY(&w->shaking) ? w->tick_ms - now : 0;
 	ret = transport_turn(w, left_ms < wait_ms ? left_ms : wait_ms, events_serve);
 	if (ret < 0)
 		return ret;

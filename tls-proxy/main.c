@@ -187,8 +187,7 @@ static int worker_start(struct worker *w, struct err *err)
 	sigset_t hup;
 	int ret;
 
-	LIST_INIT(&w->conns);
-	LIST_INIT(&w->dead);
+	conns_init(w);
 	w->agent.fd = w->signals.fd = w->wake.fd = -1;
 	descriptors_raise();
 	if (getrandom(&w->instance, sizeof(w->instance), 0) != sizeof(w->instance))

@@ -123,8 +123,10 @@ static uint64_t stack_turn(struct worker *w)
 	stack_clock(w->stack, now_us);
 	frames = port_receive(w->port, w->stack, FRAMES_A_TURN);
 	more = stack_serve(w->stack, serve_enough, &v);
+	w->behind = more || frames >= FRAMES_A_TURN;
+	handshakes_turn(w, clock_boot_us());
 	port_flush(w->port);
-	if (frames > 0 || more)
+	if (frames > 0 || more || !TAILQ_EMPTY(&w->shaking))
 		w->busy_us = now_us;
 	/* On a core that it shares with the dataplane, which waits for these frames. */
 	if (clock_boot_us() > now_us + YIELD_US)
@@ -140,8 +142,12 @@ int transport_turn(struct worker *w, uint64_t wait_ms,
 {
 	uint64_t sleep_us, now_us;
 
-	if (w->stack == NULL)
-		return events(w, wait_ms);
+	if (w->stack == NULL) {
+		int ret = events(w, wait_ms);
+
+		handshakes_turn(w, clock_boot_us());
+		return ret;
+	}
 	sleep_us = stack_turn(w);
 	now_us = clock_boot_us();
 	if (sleep_us == 0 && now_us < w->asked_us + ASK_US)

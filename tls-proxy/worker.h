@@ -25,6 +25,7 @@
 #define WHEEL_TICKS 1024
 
 LIST_HEAD(conn_list, conn);
+TAILQ_HEAD(conn_queue, conn);
 
 struct datagram;
 
@@ -61,6 +62,7 @@ enum conn_state {
 
 struct conn {
 	LIST_ENTRY(conn) next, by_id, by_slot, due;
+	TAILQ_ENTRY(conn) turn; /* handshakes.c */
 	struct listener *l;
 	struct worker *w;
 	struct stream dev, up;
@@ -73,6 +75,7 @@ struct conn {
 	uint16_t peer_port;
 	uint64_t deadline_ms; /* of the present state; boot clock */
 	uint64_t active_ms, begun_ms;
+	bool shaking; /* waits for its turn */
 	bool limited; /* limit_give() when the handshake is over */
 	uint64_t wake_ms; /* in the wheel; 0: not */
 	bool trimmed; /* its buffers went; conn_active() */
@@ -132,6 +135,9 @@ struct worker {
 	uint32_t n_listeners;
 	struct conn_list conns;
 	struct conn_list dead; /* freed at the end of the turn */
+	struct conn_queue shaking; /* handshakes that can go on */
+	uint64_t shake_after_us; /* not before, while it is behind; boot clock */
+	bool behind; /* frames or events are left that this turn did not come to */
 	struct conn_list by_id[CONN_BUCKETS], by_slot[CONN_BUCKETS];
 	struct conn_list wheel[WHEEL_TICKS];
 	uint64_t wheel_at; /* tick that was worked on last */
@@ -237,7 +243,15 @@ void conn_active(struct conn *c, uint64_t now_ms);
 bool conn_reverify(struct conn *c); /* conns_reverify() of one. @return true: it ended */
 void conns_reap(struct worker *w);
 
+/* handshakes.c */
+/** There is something to read for c's handshake: it goes on when its turn comes, and wants nothing of its stream until then. */
+void handshake_wait(struct conn *c);
+void handshake_leave(struct conn *c); /* whether it waits or not */
+/** Let those who wait go on, for a while; rarely while w->behind. */
+void handshakes_turn(struct worker *w, uint64_t now_us);
+
 /* conns.c */
+void conns_init(struct worker *w);
 void conns_add(struct conn *c);
 void conns_remove(struct conn *c); /* to the dead */
 void conn_number_set(struct conn *c); /* a new id */

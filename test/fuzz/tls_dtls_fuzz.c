@@ -362,6 +362,7 @@ static void world_make(int agent, void *table)
 	w.trust.rec[SLOT].expires_ms = UINT64_MAX;
 	w.cfg = &cfg;
 	w.epoll = epoll_create1(EPOLL_CLOEXEC);
+	conns_init(&w);
 	w.agent.fd = agent;
 	w.agent_up = true;
 	*l = (struct listener){.w = &w, .cfg = &cfg.listeners[0], .ctx = ctx, .src = {.fd = -1}};

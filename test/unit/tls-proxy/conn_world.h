@@ -375,6 +375,7 @@ static inline int setup(void **state)
 	w->w.cfg = &w->cfg;
 	w->w.agent.fd = w->w.signals.fd = -1;
 	w->w.epoll = epoll_create1(0);
+	conns_init(&w->w);
 	if (listener_open(&w->w, &w->w.listeners[0], l, 0, &err) < 0)
 		fail_msg("%s", err.msg);
 	w->w.n_listeners = w->cfg.n_listeners = 1;

@@ -446,6 +446,7 @@ static void a_device_that_moves_stays_with_its_worker(void **state)
 	other->agent.fd = other->signals.fd = other->wake.fd = -1;
 	other->agent_retry_ms = UINT64_MAX;
 	other->epoll = epoll_create1(0);
+	conns_init(other);
 	other->tick_ms = UINT64_MAX;
 	assert_int_equal(listener_open(other, &other->listeners[0], &w->cfg.listeners[0], 0, &err),
 			 0);

@@ -696,6 +696,7 @@ static void a_second_word_ends_it_at_once_with_a_good_bye(void **state)
 	assert_int_equal(wolfSSL_get_error(w->ssl, n), WOLFSSL_ERROR_ZERO_RETURN);
 	assert_int_equal(recv(w->up, buf, sizeof(buf), 0), 0);
 	w->w.epoll = epoll_create1(0); /* for teardown */
+	conns_init(&w->w);
 	w->w.n_listeners = 0;
 }
 
