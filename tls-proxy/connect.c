@@ -125,6 +125,10 @@ static void connect_done(struct conn *c)
 	session_certificate_drop(c->tls);
 	c->state = CONN_RELAY;
 	c->dev_may = c->up_may = true;
+	if (stream_is_near(&c->dev))
+		session_carry(c->tls, &(struct session_wire){&c->dev, &c->dev_may, &c->dev_fin});
+	if (c->up_tls != NULL && stream_is_near(&c->up))
+		session_carry(c->up_tls, &(struct session_wire){&c->up, &c->up_may, &c->up_fin});
 	c->active_ms = clock_boot_ms();
 	conn_wake(c);
 	relay_work(c);

@@ -114,6 +114,7 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		dtls_turn(&w->listeners[i]);
 	conns_reap(w);
+	relay_wipe();
 	if (w->drain_ms != 0 && (LIST_EMPTY(&w->conns) || now >= w->drain_ms))
 		w->stop = true;
 	return 0;

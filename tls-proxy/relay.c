@@ -9,13 +9,20 @@
 
 #define TURNS_MAX 16 /* then the other sessions, the agent and the clock come first */
 
+/* Plaintext between its two ends: one place for all sessions, so that it is in the cache. What an end does not take at once
+ * waits in the session's own buffer. */
+static struct {
+	uint8_t data[RELAY_BYTES];
+	size_t used; /* since it was wiped */
+} hands;
+
 bool wire_receive(struct stream *s, struct session *tls, bool *may)
 {
 	uint8_t *at;
 	size_t room;
 	ssize_t n;
 
-	if (!*may)
+	if (!*may || session_is_carried(tls))
 		return true;
 	at = session_space(tls, &room);
 	if (at == NULL)
@@ -54,7 +61,7 @@ static ssize_t up_read(struct conn *c, void *out, size_t bytes)
 	if (!c->up_may)
 		return -EAGAIN;
 	n = stream_recv(&c->up, out, bytes);
-	c->up_may = n == (ssize_t)bytes;
+	c->up_may = n == (ssize_t)bytes && (!stream_is_near(&c->up) || stream_has(&c->up));
 	return n;
 }
 
@@ -62,6 +69,11 @@ static ssize_t up_write(struct conn *c, const void *data, size_t bytes)
 {
 	return c->up_tls != NULL ? session_write(c->up_tls, data, bytes)
 				 : stream_send(&c->up, data, bytes);
+}
+
+static ssize_t dev_write(struct conn *c, const void *data, size_t bytes)
+{
+	return session_write(c->tls, data, bytes);
 }
 
 /* The peer of a direction is told that it is over. */
@@ -75,17 +87,60 @@ static void up_shut(struct conn *c)
 		stream_shut(&c->up);
 }
 
+void relay_wipe(void)
+{
+	if (hands.used > 0)
+		explicit_bzero(hands.data, hands.used);
+	hands.used = 0;
+}
+
+static void in_hands(size_t bytes)
+{
+	if (bytes > hands.used)
+		hands.used = bytes;
+}
+
+/* What was not taken waits. @return false: no memory */
+static bool put_aside(struct buffer *b, size_t at, size_t end)
+{
+	if (at == end)
+		return true;
+	if (!buffer_hold_for(b, end - at))
+		return false;
+	buffer_put(b, hands.data + at, end - at);
+	return true;
+}
+
+/* Plaintext to one end: first what waits. @param n  in `hands`, behind that; there is none when something waits
+ * @return false: it ends */
+static bool give(struct conn *c, struct buffer *b, size_t n,
+		 ssize_t (*write)(struct conn *c, const void *data, size_t bytes), uint64_t now_ms)
+{
+	size_t at = 0;
+
+	while (buffer_waiting(b) > 0 || at < n) {
+		bool waits = buffer_waiting(b) > 0;
+		ssize_t sent = waits ? write(c, b->data + b->at, buffer_waiting(b))
+				     : write(c, hands.data + at, n - at);
+
+		if (sent < 0)
+			return sent == -EAGAIN && put_aside(b, at, n);
+		conn_active(c, now_ms);
+		if (waits)
+			buffer_taken(b, sent);
+		else
+			at += sent;
+	}
+	return true;
+}
+
 /* Device > upstream. @return false: it ends */
 static bool relay_up(struct conn *c, uint64_t now_ms)
 {
-	struct buffer *b = &c->to_up;
+	ssize_t n = -EAGAIN;
 
-	if (!c->dev_eof && b->n == 0) {
-		ssize_t n;
-
-		if (!buffer_hold(b))
-			return false;
-		n = session_read(c->tls, b->data, b->capacity);
+	if (!c->dev_eof && c->to_up.n == 0) {
+		n = session_read(c->tls, hands.data, sizeof(hands.data));
 		if (n < 0 && n != -EAGAIN)
 			return false;
 		if (n == 0) {
@@ -93,20 +148,14 @@ static bool relay_up(struct conn *c, uint64_t now_ms)
 			c->active_ms = now_ms;
 			conn_wake(c);
 		} else if (n > 0) {
-			b->n = n;
+			in_hands(n);
 			c->bytes_up += n;
 			conn_active(c, now_ms);
 		}
 	}
-	while (buffer_waiting(b) > 0) {
-		ssize_t n = up_write(c, b->data + b->at, buffer_waiting(b));
-
-		if (n < 0)
-			return n == -EAGAIN;
-		conn_active(c, now_ms);
-		buffer_taken(b, n);
-	}
-	if (c->dev_eof && !c->up_shut)
+	if (!give(c, &c->to_up, n > 0 ? n : 0, up_write, now_ms))
+		return false;
+	if (c->dev_eof && !c->up_shut && c->to_up.n == 0)
 		up_shut(c);
 	return true;
 }
@@ -114,14 +163,10 @@ static bool relay_up(struct conn *c, uint64_t now_ms)
 /* Upstream > device. @return false: it ends */
 static bool relay_down(struct conn *c, uint64_t now_ms)
 {
-	struct buffer *b = &c->to_dev;
+	ssize_t n = -EAGAIN;
 
-	if (!c->up_eof && b->n == 0) {
-		ssize_t n;
-
-		if (!buffer_hold(b))
-			return false;
-		n = up_read(c, b->data, b->capacity);
+	if (!c->up_eof && c->to_dev.n == 0) {
+		n = up_read(c, hands.data, sizeof(hands.data));
 		if (n < 0 && n != -EAGAIN)
 			return false;
 		if (n == 0) {
@@ -129,22 +174,14 @@ static bool relay_down(struct conn *c, uint64_t now_ms)
 			c->active_ms = now_ms;
 			conn_wake(c);
 		} else if (n > 0) {
-			b->n = n;
+			in_hands(n);
 			c->bytes_down += n;
 			conn_active(c, now_ms);
 		}
 	}
-	while (buffer_waiting(b) > 0) {
-		ssize_t n = session_write(c->tls, b->data + b->at, buffer_waiting(b));
-
-		if (n == -EAGAIN)
-			return true;
-		if (n < 0)
-			return false;
-		conn_active(c, now_ms);
-		buffer_taken(b, n);
-	}
-	if (c->up_eof && !c->dev_shut) {
+	if (!give(c, &c->to_dev, n > 0 ? n : 0, dev_write, now_ms))
+		return false;
+	if (c->up_eof && !c->dev_shut && c->to_dev.n == 0) {
 		c->dev_shut = true;
 		session_close_notify(c->tls);
 	}
@@ -191,6 +228,15 @@ static size_t room_made(const struct conn *c)
 	return dev + up;
 }
 
+/* Is there anything that another turn could read? */
+static bool readable(const struct conn *c)
+{
+	if (!c->dev_eof && c->to_up.n == 0 && (c->dev_may || session_may_read(c->tls)))
+		return true;
+	return !c->up_eof && c->to_dev.n == 0 &&
+	       (c->up_may || (c->up_tls != NULL && session_may_read(c->up_tls)));
+}
+
 /* One turn of what can be moved. @return false: the session ended */
 static bool relay_turn(struct conn *c, uint64_t now_ms, bool *more)
 {
@@ -220,7 +266,8 @@ static bool relay_turn(struct conn *c, uint64_t now_ms, bool *more)
 		conn_end(c);
 		return false;
 	}
-	*more = up != c->bytes_up || down != c->bytes_down || (waiting > 0 && c->to_up.n == 0) ||
+	*more = ((up != c->bytes_up || down != c->bytes_down || (waiting > 0 && c->to_up.n == 0)) &&
+		 readable(c)) ||
 		room_made(c) < full;
 	return true;
 }

@@ -8,6 +8,7 @@
 #include <wolfssl/error-ssl.h>
 
 #include "tls-proxy/hello.h"
+#include "tls-proxy/stream.h"
 
 /* As the library does after a handshake, but not for TLS 1.3 where a certificate may be asked for again. */
 extern void FreeHandshakeHashes(WOLFSSL *ssl);
@@ -42,6 +43,22 @@ static void fail(struct session *s, int error)
 	s->state = SESSION_FAILED;
 }
 
+/* Straight from the stack's packets into the library's record. */
+static int wire_recv(struct session *s, char *buf, size_t bytes)
+{
+	const struct session_wire *w = &s->wire;
+	ssize_t n;
+
+	if (w->stream == NULL || !*w->may || !stream_is_open(w->stream))
+		return WOLFSSL_CBIO_ERR_WANT_READ;
+	n = stream_recv(w->stream, buf, bytes);
+	*w->may = n > 0 && stream_has(w->stream);
+	if (n > 0)
+		return (int)n;
+	*w->fin = n != -EAGAIN;
+	return WOLFSSL_CBIO_ERR_WANT_READ;
+}
+
 static int io_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 {
 	struct session *s = arg;
@@ -49,7 +66,7 @@ static int io_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 
 	(void)ssl;
 	if (n == 0)
-		return WOLFSSL_CBIO_ERR_WANT_READ;
+		return wire_recv(s, buf, bytes);
 	if (n > (size_t)bytes)
 		n = bytes;
 	memcpy(buf, s->in.data + s->in.at, n);
@@ -70,11 +87,26 @@ static int datagram_put(struct session *s, const char *buf, int bytes)
 	return bytes;
 }
 
+/* @return how many went out at once; what is lost with the stream, whoever sends the rest will hear of */
+static int wire_take(struct session *s, const char *buf, int bytes)
+{
+	ssize_t n;
+
+	if (s->wire.stream == NULL || buffer_waiting(&s->out) > 0 ||
+	    !stream_is_open(s->wire.stream))
+		return 0;
+	n = stream_send(s->wire.stream, buf, bytes);
+	return n > 0 ? (int)n : 0;
+}
+
 static int io_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 {
 	struct session *s = arg;
+	int n = wire_take(s, buf, bytes);
 
 	(void)ssl;
+	if (n > 0)
+		return n; /* the library offers the rest again */
 	if (!buffer_hold_for(&s->out, sizeof(uint16_t) + bytes)) {
 		session_reason_set(s, "out of memory");
 		return WOLFSSL_CBIO_ERR_GENERAL;
@@ -238,6 +270,25 @@ void session_fed(struct session *s, size_t bytes)
 	s->in.n += bytes;
 }
 
+void session_carry(struct session *s, const struct session_wire *wire)
+{
+	s->wire = *wire;
+}
+
+bool session_is_carried(const struct session *s)
+{
+	return s->wire.stream != NULL;
+}
+
+bool session_may_read(const struct session *s)
+{
+	const struct session_wire *w = &s->wire;
+
+	return buffer_waiting(&s->in) > 0 ||
+	       (w->stream != NULL && *w->may && stream_has(w->stream)) ||
+	       wolfSSL_pending(s->ssl) > 0;
+}
+
 void session_trim(struct session *s)
 {
 	buffer_trim(&s->in);
@@ -351,7 +402,7 @@ ssize_t session_read(struct session *s, uint8_t *out, size_t bytes)
 	if (s->state != SESSION_OPEN)
 		return -EPROTO;
 	/* The library takes a record's bytes and no more: without new ones it has nothing to say. */
-	if (!s->datagrams && buffer_waiting(&s->in) == 0 && wolfSSL_pending(s->ssl) == 0)
+	if (!s->datagrams && !session_may_read(s))
 		return -EAGAIN;
 	read_prepare(s);
 	ret = wolfSSL_read(s->ssl, out, bytes);

@@ -13,6 +13,14 @@
 #include "tls-proxy/tls_ctx.h"
 
 struct session;
+struct stream;
+
+/* A stream that is near (stream.h), from and to which an open session moves its records itself. */
+struct session_wire {
+	struct stream *stream;
+	bool *may; /* there may be something to receive; cleared when there is not */
+	bool *fin; /* set: the stream has ended, or is lost */
+};
 
 enum session_state {
 	SESSION_HANDSHAKE,
@@ -55,6 +63,14 @@ void session_feed(struct session *s, const uint8_t *data, size_t bytes);
  * and the session failed */
 uint8_t *session_space(struct session *s, size_t *room);
 void session_fed(struct session *s, size_t bytes);
+
+/** From now on session_read() takes from the wire what it needs, and session_write() gives it what it makes; what it does
+ * not take waits in session_output(), as ever. No copy is between them. Not of DTLS. What `wire` points at outlives the
+ * session, or the stream is closed. */
+void session_carry(struct session *s, const struct session_wire *wire);
+bool session_is_carried(const struct session *s);
+/** Could session_read() say anything but -EAGAIN? */
+bool session_may_read(const struct session *s);
 
 /** Work on what was fed. */
 enum session_state session_step(struct session *s);

@@ -24,6 +24,7 @@ struct session {
 	struct peer peer; /* the device; zeros of a client's session */
 	struct revoked *revoked; /* until the handshake is over */
 	char reason[128];
+	struct session_wire wire; /* stream NULL: nobody's */
 	struct buffer in, out; /* from the wire, for the wire */
 };
 

@@ -53,6 +53,8 @@ struct stream_ops {
 	void (*shut)(struct stream *s);
 	void (*close)(struct stream *s);
 	void (*reset)(struct stream *s);
+	/* Would recv() have something to say? NULL: to ask is as dear as recv() itself, a system call. */
+	bool (*has)(const struct stream *s);
 };
 
 struct stream {
@@ -76,6 +78,18 @@ static inline bool stream_is_open(const struct stream *s)
 static inline ssize_t stream_recv(struct stream *s, void *out, size_t bytes)
 {
 	return s->ops->recv(s, out, bytes);
+}
+
+/** Its bytes are in this process: reading a few at a time costs nothing more. */
+static inline bool stream_is_near(const struct stream *s)
+{
+	return s->ops != NULL && s->ops->has != NULL;
+}
+
+/** Only of one that is near: has stream_recv() anything to say? */
+static inline bool stream_has(const struct stream *s)
+{
+	return s->ops != NULL && s->ops->has(s);
 }
 
 /** @return bytes taken; -EAGAIN: no room; else -errno: the connection is lost */

@@ -285,6 +285,8 @@ bool wire_receive(struct stream *s, struct session *tls, bool *may);
 /** From the engine into the stream. @return false: it takes nothing any more */
 bool wire_send(struct stream *s, struct session *tls);
 void relay_work(struct conn *c);
+/** Before the worker rests: no plaintext is left where the relay had it in its hands. */
+void relay_wipe(void);
 
 /* agent.c */
 void agent_tick(struct worker *w, uint64_t now_ms); /* connect, reconnect */

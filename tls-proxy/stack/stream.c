@@ -294,6 +294,11 @@ static ssize_t stack_recv(struct stream *s, void *out, size_t bytes)
 	return e->error != 0 ? -e->error : e->eof ? 0 : -EAGAIN;
 }
 
+static bool stack_has(const struct stream *s)
+{
+	return s->stk.rx != NULL || s->stk.eof || s->stk.error != 0;
+}
+
 static ssize_t stack_send(struct stream *s, const void *data, size_t bytes)
 {
 	struct stack_end *e = &s->stk;
@@ -406,6 +411,7 @@ static const struct stream_ops stack_ops = {
 	.shut = stack_shut,
 	.close = stack_close,
 	.reset = stack_reset,
+	.has = stack_has,
 };
 
 /* ---- connecting ------------------------------------------------------------------------------- */

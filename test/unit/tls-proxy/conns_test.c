@@ -35,9 +35,16 @@ static void silent_end(struct stream *s)
 	(void)s;
 }
 
-static const struct stream_ops silent_ops = {silent_recv,   silent_send, silent_connected,
-					     silent_unsent, silent_want, silent_end,
-					     silent_end,    silent_end};
+static const struct stream_ops silent_ops = {
+	.recv = silent_recv,
+	.send = silent_send,
+	.connected = silent_connected,
+	.unsent = silent_unsent,
+	.want = silent_want,
+	.shut = silent_end,
+	.close = silent_end,
+	.reset = silent_end,
+};
 
 /* A session in the middle of its life, whose device says nothing. */
 static struct conn *silent(struct world *w, uint32_t slot)

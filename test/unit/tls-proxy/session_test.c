@@ -9,6 +9,7 @@
 
 #include "test/unit/tls-proxy/pki.h"
 #include "tls-proxy/session.h"
+#include "tls-proxy/stream.h"
 
 #define PIPE_BYTES 65536
 
@@ -450,6 +451,180 @@ static void a_revoked_certificate_is_refused_after_a_reload(void **state)
 	session_free(s);
 }
 
+/* ---- records straight from and to a stream ------------------------------------------------------ */
+
+struct near {
+	struct stream stream;
+	uint8_t in[40000], out[40000];
+	size_t at, arrived, n; /* read, come, and still to come */
+	size_t n_out, room;
+	bool fin, may, over; /* the peer's; what the session was given */
+	int lost; /* errno */
+};
+
+static struct near *near_of(const struct stream *s)
+{
+	return s->arg;
+}
+
+static ssize_t near_recv(struct stream *s, void *out, size_t bytes)
+{
+	struct near *w = near_of(s);
+	size_t n = w->arrived - w->at < bytes ? w->arrived - w->at : bytes;
+
+	if (w->lost != 0)
+		return -w->lost;
+	if (n == 0)
+		return w->fin && w->arrived == w->n ? 0 : -EAGAIN;
+	memcpy(out, w->in + w->at, n);
+	w->at += n;
+	return (ssize_t)n;
+}
+
+static ssize_t near_send(struct stream *s, const void *data, size_t bytes)
+{
+	struct near *w = near_of(s);
+	size_t n = w->room < bytes ? w->room : bytes;
+
+	if (w->lost != 0)
+		return -w->lost;
+	if (n == 0)
+		return -EAGAIN;
+	memcpy(w->out + w->n_out, data, n);
+	w->n_out += n;
+	w->room -= n;
+	return (ssize_t)n;
+}
+
+static bool near_has(const struct stream *s)
+{
+	const struct near *w = near_of(s);
+
+	return w->arrived > w->at || w->fin || w->lost != 0;
+}
+
+static const struct stream_ops near_ops = {.recv = near_recv, .send = near_send, .has = near_has};
+
+static int to_near(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+{
+	struct near *w = arg;
+
+	(void)ssl;
+	memcpy(w->in + w->n, buf, bytes);
+	w->n += bytes;
+	return bytes;
+}
+
+/* An open session on a stream that is near, with one record of the client under way. */
+static void near_pair(struct session **s, struct client *c, struct near *w, size_t bytes)
+{
+	static const uint8_t text[16000] = "a record";
+
+	pair(s, c);
+	*w = (struct near){.may = true, .room = sizeof(w->out)};
+	w->stream.ops = &near_ops;
+	w->stream.arg = w;
+	session_carry(*s, &(struct session_wire){&w->stream, &w->may, &w->over});
+	wolfSSL_SSLSetIOSend(c->ssl, to_near);
+	wolfSSL_SetIOWriteCtx(c->ssl, w);
+	assert_int_equal(wolfSSL_write(c->ssl, text, bytes), bytes);
+}
+
+static void records_are_read_from_a_stream_that_is_near(void **state)
+{
+	static const struct {
+		const char *name;
+		size_t bytes, piece, cut; /* what comes at a time; what never comes of the record */
+		bool fin;
+		int lost;
+		ssize_t want;
+	} rows[] = {
+		{"a short record at once", 256, 65536, 0, false, 0, 256},
+		{"byte by byte", 256, 1, 0, false, 0, 256},
+		{"a long one in segments", 16000, 1460, 0, false, 0, 16000},
+		{"the header alone", 256, 65536, 256 + 17, false, 0, -EAGAIN},
+		{"a FIN behind it", 256, 65536, 0, true, 0, 256},
+		{"a FIN in the middle of it", 256, 65536, 100, true, 0, -EAGAIN},
+		{"a FIN and no record", 256, 65536, 256 + 22, true, 0, -EAGAIN},
+		{"a reset", 256, 65536, 0, false, ECONNRESET, -EAGAIN},
+	};
+	static struct near w;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint8_t buf[16384];
+		struct session *s;
+		struct client c;
+		ssize_t n = -EAGAIN;
+
+		near_pair(&s, &c, &w, rows[i].bytes);
+		w.n -= rows[i].cut;
+		w.fin = rows[i].fin;
+		w.lost = rows[i].lost;
+		while (n == -EAGAIN && w.arrived < w.n) {
+			w.arrived +=
+				rows[i].piece < w.n - w.arrived ? rows[i].piece : w.n - w.arrived;
+			w.may = true;
+			n = session_read(s, buf, sizeof(buf));
+		}
+		if (n != rows[i].want || (n > 8 && memcmp(buf, "a record", 8) != 0))
+			fail_msg("%s: %zd", rows[i].name, n);
+		w.may |= n > 0; /* the stream tells again */
+		assert_int_equal(session_read(s, buf, sizeof(buf)), -EAGAIN);
+		assert_false(session_may_read(s));
+		if (w.over != (rows[i].fin || rows[i].lost != 0))
+			fail_msg("%s: the end is %s", rows[i].name, w.over ? "told" : "not told");
+		client_close(&c);
+		session_free(s);
+	}
+}
+
+/* What the stream does not take waits, in its order; what a lost one does not take is not lost from sight. */
+static void records_are_given_to_a_stream_that_is_near(void **state)
+{
+	static const size_t rooms[] = {sizeof(((struct near *)0)->out), 4000, 21, 1, 0};
+	static uint8_t data[4000], got[8000];
+	static struct near w;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7);
+	for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+		const uint8_t *rest;
+		struct session *s;
+		struct client c;
+		size_t n, at = 0;
+		int r;
+
+		near_pair(&s, &c, &w, 1);
+		w.room = rooms[i];
+		assert_int_equal(session_write(s, data, 3000), 3000);
+		w.room += rooms[i] < sizeof(w.out) ? 500 : 0; /* not before what waits */
+		assert_int_equal(session_write(s, data + 3000, 1000), 1000);
+		rest = session_output(s, &n);
+		assert_int_equal(w.n_out + n, 4000 + 2 * 22);
+		assert_int_equal(w.n_out, rooms[i] < 4000 ? rooms[i] : w.n_out);
+		memcpy(c.in, w.out, w.n_out);
+		if (n > 0)
+			memcpy(c.in + w.n_out, rest, n);
+		c.in_at = 0;
+		c.in_n = w.n_out + n;
+		while ((r = wolfSSL_read(c.ssl, got + at, sizeof(got) - at)) > 0)
+			at += r;
+		assert_int_equal(at, 4000);
+		assert_memory_equal(got, data, 4000);
+		session_sent(s, n);
+		w.lost = ECONNRESET;
+		assert_int_equal(session_write(s, data, 100), 100);
+		assert_true(session_backlog(s));
+		w.stream.ops = NULL; /* closed */
+		session_abort(s, SESSION_ALERT_INTERNAL_ERROR);
+		assert_int_equal(session_read(s, got, sizeof(got)), -EPROTO);
+		client_close(&c);
+		session_free(s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -460,6 +635,8 @@ int main(void)
 		cmocka_unit_test(keys_are_changed_in_mid_session),
 		cmocka_unit_test(an_end_is_told),
 		cmocka_unit_test(garbage_fails_and_never_opens),
+		cmocka_unit_test(records_are_read_from_a_stream_that_is_near),
+		cmocka_unit_test(records_are_given_to_a_stream_that_is_near),
 		cmocka_unit_test(a_revoked_certificate_is_refused_after_a_reload),
 	};
 
