@@ -36,8 +36,16 @@ static void noted_end(struct stream *s)
 	(void)s;
 }
 
-static const struct stream_ops noted_ops = {noted_recv, noted_send, noted_connected, noted_unsent,
-					    noted_want, noted_end,  noted_end,	     noted_end};
+static const struct stream_ops noted_ops = {
+	.recv = noted_recv,
+	.send = noted_send,
+	.connected = noted_connected,
+	.unsent = noted_unsent,
+	.want = noted_want,
+	.shut = noted_end,
+	.close = noted_end,
+	.reset = noted_end,
+};
 
 /* A device of which bytes have come. */
 static struct conn *knocks(struct world *w)
