@@ -7,6 +7,7 @@ RUNS=$1 QUICK=${2:-}
 . "$(dirname "$0")/tls-rig.sh"
 # Sessions of a sample; its time in ms where it is one of messages or bulk; idle sessions; revocations
 if [ -n "$QUICK" ]; then defaults=(1000 150 150 1500 50); else defaults=(10000 2000 1000 100000 500); fi
+[ -z "$QUICK" ] || [ -z "$WIRE" ] || defaults[3]=10000 # it takes no longer
 DEVICES=${DEVICES:-${defaults[0]}} CYCLES=${CYCLES:-${defaults[1]}} MS=${MS:-${defaults[2]}}
 IDLE=${IDLE:-${defaults[3]}} REVOCATIONS=${REVOCATIONS:-${defaults[4]}}
 OPEN=${OPEN:-$DEVICES} # sessions while devices are revoked, one each
