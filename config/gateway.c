@@ -258,6 +258,7 @@ static const struct schema_key listener_keys[] = {
 	UINT("connect_timeout_s", L(connect_timeout_s), 1, 300, "5", "s", "upstream does not answer"),
 	UINT("half_closed_timeout_s", L(half_closed_timeout_s), 1, 86400, "60", "s", "silent after one end has closed its direction"),
 	UINT("max_session_s", L(max_session_s), 0, 31536000, "0", "s", "an older session is closed: the device connects anew; 0 = never"),
+	UINT("resumption_s", L(resumption_s), 0, 604800, "0", "s", "for so long after its certificate was seen a device may come back with a ticket (TLS 1.3); 0 = never"),
 	UINT("handshakes_max", L(handshakes_max), 1, 1000000, "1000", NULL, "unfinished ones at a time and worker"),
 	UINT("handshakes_s", L(handshakes_s), 0, 1000000, "0", "a second", "begun, of a worker; 0 = no limit"),
 	UINT("handshakes_each", L(handshakes_each), 0, 1000000, "0", NULL, "unfinished ones of each source address; 0 = a quarter of handshakes_max"),
@@ -370,6 +371,10 @@ static void dtls_check(const struct gw_config *c, const struct gw_listener *l, c
 	if (l->n_upstreams > 1)
 		config_error(errs, c->file, 0, key,
 			     "protocol = \"dtls\" goes with one upstream alone");
+	if (l->resumption_s != 0)
+		config_error(errs, c->file, 0, key,
+			     "protocol = \"dtls\" goes without resumption_s: a device with a "
+			     "connection ID keeps its session instead");
 	if (l->upstream_tls.line != 0)
 		config_error(errs, c->file, 0, key,
 			     "protocol = \"dtls\" goes without upstream_tls: its upstream gets "

@@ -126,6 +126,7 @@ struct gw_listener {
 	uint32_t handshake_timeout_s, idle_timeout_s, connect_timeout_s;
 	uint32_t half_closed_timeout_s; /* silent after one end has closed its direction */
 	uint32_t max_session_s; /* then it is closed; 0: never */
+	uint32_t resumption_s; /* for so long a session may be resumed; 0: never */
 	uint32_t handshakes_max; /* unfinished at a time, of this listener and worker */
 	uint32_t handshakes_s; /* begun a second; 0: no limit */
 	uint32_t handshakes_each,

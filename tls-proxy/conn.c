@@ -363,11 +363,12 @@ bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 	c->admitted = true;
 	c->active_ms = clock_boot_ms();
 	log_info("session begins listener=%s device=%s segment=%s standing=%s tls=%s cipher=%s "
-		 "group=%s id=%016llx-%llx",
+		 "group=%s resumed=%d id=%016llx-%llx",
 		 c->l->cfg->name, session_identity(c->tls)->name, c->segment,
 		 standing_name(c->standing), session_version(c->tls), session_cipher(c->tls),
-		 session_group(c->tls), (unsigned long long)c->w->instance,
+		 session_group(c->tls), session_resumed(c->tls), (unsigned long long)c->w->instance,
 		 (unsigned long long)c->id);
+	session_ticket_give(c->tls);
 	c->relay = m->relay;
 	if (c->relay == 0) {
 		c->state = CONN_HELD;

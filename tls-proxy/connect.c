@@ -23,6 +23,7 @@ int connect_header(struct conn *c, uint8_t *out, size_t room)
 			    .dport = l->cfg->port,
 			    .datagrams = c->assoc != NULL,
 			    .id = session_identity(c->tls),
+			    .resumed = session_resumed(c->tls),
 			    .tls_version = session_version(c->tls),
 			    .cipher = session_cipher(c->tls),
 			    .group = session_group(c->tls),

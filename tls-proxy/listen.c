@@ -9,6 +9,7 @@
 
 #include "config/base/clock.h"
 #include "tls-proxy/dtls.h"
+#include "tls-proxy/tickets.h"
 #include "tls-proxy/worker.h"
 
 #define SAY_EVERY_MS 10000
@@ -104,6 +105,7 @@ void listeners_tick(struct worker *w, uint64_t now_ms)
 		struct listener *l = &w->listeners[i];
 
 		dtls_tick(l, now_ms);
+		tickets_expire(l->ctx.tickets, now_ms);
 		source_set(w, &l->src, EPOLLIN);
 		upstreams_tick(l, now_ms);
 		staple_say(l);

@@ -113,7 +113,7 @@ static void put_ssl(struct writer *w, const struct proxyv2 *p)
 	static const uint8_t verified[4] = {0};
 	size_t at = tlv_begin(w, TYPE_SSL);
 
-	put_u8(w, CLIENT_SSL | CLIENT_CERT_CONN | CLIENT_CERT_SESS);
+	put_u8(w, CLIENT_SSL | (p->resumed ? 0 : CLIENT_CERT_CONN) | CLIENT_CERT_SESS);
 	put(w, verified, sizeof(verified));
 	if (p->tlvs & PROXY_SSL) {
 		put_text(w, SUBTYPE_SSL_VERSION, p->tls_version);

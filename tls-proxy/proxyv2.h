@@ -30,6 +30,7 @@ struct proxyv2 {
 	uint16_t sport, dport; /* host order */
 	bool datagrams; /* the device speaks UDP */
 	const struct identity *id;
+	bool resumed; /* its certificate was shown in an earlier connection */
 	const char *tls_version, *cipher, *group; /* of PP2_TYPE_SSL, as the front */
 	const struct proxyv2_front *front;
 	const uint8_t *cert; /* the device's, DER */

@@ -219,6 +219,7 @@ void session_free(struct session *s)
 		return;
 	wolfSSL_free(s->ssl);
 	tls_cert_drop(s->cert);
+	ticket_drop(s->ticket);
 	revoked_drop(s->revoked);
 	peer_drop(&s->peer);
 	free(s->asked);
@@ -350,8 +351,10 @@ static void handshake_over(struct session *s)
 	s->state = SESSION_OPEN;
 	revoked_drop(s->revoked);
 	s->revoked = NULL;
-	tls_cert_drop(s->cert);
-	s->cert = NULL;
+	if (s->cert->tickets == NULL) {
+		tls_cert_drop(s->cert);
+		s->cert = NULL;
+	}
 	if (!s->client)
 		wolfSSL_FreeArrays(s->ssl); /* kept for tickets */
 	/* DTLS may have to send its last flight again; a client may be sent tickets, which it does not keep. */
@@ -369,6 +372,8 @@ enum session_state session_step(struct session *s)
 		return s->state;
 	ret = s->client ? wolfSSL_connect(s->ssl) : wolfSSL_accept(s->ssl);
 	if (ret == WOLFSSL_SUCCESS) {
+		if (!s->client)
+			session_resume_settle(s);
 		/* No identity, no session: whatever the library thought. */
 		if (!s->identified) {
 			session_reason_set(s, "no certificate");

@@ -93,6 +93,13 @@ static inline bool session_backlog(const struct session *s)
 	return bytes > 0;
 }
 
+/** Of an admitted device, once: let it resume later, if its listener allows that; what is written waits in
+ * session_output(). Nothing of this session is kept for tickets any more. */
+void session_ticket_give(struct session *s);
+bool session_resumed(const struct session *s); /* it began with a ticket, not with a certificate */
+/** Let the sessions of a server's context resume: for so long after a whole handshake. @return 0 or -EIO */
+int session_tickets_serve(WOLFSSL_CTX *ctx, uint32_t life_s);
+
 /** Give back the memory of what nothing waits in. For sessions that have been quiet: the next byte takes it again. */
 void session_trim(struct session *s);
 

@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* session_internal: what the files of a session share: session.c the machine, session_verify.c whom it believes,
- * session_info.c what it tells. Nobody else includes this. */
+ * session_resume.c how it
+ * goes on from an earlier one, session_info.c what it tells. Nobody else includes this. */
 #pragma once
 
 #include "tls-proxy/buffer.h"
 #include "tls-proxy/peer.h"
 #include "tls-proxy/session.h"
+#include "tls-proxy/tickets.h"
 
 struct session {
 	WOLFSSL *ssl; /* NULL until the first message is whole */
 	const struct tls_ctx *ctx; /* until then */
-	struct tls_cert *cert; /* ours, until the handshake is over */
+	struct tls_cert *cert; /* ours, until the handshake is over, or session_ticket_give() */
+	struct ticket *ticket; /* that came, in the handshake; then the last one; NULL: none */
 	uint32_t fed; /* bytes, until the session is open */
 	enum session_state state;
 	bool datagrams; /* DTLS: `in` is one datagram, `out` is datagrams behind their lengths */
 	bool identified;
+	bool resumed;
 	bool keep_certificate;
 	bool shut; /* close_notify is out */
 	bool client;
@@ -39,3 +43,7 @@ void session_reason_set(struct session *s, const char *text);
 const char *session_error_text(int error);
 /** The library's question about each certificate of the peer's chain. It can refuse more than the library, never accept more. */
 int session_on_verify(int good, WOLFSSL_X509_STORE_CTX *store);
+
+/* session_resume.c */
+/** The library's handshake is over: if it resumed, who is it? Sets identified. */
+void session_resume_settle(struct session *s);

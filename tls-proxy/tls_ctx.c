@@ -8,6 +8,8 @@
 #include <time.h>
 
 #include "tls-proxy/pem.h"
+#include "tls-proxy/session.h"
+#include "tls-proxy/tickets.h"
 
 #define CHAIN_DEPTH_MAX 4
 
@@ -103,10 +105,10 @@ int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err
 	    wolfSSL_CTX_SetMinEccKey_Sz(wolf, 256) != WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_SetMinRsaKey_Sz(wolf, 2048) != WOLFSSL_SUCCESS)
 		return err_set(err, -EIO, "the TLS library lacks an algorithm");
-	/* Whoever comes back shakes hands in full: a resumed session would skip every check of its certificate. */
+	/* The library keeps nothing of a session: one that it resumed would skip every check. tickets.h has what may be. */
 	if (wolfSSL_CTX_set_session_cache_mode(wolf, WOLFSSL_SESS_CACHE_OFF) != WOLFSSL_SUCCESS)
 		return err_set(err, -EIO, "the TLS library keeps sessions");
-	wolfSSL_CTX_no_ticket_TLSv13(wolf);
+	wolfSSL_CTX_set_num_tickets(wolf, 0);
 	wolfSSL_CTX_NoTicketTLSv12(wolf);
 	if (tls12 &&
 	    wolfSSL_CTX_SetMinVersion(wolf, datagrams ? WOLFSSL_DTLSV1_2 : WOLFSSL_TLSV1_2) !=
@@ -235,8 +237,8 @@ static int staple_read(struct tls_cert *c, const struct gw_certificate *g, const
 }
 
 static int cert_new(struct tls_cert **out, const struct gw_certificate *g,
-		    const struct gw_listener *l, const char *ca, const struct files *files,
-		    struct err *err)
+		    const struct gw_listener *l, const char *ca, struct tickets *tickets,
+		    const struct files *files, struct err *err)
 {
 	struct tls_cert *c = calloc(1, sizeof(*c));
 	int ret = -ENOMEM;
@@ -250,6 +252,9 @@ static int cert_new(struct tls_cert **out, const struct gw_certificate *g,
 	memcpy(c->names, g->names, g->n_names * sizeof(*c->names));
 	c->n_names = g->n_names;
 	ret = wolf_make(c, l, ca, err);
+	c->tickets = tickets_hold(tickets);
+	if (ret == 0 && tickets != NULL && session_tickets_serve(c->wolf, l->resumption_s) < 0)
+		ret = err_set(err, -EIO, "the TLS library lacks tickets");
 	if (ret == 0)
 		ret = tls_cert_own(c, g->certificate, g->key, files, err);
 	if (ret == 0)
@@ -274,6 +279,7 @@ void tls_cert_drop(struct tls_cert *c)
 	if (c == NULL || --c->held > 0)
 		return;
 	wolfSSL_CTX_free(c->wolf);
+	tickets_drop(c->tickets);
 	key_free(c->key);
 	staple_fini(&c->staple);
 	free(c->names);
@@ -334,9 +340,11 @@ int tls_ctx_load(struct tls_ctx *out, const struct gw_listener *l, const struct 
 	memcpy(own->key, l->key, sizeof(own->key));
 	memcpy(own->ocsp, l->ocsp, sizeof(own->ocsp));
 	memcpy(ctx.alpn, l->alpn, sizeof(ctx.alpn));
+	if (l->resumption_s > 0 && l->protocol == GW_TLS)
+		ret = tickets_new(&ctx.tickets, l->sessions_max, l->resumption_s);
 	for (uint32_t i = 0; ret == 0 && i < 1 + l->n_certificates; i++) {
-		ret = cert_new(&ctx.certs[i], i == 0 ? own : &l->certificates[i - 1], l, ca, files,
-			       err);
+		ret = cert_new(&ctx.certs[i], i == 0 ? own : &l->certificates[i - 1], l, ca,
+			       ctx.tickets, files, err);
 		ctx.n_certs += ret == 0;
 	}
 	if (ret == 0)
@@ -385,6 +393,7 @@ void tls_ctx_fini(struct tls_ctx *ctx)
 {
 	for (uint32_t i = 0; i < ctx->n_certs; i++)
 		tls_cert_drop(ctx->certs[i]);
+	tickets_drop(ctx->tickets);
 	revoked_drop(ctx->revoked);
 	*ctx = (struct tls_ctx){0};
 }

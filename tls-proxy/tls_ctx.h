@@ -15,10 +15,13 @@
 #include "tls-proxy/revoked.h"
 #include "tls-proxy/staple.h"
 
+struct tickets;
+
 struct tls_cert { /* one of our own */
 	uint32_t held;
 	WOLFSSL_CTX *wolf; /* with roots and algorithms */
 	struct proxyv2_front front; /* of the certificate, for upstreams */
+	struct tickets *tickets; /* as the context's */
 	struct key *key; /* NULL: a client's without a certificate */
 	struct staple staple; /* with the file's path, for messages */
 	char staple_path[GW_PATH_BYTES];
@@ -34,6 +37,8 @@ struct tls_ctx {
 	bool sni_required;
 	char alpn[256]; /* "": not asked */
 	struct revoked *revoked;
+	struct tickets *
+		tickets; /* of this context alone: a reload forgets them. NULL: sessions are not resumed */
 	uint64_t
 		crl_next_update_s; /* wall clock, the earliest of all lists; 0 = no lists configured */
 };

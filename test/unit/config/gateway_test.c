@@ -195,6 +195,16 @@ static void errors_say_what_is_wrong(void **state)
 		    " );" LISTENER("protocol = \"dtls\"; address = \"10.0.0.1\"; upstream = "
 				   "\"10.0.0.2:80\"; upstream_tls = { ca = \"/x\"; };"),
 		 "protocol = \"dtls\" goes without upstream_tls"},
+		{"DTLS and tickets",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("protocol = \"dtls\"; address = \"10.0.0.1\"; upstream = "
+				   "\"10.0.0.2:80\"; resumption_s = 60;"),
+		 "protocol = \"dtls\" goes without resumption_s"},
+		{"tickets for too long",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; "
+				   "resumption_s = 604801;"),
+		 "resumption_s: 604801 is outside 0..604800"},
 		{"no workers", GW "ports = ( " PORT " );\ntls = { workers = 0; };",
 		 "tls.workers: 0 is outside 1..16"},
 		{"upstream ports: one number",

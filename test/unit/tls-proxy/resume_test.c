@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Resumption: what a ticket is good for, and all that it is not good for. Whole handshakes in memory against a client of
+ * the TLS library that keeps its ticket. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <time.h>
+
+#include "config/base/clock.h"
+#include "test/unit/tls-proxy/pki.h"
+#include "test/unit/tls-proxy/pump.h"
+#include "tls-proxy/tickets.h"
+
+static struct pki pki;
+static struct gw_listener listener;
+static struct tls_ctx server;
+static WOLFSSL_CTX *client_ctx;
+
+static const char *path(const char *file)
+{
+	static char out[4][128];
+	static int i;
+
+	i = (i + 1) % 4;
+	snprintf(out[i], sizeof(out[i]), "%s/%s", pki.dir, file);
+	return out[i];
+}
+
+static void server_load(void)
+{
+	struct err err = {""};
+
+	tls_ctx_fini(&server);
+	if (tls_ctx_init(&server, &listener, &err) < 0)
+		fail_msg("%s", err.msg);
+}
+
+static int group_setup(void **state)
+{
+	(void)state;
+	if (tls_ctx_global_init() < 0 || pki_make(&pki) != 0 ||
+	    pki_cert(&pki, "dev",
+		     "subjectAltName=URI:spiffe://p/cam/1\\nextendedKeyUsage=clientAuth") != 0 ||
+	    pki_cert(&pki, "two", "extendedKeyUsage=serverAuth") != 0)
+		return -1;
+	client_ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
+	if (client_ctx == NULL ||
+	    wolfSSL_CTX_load_verify_locations(client_ctx, path("ca.pem"), NULL) !=
+		    WOLFSSL_SUCCESS ||
+	    wolfSSL_CTX_use_certificate_chain_file(client_ctx, path("dev.pem")) !=
+		    WOLFSSL_SUCCESS ||
+	    wolfSSL_CTX_use_PrivateKey_file(client_ctx, path("dev.key"), WOLFSSL_FILETYPE_PEM) !=
+		    WOLFSSL_SUCCESS)
+		return -1;
+	return 0;
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	tls_ctx_fini(&server);
+	wolfSSL_CTX_free(client_ctx);
+	pki_drop(&pki);
+	tls_ctx_global_fini();
+	return 0;
+}
+
+static int each_setup(void **state)
+{
+	(void)state;
+	memset(&listener, 0, sizeof(listener));
+	snprintf(listener.certificate, sizeof(listener.certificate), "%s", path("gw.pem"));
+	snprintf(listener.key, sizeof(listener.key), "%s", path("gw.key"));
+	snprintf(listener.ca, sizeof(listener.ca), "%s", path("ca.pem"));
+	snprintf(listener.crl, sizeof(listener.crl), "%s", path("ca.crl"));
+	listener.resumption_s = 600;
+	listener.sessions_max = 8;
+	listener.n_certificates = 1;
+	listener.certificates[0].n_names = 2;
+	strcpy(listener.certificates[0].names[0], "two.example");
+	strcpy(listener.certificates[0].names[1], "also.example");
+	strcpy(listener.certificates[0].certificate, path("two.pem"));
+	strcpy(listener.certificates[0].key, path("two.key"));
+	server_load();
+	return 0;
+}
+
+struct end { /* what a client keeps of a connection */
+	enum session_state state;
+	bool resumed;
+	int alert;
+	char name[64], why[128];
+	WOLFSSL_SESSION *kept; /* NULL: it got no ticket */
+};
+
+/* One connection: with a ticket if there is one, for a server name if there is one. @param admitted  may it have the next one? */
+static struct end connect_as(const struct tls_ctx *ctx, WOLFSSL_SESSION *ticket, const char *sni,
+			     bool admitted)
+{
+	static struct pump p;
+	struct end end = {0};
+	struct session *s = NULL;
+	WOLFSSL *ssl = wolfSSL_new(client_ctx);
+	uint8_t buf[16];
+
+	assert_int_equal(session_new(&s, ctx), 0);
+	pump_join(&p, ssl, s);
+	if (sni != NULL)
+		wolfSSL_UseSNI(ssl, WOLFSSL_SNI_HOST_NAME, sni, strlen(sni));
+	if (ticket != NULL)
+		assert_int_equal(wolfSSL_set_session(ssl, ticket), WOLFSSL_SUCCESS);
+	end.state = pump_shake(&p);
+	end.alert = p.alert;
+	snprintf(end.why, sizeof(end.why), "%s", session_reason(s));
+	if (end.state == SESSION_OPEN) {
+		snprintf(end.name, sizeof(end.name), "%.63s", session_identity(s)->name);
+		end.resumed = session_resumed(s);
+		assert_int_equal(end.resumed, wolfSSL_session_reused(ssl) != 0);
+		/* Nothing is given to whom the agent has not admitted. */
+		assert_false(session_backlog(s));
+		if (admitted)
+			session_ticket_give(s);
+		while (pump_carry(&p))
+			;
+		assert_true(wolfSSL_read(ssl, buf, sizeof(buf)) <= 0);
+		assert_int_equal(session_write(s, (const uint8_t *)"answer", 6), 6);
+		pump_carry(&p);
+		assert_int_equal(wolfSSL_read(ssl, buf, sizeof(buf)), 6);
+		if (admitted && ctx->tickets != NULL) {
+			end.kept = wolfSSL_get1_session(ssl);
+			assert_non_null(end.kept);
+		}
+	}
+	wolfSSL_free(ssl);
+	session_free(s);
+	return end;
+}
+
+static struct end first(void)
+{
+	struct end e = connect_as(&server, NULL, NULL, true);
+
+	assert_int_equal(e.state, SESSION_OPEN);
+	assert_false(e.resumed);
+	return e;
+}
+
+static void a_ticket_resumes_once_and_brings_the_next(void **state)
+{
+	struct end e = first(), again, third;
+
+	(void)state;
+	assert_int_equal(tickets_count(server.tickets), 1);
+	again = connect_as(&server, e.kept, NULL, true);
+	assert_int_equal(again.state, SESSION_OPEN);
+	assert_true(again.resumed);
+	assert_string_equal(again.name, "spiffe://p/cam/1");
+	assert_int_equal(tickets_count(server.tickets), 1);
+	third = connect_as(&server, again.kept, NULL, false);
+	assert_true(third.resumed);
+	assert_int_equal(tickets_count(server.tickets), 0);
+	wolfSSL_SESSION_free(again.kept);
+	/* used once already: a whole handshake */
+	again = connect_as(&server, e.kept, NULL, false);
+	assert_int_equal(again.state, SESSION_OPEN);
+	assert_false(again.resumed);
+	wolfSSL_SESSION_free(e.kept);
+}
+
+static void who_was_not_admitted_gets_none(void **state)
+{
+	struct end e = connect_as(&server, NULL, NULL, false);
+
+	(void)state;
+	assert_int_equal(e.state, SESSION_OPEN);
+	assert_int_equal(tickets_count(server.tickets), 0);
+}
+
+static void off_is_off(void **state)
+{
+	struct end e;
+
+	(void)state;
+	listener.resumption_s = 0;
+	server_load();
+	assert_null(server.tickets);
+	e = connect_as(&server, NULL, NULL, true);
+	assert_int_equal(e.state, SESSION_OPEN);
+}
+
+/* Each begins with a good ticket of the default certificate. */
+static void in_doubt_it_is_a_whole_handshake(void **state)
+{
+	enum doubt {
+		NOTHING,
+		OTHER_NAME,
+		OTHER_CERTIFICATE,
+		OTHER_WORKER,
+		RELOADED,
+		FORGOTTEN,
+		EVICTED,
+	};
+	static const struct {
+		const char *name;
+		enum doubt doubt;
+		bool resumed;
+	} rows[] = {
+		{"none", NOTHING, true},
+		{"for another server name", OTHER_NAME, false},
+		{"for another of our certificates", OTHER_CERTIFICATE, false},
+		{"at another worker or listener", OTHER_WORKER, false},
+		{"after a reload", RELOADED, false},
+		{"when its time is over", FORGOTTEN, false},
+		{"when many came after it", EVICTED, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct tls_ctx other = {0}, *at = &server;
+		struct err err = {""};
+		const char *sni = NULL;
+		struct end e, got;
+
+		server_load();
+		e = first();
+		switch (rows[i].doubt) {
+		case NOTHING:
+			break;
+		case OTHER_NAME:
+			sni = "unknown.example"; /* the same certificate */
+			break;
+		case OTHER_CERTIFICATE:
+			sni = "two.example";
+			break;
+		case OTHER_WORKER:
+			assert_int_equal(tls_ctx_init(&other, &listener, &err), 0);
+			at = &other;
+			break;
+		case RELOADED:
+			assert_int_equal(tls_ctx_reload(&server, &listener, NULL, &err), 0);
+			break;
+		case FORGOTTEN:
+			tickets_expire(server.tickets, clock_boot_ms() + 599000);
+			assert_int_equal(tickets_count(server.tickets), 1);
+			tickets_expire(server.tickets, clock_boot_ms() + 600001);
+			assert_int_equal(tickets_count(server.tickets), 0);
+			break;
+		case EVICTED:
+			for (int k = 0; k < 8; k++) {
+				struct end more = first();
+
+				wolfSSL_SESSION_free(more.kept);
+			}
+			assert_int_equal(tickets_count(server.tickets), 8);
+			break;
+		}
+		got = connect_as(at, e.kept, sni, false);
+		if (got.state != SESSION_OPEN || got.resumed != rows[i].resumed)
+			fail_msg("%s: state %d, resumed %d, %s", rows[i].name, got.state,
+				 got.resumed, got.why);
+		wolfSSL_SESSION_free(e.kept);
+		tls_ctx_fini(&other);
+	}
+}
+
+/* The CA of the device is not trusted any more, or its certificate is listed: neither ticket nor certificate. */
+static void a_ticket_outlives_no_trust(void **state)
+{
+	struct err err = {""};
+	struct end e = first(), got;
+
+	(void)state;
+	strcpy(listener.ca, path("other.pem"));
+	listener.crl[0] = '\0';
+	assert_int_equal(tls_ctx_reload(&server, &listener, NULL, &err), 0);
+	got = connect_as(&server, e.kept, NULL, false);
+	assert_int_equal(got.state, SESSION_FAILED);
+	assert_string_equal(got.why, "unknown CA");
+	wolfSSL_SESSION_free(e.kept);
+
+	each_setup(NULL);
+	e = first();
+	assert_int_equal(pki_sh(&pki, "cp index.txt index.keep; openssl ca -config ca.cnf -keyfile "
+				      "ca.key -cert ca.pem -revoke dev.pem && openssl ca -config "
+				      "ca.cnf -gencrl -keyfile ca.key -cert ca.pem -out ca.crl"),
+			 0);
+	assert_int_equal(tls_ctx_reload(&server, &listener, NULL, &err), 0);
+	got = connect_as(&server, e.kept, NULL, false);
+	assert_int_equal(got.state, SESSION_FAILED);
+	assert_string_equal(got.why, "certificate revoked (CRL)");
+	assert_int_equal(got.alert, SESSION_ALERT_CERTIFICATE_REVOKED);
+	wolfSSL_SESSION_free(e.kept);
+	assert_int_equal(pki_sh(&pki, "mv index.keep index.txt; openssl ca -config ca.cnf -gencrl "
+				      "-keyfile ca.key -cert ca.pem -out ca.crl"),
+			 0);
+}
+
+/* The lists in force are asked, not those of the time when the ticket was given. */
+static void the_lists_in_force_are_asked(void **state)
+{
+	struct revoked *keep = NULL, *empty = NULL;
+	struct end e = first(), got;
+	struct err err = {""};
+
+	(void)state;
+	/* a context that trusts nobody, with the same tickets: no reload does this, and still it must not open */
+	keep = server.revoked;
+	assert_int_equal(revoked_new(&empty, true), 0);
+	assert_int_equal(revoked_seal(empty, &err), 0);
+	server.revoked = empty;
+	got = connect_as(&server, e.kept, NULL, false);
+	assert_int_equal(got.state, SESSION_FAILED);
+	server.revoked = keep;
+	revoked_drop(empty);
+	/* it was not used: a whole handshake was tried */
+	got = connect_as(&server, e.kept, NULL, false);
+	assert_true(got.resumed);
+	wolfSSL_SESSION_free(e.kept);
+}
+
+static void none_outlives_the_certificate(void **state)
+{
+	struct end e;
+
+	(void)state;
+	listener.resumption_s = 6 * 24 * 3600; /* it is good for 5 days */
+	server_load();
+	e = connect_as(&server, NULL, NULL, true);
+	assert_int_equal(e.state, SESSION_OPEN);
+	assert_int_equal(tickets_count(server.tickets), 0);
+	wolfSSL_SESSION_free(e.kept);
+}
+
+/* A chain of tickets is no older than the first of them. */
+static void the_next_ticket_is_no_younger(void **state)
+{
+	static struct peer peer;
+	struct tickets *t = NULL;
+	struct ticket *k = ticket_new(&peer, "a.example", &pki, 5000), *got;
+	uint8_t name[TICKET_NAME_BYTES], iv[TICKET_IV_BYTES], mac[TICKET_MAC_BYTES];
+	uint8_t text[100], plain[100], sealed[100];
+
+	(void)state;
+	assert_int_equal(tickets_new(&t, 2, 5), 0);
+	memset(plain, 7, sizeof(plain));
+	memcpy(text, plain, sizeof(text));
+	assert_int_equal(tickets_seal(t, k, name, iv, mac, text, sizeof(text)), 0);
+	assert_memory_not_equal(text, plain, sizeof(text));
+	memcpy(sealed, text, sizeof(text));
+	assert_null(tickets_open(t, name, iv, mac, text, sizeof(text), &pki, "b.example", 1));
+	assert_null(tickets_open(t, name, iv, mac, text, sizeof(text), &peer, "a.example", 1));
+	for (size_t i = 0; i < sizeof(name) + sizeof(iv) + sizeof(mac) + sizeof(text); i++) {
+		uint8_t *at = i < 16   ? name + i
+			      : i < 32 ? iv + i - 16
+			      : i < 64 ? mac + i - 32
+				       : text + i - 64;
+
+		*at ^= 1;
+		if (tickets_open(t, name, iv, mac, text, sizeof(text), &pki, "a.example", 1) !=
+		    NULL)
+			fail_msg("opened with byte %zu changed", i);
+		if (i < 64)
+			*at ^= 1;
+		memcpy(text, sealed, sizeof(text));
+	}
+	got = tickets_open(t, name, iv, mac, text, sizeof(text), &pki, "a.example", 4999);
+	assert_ptr_equal(got, k);
+	assert_memory_equal(text, plain, sizeof(text));
+	assert_true(tickets_spend(t, got));
+	assert_false(tickets_spend(t, got)); /* two connections at a time */
+	ticket_drop(got);
+	memcpy(text, sealed, sizeof(text));
+	assert_null(tickets_open(t, name, iv, mac, text, sizeof(text), &pki, "a.example", 1));
+	assert_int_equal(tickets_count(t), 0);
+	assert_int_equal(tickets_seal(t, k, name, iv, mac, text, sizeof(text)), 0);
+	assert_null(tickets_open(t, name, iv, mac, text, sizeof(text), &pki, "a.example", 5000));
+	assert_int_equal(tickets_count(t), 0);
+	ticket_drop(k);
+	tickets_drop(t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(a_ticket_resumes_once_and_brings_the_next, each_setup),
+		cmocka_unit_test_setup(who_was_not_admitted_gets_none, each_setup),
+		cmocka_unit_test_setup(off_is_off, each_setup),
+		cmocka_unit_test_setup(in_doubt_it_is_a_whole_handshake, each_setup),
+		cmocka_unit_test_setup(a_ticket_outlives_no_trust, each_setup),
+		cmocka_unit_test_setup(the_lists_in_force_are_asked, each_setup),
+		cmocka_unit_test_setup(none_outlives_the_certificate, each_setup),
+		cmocka_unit_test_setup(the_next_ticket_is_no_younger, each_setup),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
