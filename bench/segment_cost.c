@@ -129,9 +129,21 @@ static void settle(struct bench *b)
 	while (b->head != b->tail);
 }
 
+/* Those that were begun have come about, and wait for answers from now on. */
+static void connected(struct bench *b, uint32_t from)
+{
+	settle(b);
+	for (uint32_t i = from; i < b->n_dev; i++) {
+		if (stream_connected(&b->dev[i]) != 0)
+			die("a connection did not come about");
+		stream_want(&b->dev[i], STREAM_READ);
+	}
+}
+
 static void connections(struct bench *b, uint32_t n)
 {
 	struct ip_addr to;
+	uint32_t begun = b->n_dev;
 
 	ip_addr_parse(&to, "10.0.0.2");
 	while (b->n_dev < n) {
@@ -143,15 +155,12 @@ static void connections(struct bench *b, uint32_t n)
 		s->arg = s;
 		if (stack_connect(b->st, s, &from, 1, &to, 443) < 0)
 			die("no connection");
-		if (b->n_dev % BURST == 0)
-			settle(b);
+		if (b->n_dev - begun == BURST) {
+			connected(b, begun);
+			begun = b->n_dev;
+		}
 	}
-	settle(b);
-	for (uint32_t i = 0; i < n; i++) {
-		if (stream_connected(&b->dev[i]) != 0)
-			die("a connection did not come about");
-		stream_want(&b->dev[i], STREAM_READ);
-	}
+	connected(b, begun);
 	/* 100 ms: what is left of the handshakes is done */
 	for (int i = 0; i < 10000; i++)
 		turn(b);

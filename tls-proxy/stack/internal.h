@@ -11,6 +11,8 @@
 /* Who wants smaller pieces wants our time: 536 is the least that anybody must take (RFC 9293, 3.7.1). */
 #define STACK_MSS_MIN 64
 
+#define STACK_OWED 256 /* connections whose acknowledgement waits for the end of a turn */
+
 LIST_HEAD(ready_list, stream);
 LIST_HEAD(udp_ready_list, datagram);
 
@@ -28,6 +30,12 @@ struct stack {
 	uint64_t now_us;
 	uint64_t isn_key[2];
 	uint32_t next_port; /* index in the slice */
+	struct {
+		uint32_t bucket;
+		uint16_t local_port, remote_port;
+	} owed[STACK_OWED];
+	uint32_t n_owed;
+	uint32_t arriving; /* bucket of the segment that comes in just now */
 	uint8_t ext; /* of control blocks: whom to tell when one is freed */
 };
 
@@ -41,6 +49,7 @@ extern const struct tcp_ext_arg_callbacks stream_ext_callbacks;
 extern uint8_t stream_half_open; /* its address stands where a stream will */
 
 /* stack.c */
+void stack_acknowledge(struct stack *st); /* what is owed */
 void stack_speaks_as(struct stack *st,
 		     const struct ip_addr *own); /* what goes out next comes from there */
 /** Of this worker's slice, in turn. @return 0: it has none */

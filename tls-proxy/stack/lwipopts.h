@@ -66,6 +66,7 @@
 #define LWIP_WND_SCALE 1
 #define TCP_RCV_SCALE 3
 #define TCP_WND (256 * 1024) /* unread bytes of a connection at most */
+#define TCP_WND_UPDATE_THRESHOLD (TCP_WND / 4) /* news of it without an acknowledgement */
 #define TCP_SND_BUF (128 * 1024) /* bytes taken and not acknowledged at most */
 #define TCP_SND_QUEUELEN 512 /* of small segments: see send_room() */
 #define TCP_SNDLOWAT (2 * TCP_MSS + 1)
@@ -89,4 +90,7 @@
 
 #define LWIP_CHKSUM stack_checksum
 #define LWIP_CHKSUM_ALGORITHM 0
+/* What is sent is read once for both. */
+#define LWIP_CHECKSUM_ON_COPY 1
+#define LWIP_CHKSUM_COPY stack_checksum_copy
 #define LWIP_HOOK_FILENAME "tls-proxy/stack/hooks.h"

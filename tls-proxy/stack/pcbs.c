@@ -204,6 +204,16 @@ static bool list_has(const struct tcp_pcb *pcb, const ip_addr_t *local, uint16_t
 	return false;
 }
 
+struct tcp_pcb *pcbs_with(const struct pcbs *t, uint32_t bucket, uint16_t local_port,
+			  uint16_t remote_port)
+{
+	struct tcp_pcb *pcb = t->b[bucket].active;
+
+	while (pcb != NULL && (pcb->local_port != local_port || pcb->remote_port != remote_port))
+		pcb = pcb->next;
+	return pcb;
+}
+
 bool pcbs_has(const struct pcbs *t, const struct ip_addr *local, uint16_t local_port,
 	      const struct ip_addr *remote, uint16_t remote_port)
 {

@@ -36,6 +36,10 @@ void pcbs_fetch_more(const struct pcbs *t, uint32_t bucket, uint16_t remote_port
 /** After tcp_write(), tcp_recved() and the like, outside of a bucket: its timers may run now. */
 void pcbs_touched(struct pcbs *t, uint32_t bucket, const struct tcp_pcb *pcb);
 
+/** The first connection of the bucket with these ports; not between pcbs_enter() and pcbs_leave(). NULL: none */
+struct tcp_pcb *pcbs_with(const struct pcbs *t, uint32_t bucket, uint16_t local_port,
+			  uint16_t remote_port);
+
 /** Is the connection there, in whatever state? */
 bool pcbs_has(const struct pcbs *t, const struct ip_addr *local, uint16_t local_port,
 	      const struct ip_addr *remote, uint16_t remote_port);

@@ -135,6 +135,41 @@ static bool arrival_read(const struct stack *st, struct arrival *a, struct pbuf 
 	return true;
 }
 
+/* RFC 5681 section 4.2 wants an acknowledgement for two segments. Those of a turn came as one burst, and for them one
+ * goes out when all are in: with data if there is some by then. lwIP acknowledges at once who has waited already, so
+ * he has not. Only where every way that the segment may go sets the flag again, or acknowledges. */
+err_t stack_segment(struct tcp_pcb *pcb, const struct tcp_hdr *hdr, const struct pbuf *p)
+{
+	struct stack *st = the_stack;
+
+	if (pcb->state != ESTABLISHED || !(pcb->flags & TF_ACK_DELAY) || p->tot_len == 0 ||
+	    (TCPH_FLAGS(hdr) & ~TCP_PSH) != TCP_ACK || st->n_owed == STACK_OWED)
+		return ERR_OK;
+	pcb->flags &= ~TF_ACK_DELAY;
+	if (st->n_owed == 0 || st->owed[st->n_owed - 1].bucket != st->arriving ||
+	    st->owed[st->n_owed - 1].remote_port != pcb->remote_port) {
+		st->owed[st->n_owed].bucket = st->arriving;
+		st->owed[st->n_owed].local_port = pcb->local_port;
+		st->owed[st->n_owed++].remote_port = pcb->remote_port;
+	}
+	return ERR_OK;
+}
+
+void stack_acknowledge(struct stack *st)
+{
+	for (uint32_t i = 0; i < st->n_owed; i++) {
+		struct tcp_pcb *pcb = pcbs_with(st->pcbs, st->owed[i].bucket,
+						st->owed[i].local_port, st->owed[i].remote_port);
+
+		if (pcb == NULL || !(pcb->flags & TF_ACK_DELAY))
+			continue; /* gone, or it went out with data */
+		tcp_ack_now(pcb);
+		tcp_output(pcb);
+		pcbs_touched(st->pcbs, st->owed[i].bucket, pcb);
+	}
+	st->n_owed = 0;
+}
+
 static void arrival_input(struct stack *st, struct arrival *a)
 {
 	interface_is(&st->netif, &a->t.dst);
@@ -142,6 +177,7 @@ static void arrival_input(struct stack *st, struct arrival *a)
 		udp_arrives(st, a->p, a->t.dport);
 		return;
 	}
+	st->arriving = a->bucket;
 	pcbs_enter(st->pcbs, a->bucket);
 	ip_input(a->p, &st->netif);
 	pcbs_leave(st->pcbs, false);

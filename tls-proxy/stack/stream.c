@@ -35,7 +35,7 @@ static uint32_t stream_events(const struct stream *s)
 		return e->wanted | STREAM_GONE;
 	if (e->rx != NULL || e->eof)
 		can |= STREAM_READ;
-	if (e->pcb == NULL || (e->connected && send_room(e->pcb)))
+	if ((e->wanted & STREAM_WRITE) && (e->pcb == NULL || (e->connected && send_room(e->pcb))))
 		can |= STREAM_WRITE;
 	can &= e->wanted;
 	return can | (e->eof && e->shut ? STREAM_GONE : 0u);
@@ -90,6 +90,7 @@ bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 		if (s->ops == &stack_ops)
 			stream_tell(s);
 	}
+	stack_acknowledge(st);
 	return udp_serve(st, enough, arg) || !LIST_EMPTY(&st->serving) || !LIST_EMPTY(&st->ready);
 }
 

@@ -159,6 +159,53 @@ static void a_window_is_told_when_the_port_has_room(void **state)
 	wire_free(x);
 }
 
+/* RFC 5681 section 4.2: of a burst, once, and in the same turn; of one segment, a little later; of a hole, each time. */
+static void a_burst_is_acknowledged_once(void **state)
+{
+	static const struct {
+		const char *name;
+		size_t bytes;
+		unsigned lost,
+			stall; /* of the burst's first segments; frames that the port does not take */
+		uint64_t now,
+			later; /* acknowledgements in its turn, and 200 ms after it at least */
+	} rows[] = {
+		{"a burst", 16384, 0, 0, 1, 0},		 {"two segments", 2920, 0, 0, 1, 0},
+		{"one segment", 1000, 0, 0, 0, 1},	 {"the first is lost", 16384, 1, 0, 11, 0},
+		{"the port is full", 16384, 0, 1, 0, 1},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct wire *x = wire_new(1, "10.0.0.2");
+		struct end dev, *in = pair_up(x, &dev);
+		size_t out = 0, got = 0;
+		uint64_t was;
+
+		exchange(x, &dev, in, 200000, 16384, 16384);
+		wire_settle(x, 1000000);
+		out = got = 0;
+		assert_int_equal(put(&dev, &out, rows[i].bytes, rows[i].bytes), rows[i].bytes);
+		for (unsigned k = 0; k < rows[i].lost; k++)
+			free(x->queue[x->head++ % WIRE_PACKETS]);
+		was = stack_stats(x->stack)->out;
+		x->stall = rows[i].stall;
+		wire_turn(x, 10);
+		if (stack_stats(x->stack)->out - was != rows[i].now)
+			fail_msg("%s: %u acknowledgements", rows[i].name,
+				 (unsigned)(stack_stats(x->stack)->out - was));
+		assert_true(pcbs_check(x->stack->pcbs) == 2);
+		was = stack_stats(x->stack)->out;
+		wire_settle(x, 200000);
+		if (stack_stats(x->stack)->out - was < rows[i].later)
+			fail_msg("%s: none later", rows[i].name);
+		while (got < out)
+			assert_int_not_equal(take(in, &got, 16384), 0);
+		stream_reset(&dev.s);
+		wire_free(x);
+	}
+}
+
 static void small_segments_do_not_pin_what_they_came_in(void **state)
 {
 	struct wire *x = wire_new(1, "10.0.0.2");
@@ -370,6 +417,7 @@ int main(void)
 		cmocka_unit_test(bytes_pass_unchanged_over_any_wire),
 		cmocka_unit_test(who_does_not_read_stops_who_sends),
 		cmocka_unit_test(a_window_is_told_when_the_port_has_room),
+		cmocka_unit_test(a_burst_is_acknowledged_once),
 		cmocka_unit_test(small_segments_do_not_pin_what_they_came_in),
 		cmocka_unit_test(each_end_may_end_first),
 		cmocka_unit_test(what_was_taken_goes_out_after_a_close),

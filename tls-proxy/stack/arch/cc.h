@@ -22,6 +22,7 @@ void *stack_mem_alloc(size_t bytes);
 void *stack_mem_calloc(size_t n, size_t bytes);
 void stack_mem_free(void *mem);
 uint16_t stack_checksum(const void *data, int bytes);
+uint16_t stack_checksum_copy(void *to, const void *data, int bytes); /* and copy them */
 /* A state that must not be: better no worker than a wrong one. Ends the process. */
 void stack_assert(const char *what) __attribute__((noreturn, cold));
 
