@@ -63,7 +63,7 @@ static int names_read(struct identity *out, const DecodedCert *cert, struct err 
 	return 0;
 }
 
-static int date_read(uint64_t *out_s, const byte *date, int bytes)
+int identity_date(uint64_t *out_s, const uint8_t *date, int bytes)
 {
 	const byte *raw;
 	byte format;
@@ -118,8 +118,8 @@ int identity_from_der(struct identity *out, const uint8_t *der, size_t bytes, st
 		goto out;
 	if (cert.serialSz <= 0 || cert.serialSz > (int)sizeof(id.serial) ||
 	    cert.issuerRaw == NULL ||
-	    date_read(&id.not_before_s, cert.beforeDate, cert.beforeDateLen) < 0 ||
-	    date_read(&id.not_after_s, cert.afterDate, cert.afterDateLen) < 0) {
+	    identity_date(&id.not_before_s, cert.beforeDate, cert.beforeDateLen) < 0 ||
+	    identity_date(&id.not_after_s, cert.afterDate, cert.afterDateLen) < 0) {
 		ret = err_set(err, -EINVAL,
 			      "the certificate's serial number, issuer or dates cannot be read");
 		goto out;

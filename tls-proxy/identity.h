@@ -20,7 +20,8 @@ struct identity {
 	uint8_t serial_bytes;
 	bool has_issuer_key;
 	uint8_t issuer_key[20]; /* authority key identifier */
-	uint64_t not_before_s, not_after_s; /* wall clock */
+	uint64_t not_before_s,
+		not_after_s; /* wall clock; peer.h lowers the end to that of its CAs */
 };
 
 /**
@@ -31,3 +32,6 @@ struct identity {
  * @return 0; -EINVAL (not a certificate), -EPROTO (names), -EACCES (usage); the reason in err
  */
 int identity_from_der(struct identity *out, const uint8_t *der, size_t bytes, struct err *err);
+
+/** A UTCTime or GeneralizedTime of a certificate, RFC 5280 section 4.1.2.5, as wall clock. @return 0 or -EINVAL */
+int identity_date(uint64_t *out_s, const uint8_t *date, int bytes);

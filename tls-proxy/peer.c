@@ -101,7 +101,7 @@ enum revoked_verdict peer_check(struct peer *p, const struct revoked *r)
 	struct cert_ref chain[PEER_CERTS_MAX];
 	unsigned n = chain_of(p, chain);
 
-	return revoked_chain(r, chain, n, time(NULL), p->anchor, false);
+	return revoked_chain(r, chain, n, time(NULL), p->anchor, false, &p->id.not_after_s);
 }
 
 enum revoked_verdict peer_check_again(const struct peer *p, const struct revoked *r)
@@ -109,7 +109,8 @@ enum revoked_verdict peer_check_again(const struct peer *p, const struct revoked
 	struct cert_ref chain[PEER_CERTS_MAX];
 	unsigned n = chain_of(p, chain);
 	uint8_t anchor[sizeof(p->anchor)];
+	uint64_t until_s = UINT64_MAX;
 
 	memcpy(anchor, p->anchor, sizeof(anchor));
-	return revoked_chain(r, chain, n, time(NULL), anchor, true);
+	return revoked_chain(r, chain, n, time(NULL), anchor, true, &until_s);
 }

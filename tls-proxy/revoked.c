@@ -9,6 +9,8 @@
 #include <wolfssl/wolfcrypt/asn_public.h>
 #include <wolfssl/wolfcrypt/sha256.h>
 
+#include "tls-proxy/identity.h"
+
 #define PEM_BEGIN "-----BEGIN X509 CRL-----"
 #define PEM_END "-----END X509 CRL-----"
 #define FUTURE_S 300 /* a clock that is a little behind */
@@ -109,6 +111,10 @@ static int ref_of(struct cert_ref *out, const DecodedCert *cert)
 		return -EINVAL;
 	memcpy(out->serial.b + CRL_NUMBER_BYTES - cert->serialSz, cert->serial, cert->serialSz);
 	name_hash(out->issuer_sha256, cert->issuerRaw, cert->issuerRawLen);
+	if (cert->subjectRaw != NULL)
+		name_hash(out->subject_sha256, cert->subjectRaw, cert->subjectRawLen);
+	if (identity_date(&out->not_after_s, cert->afterDate, cert->afterDateLen) < 0)
+		return -EINVAL;
 	out->has_issuer_key = cert->extAuthKeyIdSet;
 	if (out->has_issuer_key)
 		memcpy(out->issuer_key, cert->extAuthKeyId, sizeof(out->issuer_key));
@@ -453,23 +459,61 @@ static const struct ca *issuer_of(const struct revoked *r, const struct cert_ref
 	return NULL;
 }
 
+static const struct cert_ref *sent_issuer_of(const struct cert_ref *c, const struct cert_ref *chain,
+					     unsigned n)
+{
+	for (unsigned i = 1; i < n; i++) {
+		if (&chain[i] != c && memcmp(chain[i].subject_sha256, c->issuer_sha256,
+					     sizeof(c->issuer_sha256)) == 0)
+			return &chain[i];
+	}
+	return NULL;
+}
+
+/* From one to the next, in whatever order they were sent, to the first CA that is ours. */
+static const struct ca *anchor_of(const struct revoked *r, const struct cert_ref *chain, unsigned n,
+				  const uint8_t *anchor)
+{
+	const struct cert_ref *c = chain;
+
+	for (unsigned i = 0; i < n && c != NULL; i++) {
+		const struct ca *ca = issuer_of(r, c, anchor);
+
+		if (ca != NULL)
+			return ca;
+		c = sent_issuer_of(c, chain, n);
+	}
+	return NULL;
+}
+
+static bool lives(const struct cert_ref *ca, uint64_t now_s, uint64_t *until_s)
+{
+	if (ca->not_after_s < *until_s)
+		*until_s = ca->not_after_s;
+	return now_s < ca->not_after_s;
+}
+
 enum revoked_verdict revoked_chain(const struct revoked *r, const struct cert_ref *chain,
 				   unsigned n, uint64_t now_s, uint8_t anchor[static 16],
-				   bool known)
+				   bool known, uint64_t *until_s)
 {
+	const struct ca *ca = anchor_of(r, chain, n, known ? anchor : NULL);
 	enum revoked_verdict v = REVOKED_GOOD;
-	const struct ca *ca = NULL;
 
-	for (unsigned i = 0; i < n && ca == NULL; i++)
-		ca = issuer_of(r, &chain[i], known ? anchor : NULL);
 	if (ca == NULL)
 		return REVOKED_UNTRUSTED;
 	if (!known)
 		memcpy(anchor, ca->id, 16);
+	for (unsigned i = 1; i < n; i++) {
+		if (!lives(&chain[i], now_s, until_s))
+			return REVOKED_EXPIRED;
+	}
 	for (unsigned i = 0; r->lists && i < n && v == REVOKED_GOOD; i++)
 		v = check(r, &chain[i], now_s);
-	for (unsigned i = 0; r->lists && i < CLIMB_MAX && ca != NULL && v == REVOKED_GOOD; i++) {
-		v = check(r, &ca->self, now_s);
+	for (unsigned i = 0; i < CLIMB_MAX && ca != NULL && v == REVOKED_GOOD; i++) {
+		if (!lives(&ca->self, now_s, until_s))
+			return REVOKED_EXPIRED;
+		v = r->lists ? check(r, &ca->self, now_s) : v;
 		ca = ca->root ? NULL : issuer_of(r, &ca->self, NULL);
 	}
 	return v;
@@ -506,6 +550,8 @@ const char *revoked_text(enum revoked_verdict v)
 		return "certificate revoked (CRL)";
 	case REVOKED_UNTRUSTED:
 		return "unknown CA";
+	case REVOKED_EXPIRED:
+		return "a CA of its chain is expired";
 	case REVOKED_GOOD:
 		return "good";
 	case REVOKED_NO_LIST:

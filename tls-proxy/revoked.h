@@ -15,9 +15,11 @@ struct revoked;
 /* A certificate as its issuer's list names it. */
 struct cert_ref {
 	uint8_t issuer_sha256[32]; /* of the DER name, tag and length included */
+	uint8_t subject_sha256[32]; /* the same; nobody asks for the device's own */
 	uint8_t issuer_key[CRL_KEY_ID_BYTES]; /* authority key identifier */
 	bool has_issuer_key;
 	struct crl_number serial;
+	uint64_t not_after_s; /* wall clock */
 };
 
 enum revoked_verdict {
@@ -25,6 +27,7 @@ enum revoked_verdict {
 	REVOKED_OUTDATED, /* its list is past its next update; deny */
 	REVOKED_LISTED,
 	REVOKED_UNTRUSTED, /* no such CA is trusted any more; deny */
+	REVOKED_EXPIRED, /* a CA; deny */
 	REVOKED_GOOD,
 };
 
@@ -54,12 +57,14 @@ int revoked_newer(const struct revoked *r, const struct revoked *old, struct err
 int cert_ref_read(struct cert_ref *out, const uint8_t *der, size_t bytes);
 
 /**
- * Is a chain good, from the device's certificate upwards? Each of the n certificates and every CA above them is looked up.
+ * Is a chain good, from the device's certificate upwards? It must be whole: the library takes CAs for known that anybody
+ * sent before, but they may have expired since. Each of the n certificates and every CA above them is looked up.
  * @param anchor  which CA it hangs on: if known is set it must still be that key's; else it is filled in
+ * @param until_s  lowered to the end of the first CA that ends, wall clock
  */
 enum revoked_verdict revoked_chain(const struct revoked *r, const struct cert_ref *chain,
 				   unsigned n, uint64_t now_s, uint8_t anchor[static 16],
-				   bool known);
+				   bool known, uint64_t *until_s);
 
 /** The earliest nextUpdate of all lists, wall clock; 0: no lists. */
 uint64_t revoked_next_update_s(const struct revoked *r);

@@ -74,7 +74,7 @@ static enum revoked_verdict ask(const struct revoked *r, const char *file, uint6
 	struct cert_ref ref;
 
 	ref_of(&ref, file);
-	return revoked_chain(r, &ref, 1, now_s, anchor, false);
+	return revoked_chain(r, &ref, 1, now_s, anchor, false, &(uint64_t){UINT64_MAX});
 }
 
 /* The serial numbers that the next list names: "NUMBER[,REASON]" each */
@@ -393,7 +393,8 @@ static void every_certificate_of_the_chain_counts(void **state)
 		assert_int_equal(revoked_seal(r, &err), 0);
 		ref_of(&chain[0], "leaf.der");
 		ref_of(&chain[1], "mid.der");
-		got = revoked_chain(r, chain, 1 + rows[i].sent, time(NULL), anchor, false);
+		got = revoked_chain(r, chain, 1 + rows[i].sent, time(NULL), anchor, false,
+				    &(uint64_t){UINT64_MAX});
 		if (got != rows[i].want)
 			fail_msg("%s: %s", rows[i].name, revoked_text(got));
 		revoked_drop(r);

@@ -127,6 +127,24 @@ static enum session_state serve(struct session *s, int fd)
 	return st;
 }
 
+/* A handshake of NAME with its own chain. @return the session, to be freed */
+static struct session *handshake(const char *name, enum session_state *got)
+{
+	struct session *s;
+	pid_t pid = client_start(name);
+	int fd;
+
+	if (poll(&(struct pollfd){.fd = door, .events = POLLIN}, 1, PATIENCE_MS) != 1)
+		fail_msg("%s: the client does not come", name);
+	fd = accept(door, NULL, NULL);
+	assert_true(fd >= 0);
+	assert_int_equal(session_new(&s, &server), 0);
+	*got = serve(s, fd);
+	close(fd);
+	waitpid(pid, NULL, 0);
+	return s;
+}
+
 static void each_certificate_is_judged(void **state)
 {
 	static const struct {
@@ -167,30 +185,63 @@ static void each_certificate_is_judged(void **state)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		enum session_state want = rows[i].why == NULL ? SESSION_OPEN : SESSION_FAILED, got;
 		struct session *s;
-		pid_t pid;
-		int fd;
 
 		if (cert(rows[i].name, rows[i].issuer, rows[i].key, rows[i].ext) != 0)
 			fail_msg("%s: openssl makes no such certificate", rows[i].name);
-		pid = client_start(rows[i].name);
-		if (poll(&(struct pollfd){.fd = door, .events = POLLIN}, 1, PATIENCE_MS) != 1)
-			fail_msg("%s: the client does not come", rows[i].name);
-		fd = accept(door, NULL, NULL);
-		assert_true(fd >= 0);
-		assert_int_equal(session_new(&s, &server), 0);
-		got = serve(s, fd);
+		s = handshake(rows[i].name, &got);
 		if (got != want ||
 		    (rows[i].why != NULL && strstr(session_reason(s), rows[i].why) == NULL))
 			fail_msg("%s: state %d, \"%s\"", rows[i].name, got, session_reason(s));
-		close(fd);
 		session_free(s);
-		waitpid(pid, NULL, 0);
 	}
+}
+
+/* The library keeps a CA that it has found good, whoever sent it. */
+static void what_others_sent_proves_nothing(void **state)
+{
+	enum session_state got;
+	struct session *s;
+
+	(void)state;
+	assert_int_equal(cert("above", "ca", P256, CA), 0);
+	assert_int_equal(cert("whole", "above", P256, DEVICE), 0);
+	assert_int_equal(pki_sh(&pki, "cp whole.key gap.key; cp whole.pem gap.chain"), 0);
+	s = handshake("whole", &got);
+	assert_int_equal(got, SESSION_OPEN);
+	session_free(s);
+	s = handshake("gap", &got);
+	assert_int_equal(got, SESSION_FAILED);
+	assert_string_equal(session_reason(s), "unknown CA");
+	session_free(s);
+}
+
+static void a_device_is_good_for_no_longer_than_its_cas(void **state)
+{
+	const uint64_t day_s = 86400, now_s = time(NULL);
+	enum session_state got;
+	struct session *s;
+
+	(void)state;
+	assert_int_equal(cert("brief", "ca", P256, CA), 0);
+	assert_int_equal(pki_sh(&pki, "openssl x509 -req -in brief.csr -CA ca.pem -CAkey ca.key "
+				      "-CAcreateserial -days 2 -extfile brief.ext -out brief.pem "
+				      "&& cp brief.pem brief.chain"),
+			 0);
+	assert_int_equal(cert("fiveday", "brief", P256, DEVICE), 0);
+	s = handshake("fiveday", &got);
+	assert_int_equal(got, SESSION_OPEN);
+	assert_true(session_identity(s)->not_after_s > now_s + day_s);
+	assert_true(session_identity(s)->not_after_s < now_s + 3 * day_s);
+	session_free(s);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(each_certificate_is_judged)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_certificate_is_judged),
+		cmocka_unit_test(what_others_sent_proves_nothing),
+		cmocka_unit_test(a_device_is_good_for_no_longer_than_its_cas),
+	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
