@@ -248,11 +248,12 @@ static const struct schema_key listener_keys[] = {
 	{"transport", KEY_CHOICE, L(transport), .def = "socket", .doc = "who ends TCP: the kernel, or the fast path's own stack, see tls", .choices = transports},
 	{"upstream", KEY_EACH, .min = 1, .max = 1, .def = "", .doc = "address:port that gets the plaintext", .each = upstream_one},
 	{"upstreams", KEY_GROUPS, .min = 1, .max = GW_UPSTREAMS_MAX, .def = "", .doc = "or several, which get new sessions in turn", .sub = upstream_keys, .slot = listener_upstreams},
-	{"upstream_check", KEY_GROUP, L(upstream_check), .def = "", .doc = "of several: is each there? By connecting, with TLS if it has TLS", .sub = upstream_check_keys},
+	{"upstream_check", KEY_GROUP, L(upstream_check), .def = "", .doc = "of several: is each there? By connecting, with TLS if it has TLS; not of DTLS", .sub = upstream_check_keys},
 	{"upstream_tls", KEY_GROUP, L(upstream_tls), .def = "", .doc = "TLS to the upstreams; their certificates are always verified", .sub = upstream_tls_keys},
 	FLAG("proxy_protocol", L(proxy_protocol), "false", "tell the upstream who it is: PROXY protocol v2"),
 	{"proxy_tlvs", KEY_FLAGS, L(proxy_tlvs), .def = "ssl identity segment standing certificate_sha256", .doc = "what it says beside addresses", .choices = upstream_tlvs},
 	FLAG("tls12", L(tls12), "false", "accept TLS 1.2, or DTLS 1.2 (ECDHE-AEAD), too"),
+	FLAG("aes_ccm", L(aes_ccm), "false", "dtls: take AES-CCM too, from devices that have nothing else; with 1.2 CCM_8, whose tags are short"),
 	UINT("handshake_timeout_s", L(handshake_timeout_s), 1, 300, "10", "s", "an unfinished handshake is cut"),
 	UINT("idle_timeout_s", L(idle_timeout_s), 1, 604800, "3600", "s", "a silent session is closed"),
 	UINT("connect_timeout_s", L(connect_timeout_s), 1, 300, "5", "s", "upstream does not answer"),
@@ -362,15 +363,13 @@ static void port_check(struct gw_config *c, struct gw_port *p, struct config_err
 	}
 }
 
-/* Over UDP nobody says that an upstream is there. */
 static void dtls_check(const struct gw_config *c, const struct gw_listener *l, const char *key,
 		       struct config_errors *errs)
 {
+	if (l->protocol != GW_DTLS && l->aes_ccm)
+		config_error(errs, c->file, 0, key, "aes_ccm goes with protocol = \"dtls\" alone");
 	if (l->protocol != GW_DTLS)
 		return;
-	if (l->n_upstreams > 1)
-		config_error(errs, c->file, 0, key,
-			     "protocol = \"dtls\" goes with one upstream alone");
 	if (l->resumption_s != 0)
 		config_error(errs, c->file, 0, key,
 			     "protocol = \"dtls\" goes without resumption_s: a device with a "

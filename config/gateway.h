@@ -122,6 +122,7 @@ struct gw_listener {
 	struct gw_upstream_tls upstream_tls;
 	bool proxy_protocol; /* PROXY protocol v2 to the upstream */
 	uint32_t proxy_tlvs; /* PROXY_* */
+	bool aes_ccm; /* DTLS: AES-CCM too, last choice */
 	bool tls12; /* also TLS 1.2 (ECDHE-AEAD); default false: 1.3 only */
 	uint32_t handshake_timeout_s, idle_timeout_s, connect_timeout_s;
 	uint32_t half_closed_timeout_s; /* silent after one end has closed its direction */

@@ -90,8 +90,6 @@ void connect_begin(struct conn *c)
 			return;
 		}
 		upstream_failed(c->l, c->upstream, strerror(-i));
-		if (c->assoc != NULL)
-			break;
 	}
 	conn_log(c, "no upstream",
 		 c->tried == 0 ? "none that it may reach is up"

@@ -131,15 +131,18 @@ static void let_in(struct dtls_port *p, struct dtls_door *door, const struct dat
 		snprintf(old->c->reason, sizeof(old->c->reason), "the device began anew");
 		conn_end(old->c);
 	}
-	if (!listener_room(p->l)) {
+	if (!listener_admits(p->l, &from->addr)) {
 		door_close(door);
 		return;
 	}
 	c = conn_start_with(p->l, &from->addr, from->port, door->s);
 	if (c == NULL) {
+		if (p->l->limit != NULL)
+			limit_give(p->l->limit, &from->addr);
 		door_close(door);
 		return;
 	}
+	c->limited = p->l->limit != NULL;
 	door->s = NULL;
 	a = assoc_new(p, c, door, random);
 	if (a == NULL) {

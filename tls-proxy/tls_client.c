@@ -37,7 +37,7 @@ static int build(struct tls_cert *c, const struct gw_upstream_tls *u, const stru
 	wolfSSL_CTX_set_verify(c->wolf, WOLFSSL_VERIFY_PEER, NULL);
 	wolfSSL_CTX_set_verify_depth(c->wolf, CHAIN_DEPTH_MAX);
 	ret = wolfSSL_CTX_new_rng(c->wolf) == WOLFSSL_SUCCESS
-		      ? tls_algorithms_set(c->wolf, u->tls12, false, err)
+		      ? tls_algorithms_set(c->wolf, u->tls12, false, false, err)
 		      : err_set(err, -EIO, "the TLS library has no random numbers");
 	if (ret == 0)
 		ret = roots_load(c->wolf, u, files, err);

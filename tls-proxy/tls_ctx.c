@@ -87,18 +87,23 @@ static int trust_load(struct revoked **out, const struct gw_listener *l, const c
 
 /* ---- who we are ---- */
 
-int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err *err)
+int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, bool ccm, struct err *err)
 {
 	static const char suites13[] = "TLS13-AES128-GCM-SHA256:TLS13-AES256-GCM-SHA384:"
 				       "TLS13-CHACHA20-POLY1305-SHA256";
 	static const char suites12[] = ":ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
 				       "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
 				       "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
+	/* RFC 7252 section 9.1.3.3 has devices that know one suite, CCM_8. Its tags of 64 bits are good enough for nobody else:
+	 * RFC 9147 section 4.5.3 rules it out for DTLS 1.3. */
+	static const char ccm13[] = ":TLS13-AES128-CCM-SHA256";
+	static const char ccm12[] = ":ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-CCM-8";
 	int groups[] = {WOLFSSL_X25519MLKEM768, WOLFSSL_ECC_X25519, WOLFSSL_ECC_SECP256R1,
 			WOLFSSL_ECC_SECP384R1};
-	char suites[sizeof(suites13) + sizeof(suites12)];
+	char suites[sizeof(suites13) + sizeof(suites12) + sizeof(ccm13) + sizeof(ccm12)];
 
-	snprintf(suites, sizeof(suites), "%s%s", suites13, tls12 ? suites12 : "");
+	snprintf(suites, sizeof(suites), "%s%s%s%s", suites13, tls12 ? suites12 : "",
+		 ccm ? ccm13 : "", ccm && tls12 ? ccm12 : "");
 	if (wolfSSL_CTX_set_cipher_list(wolf, suites) != WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_set_groups(wolf, groups, sizeof(groups) / sizeof(groups[0])) !=
 		    WOLFSSL_SUCCESS ||
@@ -155,7 +160,7 @@ static int wolf_make(struct tls_cert *c, const struct gw_listener *l, const char
 	/* One generator for all sessions of this thread: seeding one for each costs a tenth of a handshake. */
 	if (wolfSSL_CTX_new_rng(c->wolf) != WOLFSSL_SUCCESS)
 		return err_set(err, -EIO, "the TLS library has no random numbers");
-	ret = tls_algorithms_set(c->wolf, l->tls12, l->protocol == GW_DTLS, err);
+	ret = tls_algorithms_set(c->wolf, l->tls12, l->protocol == GW_DTLS, l->aes_ccm, err);
 	if (ret < 0)
 		return ret;
 	wolfSSL_CTX_set_verify_depth(c->wolf, CHAIN_DEPTH_MAX);

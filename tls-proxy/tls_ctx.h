@@ -47,8 +47,9 @@ struct tls_ctx {
 int tls_ctx_global_init(void);
 void tls_ctx_global_fini(void);
 
-/** Versions, suites, groups and key sizes, and no resumption, the same towards devices and upstreams. @return 0 or -EIO */
-int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, struct err *err);
+/** Versions, suites, groups and key sizes, and no resumption, the same towards devices and upstreams.
+ * @param ccm  AES-CCM too, where both ends have nothing better. @return 0 or -EIO */
+int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, bool ccm, struct err *err);
 
 /**
  * Read the files of a listener. A client certificate is always required; X25519MLKEM768 is preferred; TLS 1.3, and 1.2

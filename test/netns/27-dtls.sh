@@ -8,14 +8,15 @@ LIMITS='strangers = { packets = 0; packets_each = 0; };'
 TLS_WORKERS=2 # of which the second rests until its turn
 . "$(dirname "$0")/lib.sh"
 dtls_listener() { # NAME ADDRESS PORT UPSTREAM EXTRA
-	printf ', { transport = "%s"; name = "%s"; protocol = "dtls"; tls12 = true; address = "%s"; port = %s; upstream = "%s"; %s\n' "$TRANSPORT" "$@"
+	printf ', { transport = "%s"; name = "%s"; protocol = "dtls"; tls12 = true; address = "%s"; port = %s; %s %s\n' "$TRANSPORT" "$@"
 	printf '    certificate = "%s/gw.pem"; key = "%s/gw.key"; ca = "%s/ca.pem"; crl = "%s/ca.crl"; }\n' \
 		"$D/pki" "$D/pki" "$D/pki" "$D/pki"
 }
 listeners_more() {
-	dtls_listener coap "$GW4" 5684 "$NVR4:5683" ""
-	dtls_listener coap6 "$GW6" 5684 "[$NVR6]:5683" ""
-	dtls_listener echo "$GW4" 5685 "$NVR4:5000" ""
+	dtls_listener coap "$GW4" 5684 "upstream = \"$NVR4:5683\";" ""
+	dtls_listener coap6 "$GW6" 5684 "upstream = \"[$NVR6]:5683\";" ""
+	dtls_listener echo "$GW4" 5685 "upstream = \"$NVR4:5000\";" ""
+	dtls_listener small "$GW4" 5686 "upstreams = ( { address = \"$NVR4:5000\"; }, { address = \"[$NVR6]:5000\"; } );" "aes_ccm = true;"
 }
 world_up s27
 worker1=$(tls_service 1)
@@ -31,6 +32,7 @@ for a in "$NVR4" "$NVR6"; do
 done
 must "CoAP server" 5 in_ns core python3 "$LIB/traffic.py" listening udp 5683
 udp_echo core "$NVR4" 5000
+udp_echo core "$NVR6" 5000
 dtls_log() { sed -n "/$1/p" "$D/tls-proxy.log"; }
 
 # ---- packaged clients ---------------------------------------------------------------------------
@@ -86,6 +88,26 @@ hold s4 s4 gnutls-cli --udp --x509cafile="$D/pki/ca.pem" --x509certfile="$D/pki/
 	--verify-hostname=gw1 --mtu=1200 -p 5685 "$GW4"
 check "gnutls-cli: the same" wait_for 10 echoes s4 "and of another library"
 end "$LAST"
+
+# ---- devices that have nothing but AES-CCM, and two servers -------------------------------------
+capture core eth0 servers 'udp dst port 5000'
+servers=$LAST
+for n in 5685 5686; do
+	s_client s4 "ccm$n" "$n" -cert "$D/pki/s4.pem" -key "$D/pki/s4.key" -cipher ECDHE-ECDSA-AES128-CCM8
+	ccm[n]=$LAST
+done
+check "CCM_8 where the listener takes it" wait_for 10 echoes ccm5686 "with short tags"
+check "and nowhere else" wait_for 8 grep -qi 'alert' "$D/dtls-ccm5685.log"
+end "${ccm[@]}"
+hold s4 ccm gnutls-cli --udp --x509cafile="$D/pki/ca.pem" --x509certfile="$D/pki/s4.pem" --x509keyfile="$D/pki/s4.key" \
+	--priority 'NONE:+VERS-DTLS1.2:+AES-128-CCM-8:+AEAD:+ECDHE-ECDSA:+SIGN-ECDSA-SHA256:+GROUP-SECP256R1:+CTYPE-X509' \
+	--verify-hostname=gw1 --mtu=1200 -p 5686 "$GW4"
+check "gnutls-cli: the same, with CCM_8" wait_for 10 echoes ccm "of another library"
+end "$LAST"
+servers_seen() { [ "$(seen servers ip)" -gt 0 ] && [ "$(seen servers ip6)" -gt 0 ]; }
+check "of two sessions each server has one" wait_for 3 servers_seen
+end "$servers"
+check_match "the worker names the cipher" 'session begins listener=small .*cipher=ECDHE-ECDSA-AES128-CCM-8' "$(dtls_log 'session begins')"
 
 s_client s4 again 5685 -cert "$D/pki/s4.pem" -key "$D/pki/s4.key"
 check "a session that wants to negotiate anew" wait_for 10 echoes again "first"

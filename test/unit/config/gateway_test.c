@@ -184,12 +184,11 @@ static void errors_say_what_is_wrong(void **state)
 		 GW "ports = ( " PORT " );" LISTENER("protocol = \"quic\"; address = \"10.0.0.1\"; "
 						     "upstream = \"10.0.0.2:80\";"),
 		 "protocol: \"quic\" is none of \"tls\", \"dtls\""},
-		{"DTLS and several upstreams",
+		{"AES-CCM over TCP",
 		 GW "ports = ( " PORT
-		    " );" LISTENER("protocol = \"dtls\"; address = \"10.0.0.1\"; upstreams = ( { "
-				   "address = \"10.0.0.2:80\"; }, { address = \"10.0.0.3:80\"; } "
-				   ");"),
-		 "protocol = \"dtls\" goes with one upstream alone"},
+		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; "
+				   "aes_ccm = true;"),
+		 "aes_ccm goes with protocol = \"dtls\" alone"},
 		{"DTLS and TLS behind it",
 		 GW "ports = ( " PORT
 		    " );" LISTENER("protocol = \"dtls\"; address = \"10.0.0.1\"; upstream = "
