@@ -32,12 +32,15 @@ static void fail(struct session *s, int error)
 {
 	const char *text = session_error_text(error);
 	char own[WOLFSSL_MAX_ERROR_SZ];
-	WOLFSSL_ALERT_HISTORY h;
+	WOLFSSL_ALERT_HISTORY h = {.last_tx.code = -1};
+	bool told = wolfSSL_get_alert_history(s->ssl, &h) == WOLFSSL_SUCCESS;
 
-	if (error == FATAL_ERROR && wolfSSL_get_alert_history(s->ssl, &h) == WOLFSSL_SUCCESS) {
+	if (told && error == FATAL_ERROR) {
 		snprintf(own, sizeof(own), "the peer refused with alert %d (RFC 8446 section 6)",
 			 h.last_rx.code);
 		text = own;
+	} else if (told && h.last_tx.code < 0) { /* it is silent about some errors */
+		SendAlert(s->ssl, 2 /* fatal */, SESSION_ALERT_HANDSHAKE_FAILURE);
 	}
 	session_reason_set(s, text != NULL ? text : wolfSSL_ERR_error_string(error, own));
 	s->state = SESSION_FAILED;

@@ -55,6 +55,21 @@ static int server_verify(struct session *s, const WOLFSSL_X509_STORE_CTX *store)
 	return 1;
 }
 
+/* @return 0: the library's own says it */
+static int alert_of(enum revoked_verdict verdict)
+{
+	switch (verdict) {
+	case REVOKED_LISTED:
+		return SESSION_ALERT_CERTIFICATE_REVOKED;
+	case REVOKED_UNTRUSTED:
+		return SESSION_ALERT_UNKNOWN_CA;
+	case REVOKED_EXPIRED:
+		return SESSION_ALERT_CERTIFICATE_EXPIRED;
+	default:
+		return 0;
+	}
+}
+
 static int device_verify(struct session *s, const WOLFSSL_X509_STORE_CTX *store)
 {
 	enum revoked_verdict verdict;
@@ -68,8 +83,8 @@ static int device_verify(struct session *s, const WOLFSSL_X509_STORE_CTX *store)
 	if (verdict != REVOKED_GOOD) {
 		session_reason_set(s, revoked_text(verdict));
 		/* The library's own alert, bad_certificate, comes second and is not read any more. */
-		if (verdict == REVOKED_LISTED)
-			SendAlert(s->ssl, 2 /* fatal */, SESSION_ALERT_CERTIFICATE_REVOKED);
+		if (alert_of(verdict) != 0)
+			SendAlert(s->ssl, 2 /* fatal */, alert_of(verdict));
 		return 0;
 	}
 	s->identified = true;
