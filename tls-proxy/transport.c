@@ -14,7 +14,8 @@
 #define FRAMES_A_TURN 256
 #define SERVE_US 500 /* of a turn; then frames, the agent and the clock come first */
 #define YIELD_US 100 /* a turn of such a length lets others have the core */
-#define SPIN_US 50 /* without work before it sleeps: waking up costs as much */
+#define SPIN_US                                                                                    \
+	50 /* without work before it sleeps, on a core of its own: waking up costs as much */
 #define ASK_US 50 /* so often a busy worker asks for events of descriptors */
 #define HALF_OPEN_MAX 16384
 #define MEMORY_BYTES (256ull << 20) /* for data; beside it SESSION_BYTES for each session */
@@ -65,6 +66,7 @@ int transport_start(struct worker *w, struct err *err)
 	sc.mtu_bytes = pc.mtu_bytes = gw_stack_mtu(cfg);
 	while (sc.buckets < 2 * sessions && sc.buckets < 1u << 19)
 		sc.buckets *= 2;
+	cpus_read(cfg->lcores, &w->dataplane_cpus);
 	ret = port_open(&w->port, &pc, err);
 	sc.arg = w->port;
 	if (ret == 0)
@@ -112,6 +114,14 @@ static bool serve_enough(void *arg)
 	return clock_boot_us() >= v->until_us;
 }
 
+/* How long to look for frames that do not come? On a core of the dataplane's none can come before we leave it. */
+static uint64_t spin_us(const struct worker *w)
+{
+	int cpu = sched_getcpu();
+
+	return cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &w->dataplane_cpus) ? 0 : SPIN_US;
+}
+
 /* Frames in, streams told, frames out. @return microseconds that the worker may sleep; the port's event is armed then */
 static uint64_t stack_turn(struct worker *w)
 {
@@ -131,7 +141,8 @@ static uint64_t stack_turn(struct worker *w)
 	/* On a core that it shares with the dataplane, which waits for these frames. */
 	if (clock_boot_us() > now_us + YIELD_US)
 		sched_yield();
-	if (now_us < w->busy_us + SPIN_US || stack_wait_us(w->stack, now_us) == 0)
+	if (w->busy_us == now_us || now_us < w->busy_us + spin_us(w) ||
+	    stack_wait_us(w->stack, now_us) == 0)
 		return 0;
 	w->asleep = port_sleep(w->port, w->stack);
 	return w->asleep ? stack_wait_us(w->stack, now_us) : 0;

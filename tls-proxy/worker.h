@@ -9,6 +9,7 @@
 #include "config/base/trust.h"
 #include "config/gateway.h"
 #include "tls-proxy/buffer.h"
+#include "tls-proxy/cpus.h"
 #include "tls-proxy/limit.h"
 #include "tls-proxy/opener.h"
 #include "tls-proxy/session.h"
@@ -124,6 +125,7 @@ struct worker {
 	struct source steer; /* dtls_steer.c */
 	struct stack *stack; /* NULL: no listener wants it, nor a port */
 	struct port *port;
+	cpu_set_t dataplane_cpus; /* its workers' */
 	struct source wake; /* the port's */
 	bool asleep; /* the port's event is armed */
 	/* loop.c: next_id when free pages were given back, and when it was last looked whether they should be */

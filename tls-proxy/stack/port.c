@@ -21,9 +21,11 @@
 #include "tls-proxy/stack/stack.h"
 
 #define DEVICE "net_virtio_user0"
-#define RING 4096 /* frames each way that wait while the other side has the core */
+#define RING 2048 /* frames each way that wait while the other side has the core */
 #define BURST STACK_BURST
 #define BUFFERS 16383
+#define CACHED                                                                                     \
+	512 /* of them, taken and given back without the ring, those that were used last first */
 #define OUT_MAX 2048 /* frames that wait for room in the ring */
 #define MEMORY_MB 32 /* beside the buffers */
 #define ETHER_BYTES 14
@@ -286,7 +288,7 @@ static int port_start(struct port *port, const struct port_config *cfg, struct e
 	struct rte_eth_conf conf = {.intr_conf.rxq = 1};
 	int ret;
 
-	port->pool = rte_pktmbuf_pool_create("stack", BUFFERS, 0,
+	port->pool = rte_pktmbuf_pool_create("stack", BUFFERS, CACHED,
 					     RTE_ALIGN(sizeof(struct held), RTE_MBUF_PRIV_ALIGN),
 					     buffer_room(cfg), SOCKET_ID_ANY);
 	if (port->pool == NULL)
