@@ -61,6 +61,14 @@ void conn_end(struct conn *c)
 	c->l->sessions--;
 }
 
+void conn_lost(struct conn *c)
+{
+	if (c->state != CONN_CLOSING)
+		snprintf(c->reason, sizeof(c->reason), "device closed the connection");
+	stream_reset(&c->up);
+	conn_end(c);
+}
+
 void conns_reap(struct worker *w)
 {
 	struct conn *c;
@@ -89,6 +97,9 @@ static void device_ready(void *arg, uint32_t events)
 	}
 	stack_fetch(&c->up);
 	conn_work(c);
+	/* Its last bytes go on as far as that is possible at once, and nobody waits for more. */
+	if ((events & STREAM_LOST) && !c->ended)
+		conn_lost(c);
 }
 
 static void upstream_ready(void *arg, uint32_t events)
@@ -166,12 +177,13 @@ bool conn_current(const struct conn *c, uint64_t now_ms)
 	       trust_current(&c->w->trust.rec[c->slot], c->generation, now_ms);
 }
 
-/* The upstream goes at once: what it still wanted to say is not for this device any more. */
+/* The upstream goes at once: what it still wanted to say is not for this device any more. What it has not got yet of the
+ * device's is missing: that is no regular end. */
 static void upstream_leave(struct conn *c, bool regular)
 {
 	if (!stream_is_open(&c->up))
 		return;
-	if (!regular) {
+	if (!regular || buffer_waiting(&c->to_up) > 0) {
 		stream_reset(&c->up);
 		return;
 	}
@@ -435,6 +447,12 @@ static void closing_work(struct conn *c)
 	}
 }
 
+/* Is anything wanted from the device? While its session cannot answer what it has, it takes no more. */
+static bool reads(const struct conn *c)
+{
+	return c->state != CONN_ADMIT && (c->state != CONN_HELD || !session_may_read(c->tls));
+}
+
 void conn_work(struct conn *c)
 {
 	size_t out;
@@ -470,8 +488,9 @@ void conn_work(struct conn *c)
 		return;
 	}
 	session_output(c->tls, &out);
-	stream_want(&c->dev,
-		    (c->state == CONN_ADMIT ? 0u : STREAM_READ) | (out > 0 ? STREAM_WRITE : 0u));
+	stream_want(&c->dev, (reads(c) ? STREAM_READ : 0u) | (out > 0 ? STREAM_WRITE : 0u));
+	if (c->state == CONN_HELD && out == 0 && session_may_read(c->tls))
+		conn_again(c);
 }
 
 void conn_active(struct conn *c, uint64_t now_ms)

@@ -41,10 +41,44 @@ static void wheel_leave(struct conn *c)
 	c->wake_ms = 0;
 }
 
+static void again_leave(struct conn *c)
+{
+	if (!c->is_again)
+		return;
+	LIST_REMOVE(c, again);
+	c->is_again = false;
+}
+
+void conn_again(struct conn *c)
+{
+	if (c->is_again || c->ended)
+		return;
+	LIST_INSERT_HEAD(&c->w->again, c, again);
+	c->is_again = true;
+}
+
+void conns_again(struct worker *w)
+{
+	struct conn_list now = w->again;
+	struct conn *c;
+
+	if (LIST_EMPTY(&now))
+		return;
+	/* Whoever is put off anew meanwhile waits for the next turn. */
+	LIST_FIRST(&now)->again.le_prev = &LIST_FIRST(&now);
+	LIST_INIT(&w->again);
+	while ((c = LIST_FIRST(&now)) != NULL) {
+		again_leave(c);
+		conn_work(c);
+		conns_follow(w);
+	}
+}
+
 void conns_remove(struct conn *c)
 {
 	wheel_leave(c);
 	handshake_leave(c);
+	again_leave(c);
 	conn_slot_set(c, 0);
 	LIST_REMOVE(c, by_id);
 	LIST_REMOVE(c, next);

@@ -104,10 +104,13 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	}
 	if (w->agent.fd < 0 && w->agent_retry_ms < w->tick_ms)
 		w->tick_ms = w->agent_retry_ms;
-	left_ms = w->tick_ms > now && TAILQ_EMPTY(&w->shaking) ? w->tick_ms - now : 0;
+	left_ms = w->tick_ms > now && TAILQ_EMPTY(&w->shaking) && LIST_EMPTY(&w->again)
+			  ? w->tick_ms - now
+			  : 0;
 	ret = transport_turn(w, left_ms < wait_ms ? left_ms : wait_ms, events_serve);
 	if (ret < 0)
 		return ret;
+	conns_again(w);
 	if (w->reload)
 		worker_reload(w);
 	w->reload = false;

@@ -188,20 +188,19 @@ static bool relay_down(struct conn *c, uint64_t now_ms)
 	return true;
 }
 
-/* Wait for exactly what can be acted on: a full buffer on one side stops reading on the other. */
-static void relay_wait(struct conn *c, bool more)
+/* Wait for exactly what can be acted on: a full buffer on one side stops reading on the other, and so does a session that
+ * holds what it cannot act on before its own answers are out. */
+static void relay_wait(struct conn *c)
 {
 	bool dev_out = session_backlog(c->tls);
 	bool up_out = c->up_tls != NULL ? session_backlog(c->up_tls) : c->to_up.n > 0;
 	uint32_t dev = dev_out ? STREAM_WRITE : 0, up = up_out ? STREAM_WRITE : 0;
 
-	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0)
+	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0 && !session_may_read(c->tls))
 		dev |= STREAM_READ;
-	if (!c->up_fin && !c->up_eof && c->to_dev.n == 0 && !dev_out)
+	if (!c->up_fin && !c->up_eof && c->to_dev.n == 0 && !dev_out &&
+	    (c->up_tls == NULL || !session_may_read(c->up_tls)))
 		up |= STREAM_READ;
-	/* Cut short: what the sessions hold makes no event, an upstream that takes bytes does. */
-	if (more)
-		up |= STREAM_WRITE;
 	stream_want(&c->dev, dev);
 	stream_want(&c->up, up);
 }
@@ -221,9 +220,10 @@ static size_t room_made(const struct conn *c)
 {
 	size_t dev = 0, up = 0;
 
-	if (c->to_dev.n > 0)
+	if (c->to_dev.n > 0 || (c->to_up.n == 0 && session_may_read(c->tls)))
 		session_output(c->tls, &dev);
-	if (c->to_up.n > 0 && c->up_tls != NULL)
+	if (c->up_tls != NULL &&
+	    (c->to_up.n > 0 || (c->to_dev.n == 0 && session_may_read(c->up_tls))))
 		session_output(c->up_tls, &up);
 	return dev + up;
 }
@@ -241,7 +241,7 @@ static bool readable(const struct conn *c)
 static bool relay_turn(struct conn *c, uint64_t now_ms, bool *more)
 {
 	uint64_t up = c->bytes_up, down = c->bytes_down;
-	size_t full, waiting = c->to_up.n;
+	size_t full, to_up = c->to_up.n, to_dev = c->to_dev.n;
 
 	if (!conn_current(c, now_ms)) {
 		conn_revoked(c);
@@ -261,12 +261,11 @@ static bool relay_turn(struct conn *c, uint64_t now_ms, bool *more)
 		return false;
 	}
 	if (!wire_send(&c->dev, c->tls)) {
-		snprintf(c->reason, sizeof(c->reason), "device closed the connection");
-		stream_reset(&c->up); /* no regular end for the upstream either */
-		conn_end(c);
+		conn_lost(c);
 		return false;
 	}
-	*more = ((up != c->bytes_up || down != c->bytes_down || (waiting > 0 && c->to_up.n == 0)) &&
+	*more = ((up != c->bytes_up || down != c->bytes_down || (to_up > 0 && c->to_up.n == 0) ||
+		  (to_dev > 0 && c->to_dev.n == 0)) &&
 		 readable(c)) ||
 		room_made(c) < full;
 	return true;
@@ -308,5 +307,8 @@ void relay_work(struct conn *c)
 		conn_end(c);
 		return;
 	}
-	relay_wait(c, more);
+	/* Cut short: what the sessions hold makes no event. */
+	if (more)
+		conn_again(c);
+	relay_wait(c);
 }

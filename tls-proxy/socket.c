@@ -53,9 +53,11 @@ static bool socket_unsent(struct stream *s)
 
 static void socket_want(struct stream *s, uint32_t events)
 {
-	source_set(s->w, &s->src,
-		   ((events & STREAM_READ) ? EPOLLIN : 0u) |
-			   ((events & STREAM_WRITE) ? EPOLLOUT : 0u));
+	uint32_t ask =
+		((events & STREAM_READ) ? EPOLLIN : 0u) | ((events & STREAM_WRITE) ? EPOLLOUT : 0u);
+
+	/* EPOLLERR and EPOLLHUP come unasked; where nothing can be done about them, once and not for ever. */
+	source_set(s->w, &s->src, ask != 0 ? ask : (uint32_t)EPOLLET);
 }
 
 static void socket_shut(struct stream *s)
@@ -92,7 +94,8 @@ static void socket_ready(void *arg, uint32_t events)
 	struct stream *s = arg;
 	uint32_t told = ((events & EPOLLIN) ? STREAM_READ : 0u) |
 			((events & EPOLLOUT) ? STREAM_WRITE : 0u) |
-			((events & (EPOLLHUP | EPOLLERR)) ? STREAM_GONE : 0u);
+			((events & (EPOLLHUP | EPOLLERR)) ? STREAM_GONE : 0u) |
+			((events & EPOLLERR) ? STREAM_LOST : 0u);
 
 	if (s->ops == &socket_ops)
 		s->ready(s->arg, told);

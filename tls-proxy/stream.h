@@ -21,6 +21,8 @@ enum {
 	STREAM_READ = 1, /* stream_recv() has something to say: bytes, the end, an error */
 	STREAM_WRITE = 2, /* stream_send() takes bytes, or the connection came about, or failed */
 	STREAM_GONE = 4, /* both directions are over; told unasked while anything is wanted */
+	STREAM_LOST =
+		8, /* with STREAM_GONE: reset, or no answer for too long; told at least once whatever is wanted */
 };
 
 struct source { /* something in the worker's epoll set */
@@ -42,6 +44,7 @@ struct stack_end {
 	uint16_t error; /* errno; 0: none */
 	uint8_t wanted; /* STREAM_* */
 	bool queued, connected, eof, shut;
+	bool lost_told; /* STREAM_LOST, and nothing was wanted then */
 };
 
 struct stream_ops {
@@ -110,7 +113,7 @@ static inline bool stream_unsent(struct stream *s)
 	return s->ops->unsent(s);
 }
 
-/** STREAM_READ | STREAM_WRITE; 0: ready() is not called, whatever happens. No-op on a closed one. */
+/** STREAM_READ | STREAM_WRITE; 0: ready() is called for STREAM_LOST at the most. No-op on a closed one. */
 static inline void stream_want(struct stream *s, uint32_t events)
 {
 	if (s->ops != NULL)

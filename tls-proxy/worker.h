@@ -62,7 +62,7 @@ enum conn_state {
 };
 
 struct conn {
-	LIST_ENTRY(conn) next, by_id, by_slot, due;
+	LIST_ENTRY(conn) next, by_id, by_slot, due, again;
 	TAILQ_ENTRY(conn) turn; /* handshakes.c */
 	struct listener *l;
 	struct worker *w;
@@ -80,6 +80,7 @@ struct conn {
 	bool limited; /* limit_give() when the handshake is over */
 	uint64_t wake_ms; /* in the wheel; 0: not */
 	bool trimmed; /* its buffers went; conn_active() */
+	bool is_again;
 	/* what the agent granted */
 	uint32_t slot, generation;
 	uint64_t expires_ms;
@@ -140,6 +141,7 @@ struct worker {
 	struct conn_queue shaking; /* handshakes that can go on */
 	uint64_t shake_after_us; /* not before, while it is behind; boot clock */
 	bool behind; /* frames or events are left that this turn did not come to */
+	struct conn_list again; /* whose work was cut short; the others come first */
 	struct conn_list by_id[CONN_BUCKETS], by_slot[CONN_BUCKETS];
 	struct conn_list wheel[WHEEL_TICKS];
 	uint64_t wheel_at; /* tick that was worked on last */
@@ -235,6 +237,7 @@ void conn_work(struct conn *c); /* whatever can be done in its state */
 void conn_log(const struct conn *c, const char *what, const char *reason);
 void conn_revoked(struct conn *c); /* the table no longer vouches for it */
 void conn_end(struct conn *c); /* without another word */
+void conn_lost(struct conn *c); /* the device is gone, which is no regular end for its upstream */
 bool conn_backlog(struct conn *c); /* does anything wait here that the device has not been sent? */
 bool conn_current(const struct conn *c, uint64_t now_ms);
 void conn_due(struct conn *c, uint64_t now_ms); /* its time has come */
@@ -260,6 +263,10 @@ void conn_number_set(struct conn *c); /* a new id */
 void conn_slot_set(struct conn *c, uint32_t slot); /* 0: none */
 void conn_wake_at(struct conn *c, uint64_t due_ms); /* conn_due() then, or sooner */
 struct conn *conn_by_id(struct worker *w, uint64_t id);
+/** It has work that no event will tell of: conns_again() gets back to it. */
+void conn_again(struct conn *c);
+/** Each of those who were put off until now. */
+void conns_again(struct worker *w);
 /** Wake who is due. Costs nothing for those who are not. */
 void conns_tick(struct worker *w, uint64_t now_ms);
 /** End what the trust table no longer vouches for; slot 0: of every device. */

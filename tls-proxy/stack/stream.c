@@ -29,10 +29,10 @@ static uint32_t stream_events(const struct stream *s)
 	const struct stack_end *e = &s->stk;
 	uint32_t can = 0;
 
+	if (e->error != 0)
+		return e->wanted == 0 && e->lost_told ? 0 : e->wanted | STREAM_GONE | STREAM_LOST;
 	if (e->wanted == 0)
 		return 0;
-	if (e->error != 0)
-		return e->wanted | STREAM_GONE;
 	if (e->rx != NULL || e->eof)
 		can |= STREAM_READ;
 	if ((e->wanted & STREAM_WRITE) && (e->pcb == NULL || (e->connected && send_room(e->pcb))))
@@ -86,6 +86,7 @@ bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 		s->stk.queued = false;
 		if (events == 0)
 			continue;
+		s->stk.lost_told = events & STREAM_LOST;
 		s->ready(s->arg, events);
 		if (s->ops == &stack_ops)
 			stream_tell(s);

@@ -165,6 +165,17 @@ static void stuff_device(struct world *w)
 	}
 }
 
+static void upstream_is_reset(struct world *w)
+{
+	uint8_t buf[16384];
+	ssize_t n;
+
+	while ((n = recv(w->up, buf, sizeof(buf), 0)) > 0)
+		;
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+}
+
 static void a_stuck_upstream_pushes_back_and_burns_nothing(void **state)
 {
 	struct world *w = *state;
@@ -172,14 +183,49 @@ static void a_stuck_upstream_pushes_back_and_burns_nothing(void **state)
 	session_up(w);
 	assert_true(stuff_upstream(w) < 12u << 20);
 	assert_true(wakes(w, 300) < 20);
-	/* the device gives up: its EPOLLHUP stays, and nothing can be done about it yet */
-	dev_reset(w);
+	/* the device says its last word: what it sent before still waits for the upstream */
+	shutdown(w->dev, SHUT_WR);
 	assert_true(wakes(w, 300) < 20);
 	assert_int_equal(w->closed, 0);
+	/* it gives up: though nothing is wanted from it, that is seen, and the upstream hears of no regular end */
+	dev_reset(w);
+	UNTIL(w, w->closed == 1 && only(w) == NULL);
+	assert_string_equal(w->last_closed.reason, "device closed the connection");
+	upstream_is_reset(w);
+}
+
+/* Neither may a session that is idle for too long look like a whole one to an upstream that has not got all of it. */
+static void what_is_missing_is_no_regular_end(void **state)
+{
+	struct world *w = *state;
+
+	session_up(w);
+	stuff_upstream(w);
 	only(w)->active_ms = 0;
 	conn_wake(only(w));
 	UNTIL(w, w->closed == 1);
 	assert_string_equal(w->last_closed.reason, "idle");
+	upstream_is_reset(w);
+}
+
+/* Each of its key updates wants one back, which it does not read. */
+static void a_device_that_only_wants_new_keys_burns_nothing(void **state)
+{
+	struct world *w = *state;
+	uint8_t buf[64];
+
+	session_up(w);
+	/* the answers are stuck; then as much again as it takes to fill what is read into */
+	for (unsigned more = 0; more < 3000; more += session_backlog(only(w)->tls)) {
+		assert_int_equal(wolfSSL_update_keys(w->ssl), WOLFSSL_SUCCESS);
+		if (more % 64 == 0)
+			turn(w, 0);
+	}
+	assert_true(session_backlog(only(w)->tls));
+	assert_true(wakes(w, 300) < 20);
+	/* when it reads again, all goes on */
+	UNTIL(w, (dev_read(w, buf, sizeof(buf)), wolfSSL_write(w->ssl, "on", 2) == 2));
+	UNTIL(w, (dev_read(w, buf, sizeof(buf)), recv(w->up, buf, sizeof(buf), 0) == 2));
 }
 
 static void a_stuck_device_pushes_back_and_burns_nothing(void **state)
@@ -204,11 +250,13 @@ static void a_device_that_vanishes_while_it_is_admitted(void **state)
 	dev_connect(w);
 	UNTIL(w, wolfSSL_connect(w->ssl) == WOLFSSL_SUCCESS && w->admits == 1);
 	dev_reset(w);
-	assert_true(wakes(w, 300) < 20);
+	UNTIL(w, only(w) == NULL);
+	/* the agent, which counts it now, is told */
 	w->answer = ANSWER_YES;
 	agent_answer(w);
 	UNTIL(w, w->closed == 1);
-	assert_null(only(w));
+	assert_int_equal(w->last_closed.session, w->admit.session);
+	assert_int_equal(w->up, -1);
 }
 
 static void an_answer_that_comes_too_late_is_handed_back(void **state)
@@ -317,10 +365,7 @@ static void revocation_delivers_nothing_that_was_queued(void **state)
 	assert_int_equal(errno, ECONNRESET);
 	assert_true(late < 200000);
 	/* the upstream does not take it for a regular end either */
-	while ((n = recv(w->up, buf, sizeof(buf), 0)) > 0)
-		;
-	assert_int_equal(n, -1);
-	assert_int_equal(errno, ECONNRESET);
+	upstream_is_reset(w);
 }
 
 static void an_agent_that_comes_back_is_told_and_decides_anew(void **state)
@@ -526,6 +571,8 @@ int main(void)
 		T(each_side_may_end_first),
 		T(an_upstream_that_breaks_off_is_no_clean_end),
 		T(a_stuck_upstream_pushes_back_and_burns_nothing),
+		T(what_is_missing_is_no_regular_end),
+		T(a_device_that_only_wants_new_keys_burns_nothing),
 		T(a_stuck_device_pushes_back_and_burns_nothing),
 		T(a_device_that_vanishes_while_it_is_admitted),
 		T(an_answer_that_comes_too_late_is_handed_back),

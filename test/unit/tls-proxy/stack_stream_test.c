@@ -342,6 +342,32 @@ static void a_reset_says_nothing_more(void **state)
 	wire_free(x);
 }
 
+/* Whoever wants nothing is told all the same that nobody is there any more, once. */
+static void a_reset_is_told_unasked(void **state)
+{
+	struct wire *x = wire_new(1, "10.0.0.2");
+	struct end dev, *in = pair_up(x, &dev);
+	size_t out = 0;
+
+	(void)state;
+	stream_want(&dev.s, 0);
+	wire_settle(x, 100000);
+	dev.tells = 0;
+	put(in, &out, 1000, 1000);
+	stream_reset(&in->s);
+	wire_settle(x, 1000000);
+	assert_int_equal(dev.tells, 1);
+	assert_int_equal(dev.told, STREAM_GONE | STREAM_LOST);
+	stream_want(&dev.s, 0);
+	wire_settle(x, 1000000);
+	assert_int_equal(dev.tells, 1);
+	stream_want(&dev.s, STREAM_READ);
+	wire_turn(x, 10);
+	assert_int_equal(dev.told, STREAM_READ | STREAM_GONE | STREAM_LOST);
+	stream_close(&dev.s);
+	wire_free(x);
+}
+
 /* Closing over unread bytes would make the peer believe that they were read. */
 static void a_close_over_unread_bytes_is_a_reset(void **state)
 {
@@ -422,6 +448,7 @@ int main(void)
 		cmocka_unit_test(each_end_may_end_first),
 		cmocka_unit_test(what_was_taken_goes_out_after_a_close),
 		cmocka_unit_test(a_reset_says_nothing_more),
+		cmocka_unit_test(a_reset_is_told_unasked),
 		cmocka_unit_test(a_close_over_unread_bytes_is_a_reset),
 		cmocka_unit_test(what_becomes_of_a_connection_that_was_begun),
 	};
