@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* What a listener of DTLS offers, to how many, and to whom it passes them on. */
 #include "test/unit/tls-proxy/dtls_world.h"
+#include "test/unit/tls-proxy/mldsa.h"
 
 /* ---- AES-CCM ---- */
 
@@ -84,6 +85,60 @@ static void and_nowhere_else(void **state)
 	};
 
 	offers_check(*state, rows, sizeof(rows) / sizeof(rows[0]));
+}
+
+/* ---- ML-DSA ---- */
+
+static struct mldsa_party mldsa_ca;
+static WC_RNG rng;
+
+static void mldsa_prepare(struct world *w, struct gw_listener *l)
+{
+	(void)w;
+	assert_int_equal(wc_InitRng(&rng), 0);
+	mldsa_make(&mldsa_ca, ML_DSA_65_TYPE, "ml-dsa", NULL, NULL, &rng);
+	mldsa_write(pki.dir, "mldsa.pem", mldsa_ca.cert, mldsa_ca.cert_bytes, CERT_TYPE);
+	snprintf(l->ca, sizeof(l->ca), "%s/mldsa.pem", pki.dir);
+	l->crl[0] = '\0';
+}
+
+static int mldsa_setup(void **state)
+{
+	world_prepare = mldsa_prepare;
+	return dtls_setup(state);
+}
+
+/* Its certificate fills several datagrams. */
+static void a_device_with_an_ml_dsa_certificate(void **state)
+{
+	static const int kinds[] = {ML_DSA_44_TYPE, ML_DSA_87_TYPE};
+	static struct mldsa_party party;
+	static uint8_t key[MLDSA_CERT_BYTES];
+	struct world *w = *state;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct device *d = device_new(w, HOW_13_CID, 1 + i);
+		int n;
+
+		mldsa_make(&party, kinds[i], "device", "spiffe://p/cam/1", &mldsa_ca, &rng);
+		n = wc_MlDsaKey_KeyToDer(&party.key, key, sizeof(key));
+		assert_int_equal(wolfSSL_use_certificate_buffer(d->ssl, party.cert,
+								party.cert_bytes,
+								WOLFSSL_FILETYPE_ASN1),
+				 WOLFSSL_SUCCESS);
+		assert_int_equal(
+			wolfSSL_use_PrivateKey_buffer(d->ssl, key, n, WOLFSSL_FILETYPE_ASN1),
+			WOLFSSL_SUCCESS);
+		if (!device_connects(w, d))
+			fail_msg("kind %u: %d", i, wolfSSL_get_error(d->ssl, 0));
+		UNTIL(w, only(w) != NULL && only(w)->state == CONN_RELAY);
+		conn_end(only(w));
+		turn(w, 0);
+		mldsa_free(&party);
+		device_free(d);
+	}
+	mldsa_free(&mldsa_ca);
+	wc_FreeRng(&rng);
 }
 
 /* ---- limits ---- */
@@ -241,6 +296,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_device_with_nothing_but_ccm_gets_in_where_it_may, ccm_setup),
 		T(and_nowhere_else, plain_setup),
+		T(a_device_with_an_ml_dsa_certificate, mldsa_setup),
 		T(a_source_has_so_many_unfinished_handshakes, each_setup),
 		T(a_source_begins_so_many_a_second, rate_setup),
 		T(associations_go_to_the_upstreams_by_turns, upstreams_setup),
