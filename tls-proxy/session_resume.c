@@ -105,15 +105,18 @@ static uint64_t until(const struct session *s, uint64_t now_ms)
 static int give(struct session *s)
 {
 	uint64_t now_ms = clock_boot_ms(), until_ms = until(s, now_ms);
+	uint8_t links = s->ticket != NULL ? s->ticket->links + 1 : 0;
 	uint64_t left_s = until_ms > now_ms ? (until_ms - now_ms) / 1000 : 0;
 	struct ticket *k;
 
 	/* None that would be good for longer than the certificate. */
-	if (left_s == 0 || (uint64_t)time(NULL) + left_s >= s->peer.id.not_after_s)
+	if (left_s == 0 || links > TICKET_LINKS_MAX ||
+	    (uint64_t)time(NULL) + left_s >= s->peer.id.not_after_s)
 		return 0;
 	k = ticket_new(&s->peer, s->asked, s->cert, until_ms);
 	if (k == NULL)
 		return 0;
+	k->links = links;
 	ticket_drop(s->ticket);
 	s->ticket = k;
 	wolfSSL_CTX_set_TicketHint(s->cert->wolf, left_s);

@@ -19,11 +19,14 @@
 #define TICKET_IV_BYTES 16
 #define TICKET_MAC_BYTES 32
 #define TICKET_KEY_BYTES 32
+#define TICKET_LINKS_MAX                                                                           \
+	200 /* the library numbers those of a chain, by one byte, RFC 8446 section 4.6.1 */
 
 struct tickets;
 
 struct ticket {
 	uint32_t held;
+	uint8_t links; /* tickets before it, since the last whole handshake */
 	bool listed; /* in the table: not used yet, not forgotten */
 	TAILQ_ENTRY(ticket) age;
 	LIST_ENTRY(ticket) named;

@@ -169,6 +169,26 @@ static void a_ticket_resumes_once_and_brings_the_next(void **state)
 	wolfSSL_SESSION_free(e.kept);
 }
 
+/* Whoever comes back very often shakes hands in full now and then, and is never turned away. */
+static void a_long_chain_begins_anew(void **state)
+{
+	unsigned whole = 0;
+	struct end e = first();
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * TICKET_LINKS_MAX + 20; i++) {
+		struct end next = connect_as(&server, e.kept, NULL, true);
+
+		if (next.state != SESSION_OPEN)
+			fail_msg("connection %u: %s", i, next.why);
+		whole += !next.resumed;
+		wolfSSL_SESSION_free(e.kept);
+		e = next;
+	}
+	wolfSSL_SESSION_free(e.kept);
+	assert_int_equal(whole, 2);
+}
+
 static void who_was_not_admitted_gets_none(void **state)
 {
 	struct end e = connect_as(&server, NULL, NULL, false);
@@ -385,6 +405,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(a_ticket_resumes_once_and_brings_the_next, each_setup),
+		cmocka_unit_test_setup(a_long_chain_begins_anew, each_setup),
 		cmocka_unit_test_setup(who_was_not_admitted_gets_none, each_setup),
 		cmocka_unit_test_setup(off_is_off, each_setup),
 		cmocka_unit_test_setup(in_doubt_it_is_a_whole_handshake, each_setup),
