@@ -4,7 +4,8 @@
  * Clients of the TLS library, 64 devices by turns, shake hands with our session in memory: X25519MLKEM768, P-256
  * certificates of one CA on both sides. Timed is what the session does, by the thread's own clock; the client's share is not. For each number of
  * REVOKED certificates (default 0 10000 100000) a revocation list of the CA names as many others. Then SESSIONS are
- * held open: what the allocator gave out for our side, after a trim. One line a measure: name value unit min max. */
+ * held open: what the allocator gave out for our side, after a trim. handshake_resumed is a handshake with a ticket, the
+ * next ticket included. One line a measure: name value unit min max. */
 #include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,18 +13,12 @@
 
 #include "bench/tls_device.h"
 #include "test/unit/tls-proxy/pki.h"
-#include "tls-proxy/session.h"
+#include "test/unit/tls-proxy/pump.h"
+#include "tls-proxy/tickets.h"
 
 #define HANDSHAKES_MAX 100000
-#define PIPE_BYTES 65536
+#define CHAIN TICKET_LINKS_MAX
 #define DEVICES 64 /* more than the library keeps multiples of keys for */
-
-struct client {
-	WOLFSSL *ssl;
-	struct session *peer;
-	uint8_t in[PIPE_BYTES];
-	size_t in_at, in_n;
-};
 
 static struct pki pki;
 static struct device_ca ca;
@@ -53,77 +48,54 @@ static void die(const char *what)
 	exit(EXIT_FAILURE);
 }
 
-static int client_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
+static void timer(bool on)
 {
-	struct client *c = arg;
-	size_t n = c->in_n - c->in_at;
-
-	(void)ssl;
-	if (n == 0)
-		return WOLFSSL_CBIO_ERR_WANT_READ;
-	if (n > (size_t)bytes)
-		n = bytes;
-	memcpy(buf, c->in + c->in_at, n);
-	c->in_at += n;
-	return n;
+	if (on)
+		begin();
+	else
+		end();
 }
 
-static int client_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
-{
-	struct client *c = arg;
-
-	(void)ssl;
-	begin();
-	session_feed(c->peer, (uint8_t *)buf, bytes);
-	end();
-	return bytes;
-}
-
-static void carry(struct client *c)
-{
-	const uint8_t *data;
-	size_t n;
-
-	data = session_output(c->peer, &n);
-	if (c->in_at == c->in_n)
-		c->in_at = c->in_n = 0;
-	if (n > sizeof(c->in) - c->in_n)
-		die("the flight is too large");
-	if (n > 0)
-		memcpy(c->in + c->in_n, data, n);
-	c->in_n += n;
-	begin();
-	session_sent(c->peer, n);
-	end();
-}
-
-/* One whole handshake; what the session spent is added to spent_ns. */
-static void shake(struct client *c, WOLFSSL_CTX *ctx, const struct tls_ctx *server)
+/* One handshake, whole or with a ticket; what the session spent is added to spent_ns. */
+static void shake(struct pump *p, WOLFSSL_CTX *ctx, const struct tls_ctx *server,
+		  WOLFSSL_SESSION *ticket)
 {
 	static unsigned n;
-	enum session_state state = SESSION_HANDSHAKE;
+	struct session *s = NULL;
+	WOLFSSL *ssl = device_session(ctx, &devices[n++ % DEVICES], WOLFSSL_X25519MLKEM768);
 
-	memset(c, 0, sizeof(*c));
+	if (ticket != NULL && wolfSSL_set_session(ssl, ticket) != WOLFSSL_SUCCESS)
+		die("the client cannot use its ticket");
 	begin();
-	if (session_new(&c->peer, server) < 0)
+	if (session_new(&s, server) < 0)
 		die("out of memory");
 	end();
-	c->ssl = device_session(ctx, &devices[n++ % DEVICES], WOLFSSL_X25519MLKEM768);
-	wolfSSL_SSLSetIORecv(c->ssl, client_recv);
-	wolfSSL_SSLSetIOSend(c->ssl, client_send);
-	wolfSSL_SetIOReadCtx(c->ssl, c);
-	wolfSSL_SetIOWriteCtx(c->ssl, c);
-	for (int i = 0; i < 50 && state == SESSION_HANDSHAKE; i++) {
-		wolfSSL_connect(c->ssl);
-		begin();
-		state = session_step(c->peer);
-		end();
-		carry(c);
-	}
-	if (state != SESSION_OPEN)
-		die(session_reason(c->peer));
-	if (strcmp(session_group(c->peer), "X25519MLKEM768") != 0)
+	pump_join(p, ssl, s);
+	p->timer = timer;
+	if (pump_shake(p) != SESSION_OPEN)
+		die(session_reason(s));
+	if (strcmp(session_group(s), "X25519MLKEM768") != 0)
 		die("not the hybrid group");
+	if (session_resumed(s) != (ticket != NULL))
+		die("resumed, or not, as it should not be");
+}
+
+/* The ticket that the session gives, as the client keeps it. */
+static WOLFSSL_SESSION *ticket_take(struct pump *p)
+{
+	WOLFSSL_SESSION *kept;
+	uint8_t buf[16];
+
+	begin();
+	session_ticket_give(p->peer);
+	end();
+	while (pump_carry(p))
+		;
+	wolfSSL_read(p->ssl, buf, sizeof(buf));
+	kept = wolfSSL_get1_session(p->ssl);
+	if (kept == NULL)
+		die("no ticket");
+	return kept;
 }
 
 static int by_size(const void *a, const void *b)
@@ -133,23 +105,58 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void handshakes(const char *name, WOLFSSL_CTX *ctx, const struct tls_ctx *server, unsigned n)
+static void print(const char *name, double *us, unsigned n)
 {
-	static double us[HANDSHAKES_MAX];
-	static struct client c;
-
-	for (unsigned i = 0; i < n; i++) {
-		spent_ns = 0;
-		shake(&c, ctx, server);
-		begin();
-		session_free(c.peer);
-		end();
-		us[i] = spent_ns / 1000.0;
-		wolfSSL_free(c.ssl);
-	}
 	qsort(us, n, sizeof(us[0]), by_size);
 	printf("%s %.1f us %.1f %.1f\n", name, us[n / 2], us[0], us[n * 99 / 100]);
 	fflush(stdout);
+}
+
+static double over(struct pump *p)
+{
+	begin();
+	session_free(p->peer);
+	end();
+	wolfSSL_free(p->ssl);
+	return spent_ns / 1000.0;
+}
+
+static void handshakes(const char *name, WOLFSSL_CTX *ctx, const struct tls_ctx *server, unsigned n)
+{
+	static double us[HANDSHAKES_MAX];
+	static struct pump p;
+
+	for (unsigned i = 0; i < n; i++) {
+		spent_ns = 0;
+		shake(&p, ctx, server, NULL);
+		us[i] = over(&p);
+	}
+	print(name, us, n);
+}
+
+/* Each with the ticket of the one before. */
+static void resumed(WOLFSSL_CTX *ctx, const struct tls_ctx *server, unsigned n)
+{
+	static double us[HANDSHAKES_MAX];
+	static struct pump p;
+	WOLFSSL_SESSION *ticket = NULL, *next;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (i % CHAIN == 0) { /* as long as one may be, and no longer */
+			wolfSSL_SESSION_free(ticket);
+			shake(&p, ctx, server, NULL);
+			ticket = ticket_take(&p);
+			over(&p);
+		}
+		spent_ns = 0;
+		shake(&p, ctx, server, ticket);
+		next = ticket_take(&p);
+		wolfSSL_SESSION_free(ticket);
+		ticket = next;
+		us[i] = over(&p);
+	}
+	wolfSSL_SESSION_free(ticket);
+	print("handshake_resumed", us, n);
 }
 
 static size_t allocated(void)
@@ -163,27 +170,46 @@ static size_t allocated(void)
 static void memory(WOLFSSL_CTX *ctx, const struct tls_ctx *server, unsigned n)
 {
 	struct session **held = calloc(n, sizeof(struct session *));
-	static struct client c;
+	static struct pump p;
+	struct session *silent;
 	size_t before;
 
 	if (held == NULL)
 		die("out of memory");
 	before = allocated();
 	for (unsigned i = 0; i < n; i++) {
-		shake(&c, ctx, server);
-		session_trim(c.peer);
-		held[i] = c.peer;
-		wolfSSL_free(c.ssl);
+		shake(&p, ctx, server, NULL);
+		session_trim(p.peer);
+		held[i] = p.peer;
+		wolfSSL_free(p.ssl);
 	}
 	printf("session_memory %.0f B - -\n", (double)(allocated() - before) / n);
 	for (unsigned i = 0; i < n; i++)
 		session_free(held[i]);
 	free(held);
 	before = allocated();
-	if (session_new(&c.peer, server) < 0)
+	if (session_new(&silent, server) < 0)
 		die("out of memory");
 	printf("silent_peer_memory %.0f B - -\n", (double)(allocated() - before));
-	session_free(c.peer);
+	session_free(silent);
+}
+
+/* Tickets that nobody has used, and nothing else of their sessions. */
+static void ticket_memory(WOLFSSL_CTX *ctx, const struct tls_ctx *server, unsigned n)
+{
+	static struct pump p;
+	size_t before = 0;
+
+	for (unsigned i = 0; i <= n; i++) {
+		if (i == 1) /* what the first one makes once */
+			before = allocated();
+		shake(&p, ctx, server, NULL);
+		wolfSSL_SESSION_free(ticket_take(&p));
+		over(&p);
+	}
+	if (tickets_count(server->tickets) < n)
+		die("tickets were forgotten");
+	printf("ticket_memory %.0f B - -\n", (double)(allocated() - before) / n);
 }
 
 /* A list that names `n` certificates, none of them in use. */
@@ -234,6 +260,14 @@ int main(int argc, char **argv)
 	handshakes("handshake_no_list", ctx, &server, n);
 	memory(ctx, &server, sessions);
 	tls_ctx_fini(&server);
+	l.resumption_s = 3600;
+	l.sessions_max = sessions + 2;
+	if (tls_ctx_init(&server, &l, &err) < 0)
+		die(err.msg);
+	resumed(ctx, &server, n);
+	ticket_memory(ctx, &server, sessions);
+	tls_ctx_fini(&server);
+	l.resumption_s = 0;
 	path(l.crl, "ca.crl");
 	for (int i = 0; i < n_revoked; i++) {
 		list_make(strtoul(revoked[i], NULL, 10));

@@ -8,10 +8,8 @@
 #include <malloc.h>
 
 #include "test/unit/tls-proxy/pki.h"
-#include "tls-proxy/session.h"
+#include "test/unit/tls-proxy/pump.h"
 #include "tls-proxy/stream.h"
-
-#define PIPE_BYTES 65536
 
 static struct pki pki;
 static struct tls_ctx server;
@@ -19,12 +17,7 @@ static struct gw_listener listener;
 
 struct client {
 	WOLFSSL_CTX *ctx;
-	WOLFSSL *ssl;
-	struct session *peer;
-	uint8_t in[PIPE_BYTES]; /* from the session */
-	size_t in_at, in_n;
-	size_t piece; /* bytes that a transport hands over at once; 0 = all */
-	int alert; /* last that came, or 0 */
+	struct pump p;
 };
 
 static const char *path(const char *file)
@@ -75,41 +68,8 @@ static int group_teardown(void **state)
 	return 0;
 }
 
-static int client_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
-{
-	struct client *c = arg;
-	size_t n = c->in_n - c->in_at;
-
-	(void)ssl;
-	if (n == 0)
-		return WOLFSSL_CBIO_ERR_WANT_READ;
-	if (n > (size_t)bytes)
-		n = bytes;
-	memcpy(buf, c->in + c->in_at, n);
-	c->in_at += n;
-	return n;
-}
-
-static int client_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
-{
-	struct client *c = arg;
-	size_t n = session_room(c->peer);
-
-	(void)ssl;
-	if (c->piece != 0 && n > c->piece)
-		n = c->piece;
-	if (n > (size_t)bytes)
-		n = bytes;
-	if (n == 0)
-		return WOLFSSL_CBIO_ERR_WANT_WRITE;
-	session_feed(c->peer, (uint8_t *)buf, n);
-	return n;
-}
-
 static void client_open(struct client *c, struct session *peer, const char *cert, int method12)
 {
-	memset(c, 0, sizeof(*c));
-	c->peer = peer;
 	c->ctx = wolfSSL_CTX_new(method12 ? wolfTLSv1_2_client_method()
 					  : wolfTLSv1_3_client_method());
 	assert_non_null(c->ctx);
@@ -127,61 +87,13 @@ static void client_open(struct client *c, struct session *peer, const char *cert
 			wolfSSL_CTX_use_PrivateKey_file(c->ctx, path(key), WOLFSSL_FILETYPE_PEM),
 			WOLFSSL_SUCCESS);
 	}
-	c->ssl = wolfSSL_new(c->ctx);
-	wolfSSL_SSLSetIORecv(c->ssl, client_recv);
-	wolfSSL_SSLSetIOSend(c->ssl, client_send);
-	wolfSSL_SetIOReadCtx(c->ssl, c);
-	wolfSSL_SetIOWriteCtx(c->ssl, c);
+	pump_join(&c->p, wolfSSL_new(c->ctx), peer);
 }
 
 static void client_close(struct client *c)
 {
-	wolfSSL_free(c->ssl);
+	wolfSSL_free(c->p.ssl);
 	wolfSSL_CTX_free(c->ctx);
-}
-
-/* What the session has for the wire goes to the client, in pieces if asked for. */
-static void carry(struct client *c)
-{
-	size_t n;
-	const uint8_t *data = session_output(c->peer, &n);
-
-	if (c->piece != 0 && n > c->piece)
-		n = c->piece;
-	if (c->in_at == c->in_n)
-		c->in_at = c->in_n = 0;
-	if (n > sizeof(c->in) - c->in_n)
-		n = sizeof(c->in) - c->in_n;
-	if (n > 0)
-		memcpy(c->in + c->in_n, data, n);
-	c->in_n += n;
-	session_sent(c->peer, n);
-}
-
-static enum session_state shake(struct client *c)
-{
-	WOLFSSL_ALERT_HISTORY h;
-	enum session_state state = SESSION_HANDSHAKE;
-	size_t left;
-
-	for (int i = 0; i < 20000 && state == SESSION_HANDSHAKE; i++) {
-		wolfSSL_connect(c->ssl);
-		state = session_step(c->peer);
-		carry(c);
-	}
-	do {
-		carry(c);
-		wolfSSL_connect(c->ssl);
-		session_output(c->peer, &left);
-	} while (left > 0);
-	if (wolfSSL_is_init_finished(c->ssl)) {
-		uint8_t buf[16];
-
-		wolfSSL_read(c->ssl, buf, sizeof(buf));
-	}
-	if (wolfSSL_get_alert_history(c->ssl, &h) == WOLFSSL_SUCCESS && h.last_rx.level == 2)
-		c->alert = h.last_rx.code;
-	return state;
 }
 
 static void each_client_gets_what_it_deserves(void **state)
@@ -211,8 +123,8 @@ static void each_client_gets_what_it_deserves(void **state)
 
 		assert_int_equal(session_new(&s, &server), 0);
 		client_open(&c, s, rows[i].cert, rows[i].tls12);
-		c.piece = rows[i].piece;
-		got = shake(&c);
+		c.p.piece = rows[i].piece;
+		got = pump_shake(&c.p);
 		if (got != rows[i].want || strstr(session_reason(s), rows[i].why) == NULL)
 			fail_msg("%s: state %d, \"%s\"", rows[i].name, got, session_reason(s));
 		if (got == SESSION_OPEN) {
@@ -220,7 +132,7 @@ static void each_client_gets_what_it_deserves(void **state)
 			assert_string_equal(session_version(s), "TLSv1.3");
 		} else {
 			assert_null(session_identity(s));
-			if (rows[i].tls12 == 0 && c.alert == 0)
+			if (rows[i].tls12 == 0 && c.p.alert == 0)
 				fail_msg("%s: the client got no alert", rows[i].name);
 		}
 		client_close(&c);
@@ -232,7 +144,7 @@ static void pair(struct session **s, struct client *c)
 {
 	assert_int_equal(session_new(s, &server), 0);
 	client_open(c, *s, "dev", 0);
-	assert_int_equal(shake(c), SESSION_OPEN);
+	assert_int_equal(pump_shake(&c->p), SESSION_OPEN);
 }
 
 /* A client that offers the hybrid group gets it, whatever else it offers before it. */
@@ -260,9 +172,9 @@ static void the_hybrid_group_is_preferred(void **state)
 		assert_int_equal(session_new(&s, &server), 0);
 		client_open(&c, s, "dev", 0);
 		for (int k = 0; k < rows[i].n; k++)
-			assert_int_equal(wolfSSL_UseKeyShare(c.ssl, rows[i].groups[k]),
+			assert_int_equal(wolfSSL_UseKeyShare(c.p.ssl, rows[i].groups[k]),
 					 WOLFSSL_SUCCESS);
-		assert_int_equal(shake(&c), SESSION_OPEN);
+		assert_int_equal(pump_shake(&c.p), SESSION_OPEN);
 		if (strcmp(session_group(s), rows[i].want) != 0)
 			fail_msg("%s: %s", rows[i].name, session_group(s));
 		client_close(&c);
@@ -282,7 +194,7 @@ static void bytes_go_both_ways_and_a_full_buffer_pushes_back(void **state)
 	for (size_t i = 0; i < sizeof(data); i++)
 		data[i] = i * 7;
 	pair(&s, &c);
-	assert_int_equal(wolfSSL_write(c.ssl, "hello", 5), 5);
+	assert_int_equal(wolfSSL_write(c.p.ssl, "hello", 5), 5);
 	assert_int_equal(session_read(s, got, sizeof(got)), 5);
 	assert_memory_equal(got, "hello", 5);
 	assert_int_equal(session_read(s, got, sizeof(got)), -EAGAIN);
@@ -294,8 +206,8 @@ static void bytes_go_both_ways_and_a_full_buffer_pushes_back(void **state)
 	for (int i = 0; i < 64 && received < sent; i++) {
 		int m;
 
-		carry(&c);
-		while ((m = wolfSSL_read(c.ssl, got, sizeof(got))) > 0) {
+		pump_carry(&c.p);
+		while ((m = wolfSSL_read(c.p.ssl, got, sizeof(got))) > 0) {
 			for (int k = 0; k < m; k++)
 				assert_int_equal(got[k],
 						 (uint8_t)(((received + k) % sizeof(data)) * 7));
@@ -318,12 +230,12 @@ static void a_quiet_session_gives_its_memory_back(void **state)
 
 	(void)state;
 	pair(&s, &c);
-	assert_int_equal(wolfSSL_write(c.ssl, "hello", 5), 5);
+	assert_int_equal(wolfSSL_write(c.p.ssl, "hello", 5), 5);
 	assert_int_equal(session_write(s, (const uint8_t *)"answer", 6), 6);
 	session_trim(s); /* both wait: the record of the client, and ours */
 	assert_int_equal(session_read(s, got, sizeof(got)), 5);
-	carry(&c);
-	assert_int_equal(wolfSSL_read(c.ssl, got, sizeof(got)), 6);
+	pump_carry(&c.p);
+	assert_int_equal(wolfSSL_read(c.p.ssl, got, sizeof(got)), 6);
 	assert_memory_equal(got, "answer", 6);
 	full = mallinfo2();
 	session_trim(s);
@@ -333,11 +245,11 @@ static void a_quiet_session_gives_its_memory_back(void **state)
 		assert_true(full.uordblks + full.hblkhd >=
 			    trimmed.uordblks + trimmed.hblkhd + 4 * 1024);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(wolfSSL_write(c.ssl, "more", 4), 4);
+		assert_int_equal(wolfSSL_write(c.p.ssl, "more", 4), 4);
 		assert_int_equal(session_read(s, got, sizeof(got)), 4);
 		assert_int_equal(session_write(s, (const uint8_t *)"still", 5), 5);
-		carry(&c);
-		assert_int_equal(wolfSSL_read(c.ssl, got, sizeof(got)), 5);
+		pump_carry(&c.p);
+		assert_int_equal(wolfSSL_read(c.p.ssl, got, sizeof(got)), 5);
 		session_trim(s);
 	}
 	client_close(&c);
@@ -354,12 +266,12 @@ static void keys_are_changed_in_mid_session(void **state)
 	(void)state;
 	pair(&s, &c);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(wolfSSL_update_keys(c.ssl), WOLFSSL_SUCCESS);
-		assert_int_equal(wolfSSL_write(c.ssl, "hello", 5), 5);
+		assert_int_equal(wolfSSL_update_keys(c.p.ssl), WOLFSSL_SUCCESS);
+		assert_int_equal(wolfSSL_write(c.p.ssl, "hello", 5), 5);
 		assert_int_equal(session_read(s, got, sizeof(got)), 5);
 		assert_int_equal(session_write(s, (const uint8_t *)"answer", 6), 6);
-		carry(&c);
-		assert_int_equal(wolfSSL_read(c.ssl, got, sizeof(got)), 6);
+		pump_carry(&c.p);
+		assert_int_equal(wolfSSL_read(c.p.ssl, got, sizeof(got)), 6);
 		session_trim(s);
 	}
 	client_close(&c);
@@ -375,12 +287,12 @@ static void an_end_is_told(void **state)
 
 	(void)state;
 	pair(&s, &c);
-	wolfSSL_shutdown(c.ssl);
+	wolfSSL_shutdown(c.p.ssl);
 	assert_int_equal(session_read(s, buf, sizeof(buf)), 0); /* close_notify */
 	assert_int_equal(session_write(s, (const uint8_t *)"late", 4),
 			 4); /* half-close: we may still talk */
-	carry(&c);
-	assert_int_equal(wolfSSL_read(c.ssl, buf, sizeof(buf)), 4);
+	pump_carry(&c.p);
+	assert_int_equal(wolfSSL_read(c.p.ssl, buf, sizeof(buf)), 4);
 	client_close(&c);
 	session_free(s);
 
@@ -388,9 +300,9 @@ static void an_end_is_told(void **state)
 	session_abort(s, SESSION_ALERT_CERTIFICATE_REVOKED);
 	assert_int_equal(session_read(s, buf, sizeof(buf)), -EPROTO);
 	assert_int_equal(session_write(s, buf, 1), -EPROTO);
-	carry(&c);
-	assert_true(wolfSSL_read(c.ssl, buf, sizeof(buf)) <= 0);
-	assert_int_equal(wolfSSL_get_alert_history(c.ssl, &h), WOLFSSL_SUCCESS);
+	pump_carry(&c.p);
+	assert_true(wolfSSL_read(c.p.ssl, buf, sizeof(buf)) <= 0);
+	assert_int_equal(wolfSSL_get_alert_history(c.p.ssl, &h), WOLFSSL_SUCCESS);
 	assert_int_equal(h.last_rx.code, SESSION_ALERT_CERTIFICATE_REVOKED);
 	client_close(&c);
 	session_free(s);
@@ -436,7 +348,7 @@ static void a_revoked_certificate_is_refused_after_a_reload(void **state)
 	assert_int_equal(tls_ctx_reload(&server, &listener, NULL, &err), 0);
 	assert_int_equal(session_new(&s, &server), 0);
 	client_open(&c, s, "dev", 0);
-	assert_int_equal(shake(&c), SESSION_FAILED);
+	assert_int_equal(pump_shake(&c.p), SESSION_FAILED);
 	assert_string_equal(session_reason(s), "certificate revoked (CRL)");
 	client_close(&c);
 	session_free(s);
@@ -446,7 +358,7 @@ static void a_revoked_certificate_is_refused_after_a_reload(void **state)
 	assert_non_null(server.certs[0]);
 	assert_int_equal(session_new(&s, &server), 0);
 	client_open(&c, s, "dev", 0);
-	assert_int_equal(shake(&c), SESSION_FAILED);
+	assert_int_equal(pump_shake(&c.p), SESSION_FAILED);
 	client_close(&c);
 	session_free(s);
 }
@@ -525,9 +437,9 @@ static void near_pair(struct session **s, struct client *c, struct near *w, size
 	w->stream.ops = &near_ops;
 	w->stream.arg = w;
 	session_carry(*s, &(struct session_wire){&w->stream, &w->may, &w->over});
-	wolfSSL_SSLSetIOSend(c->ssl, to_near);
-	wolfSSL_SetIOWriteCtx(c->ssl, w);
-	assert_int_equal(wolfSSL_write(c->ssl, text, bytes), bytes);
+	wolfSSL_SSLSetIOSend(c->p.ssl, to_near);
+	wolfSSL_SetIOWriteCtx(c->p.ssl, w);
+	assert_int_equal(wolfSSL_write(c->p.ssl, text, bytes), bytes);
 }
 
 static void records_are_read_from_a_stream_that_is_near(void **state)
@@ -604,12 +516,12 @@ static void records_are_given_to_a_stream_that_is_near(void **state)
 		rest = session_output(s, &n);
 		assert_int_equal(w.n_out + n, 4000 + 2 * 22);
 		assert_int_equal(w.n_out, rooms[i] < 4000 ? rooms[i] : w.n_out);
-		memcpy(c.in, w.out, w.n_out);
+		memcpy(c.p.in, w.out, w.n_out);
 		if (n > 0)
-			memcpy(c.in + w.n_out, rest, n);
-		c.in_at = 0;
-		c.in_n = w.n_out + n;
-		while ((r = wolfSSL_read(c.ssl, got + at, sizeof(got) - at)) > 0)
+			memcpy(c.p.in + w.n_out, rest, n);
+		c.p.in_at = 0;
+		c.p.in_n = w.n_out + n;
+		while ((r = wolfSSL_read(c.p.ssl, got + at, sizeof(got) - at)) > 0)
 			at += r;
 		assert_int_equal(at, 4000);
 		assert_memory_equal(got, data, 4000);

@@ -9,20 +9,16 @@
 #include <time.h>
 
 #include "test/unit/tls-proxy/pki.h"
+#include "test/unit/tls-proxy/pump.h"
 #include "tls-proxy/hello.h"
 #include "tls-proxy/limit.h"
-#include "tls-proxy/session.h"
 
 static struct pki pki;
 
 struct client {
 	WOLFSSL_CTX *ctx;
-	WOLFSSL *ssl;
-	struct session *peer;
-	uint8_t in[65536];
-	size_t in_at, in_n;
+	struct pump p;
 	char subject[64]; /* CN of the server's certificate */
-	int alert;
 };
 
 static void path(char *out, const char *file)
@@ -77,33 +73,6 @@ static int group_teardown(void **state)
 	return 0;
 }
 
-static int client_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
-{
-	struct client *c = arg;
-	size_t n = c->in_n - c->in_at;
-
-	(void)ssl;
-	if (n == 0)
-		return WOLFSSL_CBIO_ERR_WANT_READ;
-	n = n > (size_t)bytes ? (size_t)bytes : n;
-	memcpy(buf, c->in + c->in_at, n);
-	c->in_at += n;
-	return n;
-}
-
-static int client_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
-{
-	struct client *c = arg;
-	size_t n = session_room(c->peer);
-
-	(void)ssl;
-	n = n > (size_t)bytes ? (size_t)bytes : n;
-	if (n == 0)
-		return WOLFSSL_CBIO_ERR_WANT_WRITE;
-	session_feed(c->peer, (uint8_t *)buf, n);
-	return n;
-}
-
 static int on_server(int good, WOLFSSL_X509_STORE_CTX *store)
 {
 	struct client *c = store->userCtx;
@@ -117,9 +86,10 @@ static void client_open(struct client *c, const struct tls_ctx *server, const ch
 			const char *alpn, int tls12)
 {
 	char file[GW_PATH_BYTES];
+	struct session *s = NULL;
 
 	memset(c, 0, sizeof(*c));
-	assert_int_equal(session_new(&c->peer, server), 0);
+	assert_int_equal(session_new(&s, server), 0);
 	c->ctx = wolfSSL_CTX_new(tls12 ? wolfTLSv1_2_client_method() : wolfTLSv1_3_client_method());
 	path(file, "ca.pem");
 	assert_int_equal(wolfSSL_CTX_load_verify_locations(c->ctx, file, NULL), WOLFSSL_SUCCESS);
@@ -128,50 +98,24 @@ static void client_open(struct client *c, const struct tls_ctx *server, const ch
 	path(file, "dev.key");
 	assert_int_equal(wolfSSL_CTX_use_PrivateKey_file(c->ctx, file, WOLFSSL_FILETYPE_PEM),
 			 WOLFSSL_SUCCESS);
-	c->ssl = wolfSSL_new(c->ctx);
-	wolfSSL_set_verify(c->ssl, WOLFSSL_VERIFY_PEER, on_server);
-	wolfSSL_SetCertCbCtx(c->ssl, c);
-	wolfSSL_SSLSetIORecv(c->ssl, client_recv);
-	wolfSSL_SSLSetIOSend(c->ssl, client_send);
-	wolfSSL_SetIOReadCtx(c->ssl, c);
-	wolfSSL_SetIOWriteCtx(c->ssl, c);
+	pump_join(&c->p, wolfSSL_new(c->ctx), s);
+	wolfSSL_set_verify(c->p.ssl, WOLFSSL_VERIFY_PEER, on_server);
+	wolfSSL_SetCertCbCtx(c->p.ssl, c);
 	if (name != NULL)
-		assert_int_equal(wolfSSL_UseSNI(c->ssl, WOLFSSL_SNI_HOST_NAME, name, strlen(name)),
-				 WOLFSSL_SUCCESS);
+		assert_int_equal(
+			wolfSSL_UseSNI(c->p.ssl, WOLFSSL_SNI_HOST_NAME, name, strlen(name)),
+			WOLFSSL_SUCCESS);
 	if (alpn != NULL)
-		assert_int_equal(wolfSSL_UseALPN(c->ssl, (char *)alpn, strlen(alpn),
+		assert_int_equal(wolfSSL_UseALPN(c->p.ssl, (char *)alpn, strlen(alpn),
 						 WOLFSSL_ALPN_CONTINUE_ON_MISMATCH),
 				 WOLFSSL_SUCCESS);
 }
 
-static enum session_state shake(struct client *c)
-{
-	enum session_state state = SESSION_HANDSHAKE;
-	WOLFSSL_ALERT_HISTORY h;
-
-	for (int i = 0; i < 100; i++) {
-		const uint8_t *data;
-		size_t n;
-
-		wolfSSL_connect(c->ssl);
-		state = session_step(c->peer);
-		while ((data = session_output(c->peer, &n)) != NULL &&
-		       n <= sizeof(c->in) - c->in_n) {
-			memcpy(c->in + c->in_n, data, n);
-			c->in_n += n;
-			session_sent(c->peer, n);
-		}
-	}
-	if (wolfSSL_get_alert_history(c->ssl, &h) == WOLFSSL_SUCCESS && h.last_rx.level == 2)
-		c->alert = h.last_rx.code;
-	return state;
-}
-
 static void client_close(struct client *c)
 {
-	wolfSSL_free(c->ssl);
+	wolfSSL_free(c->p.ssl);
 	wolfSSL_CTX_free(c->ctx);
-	session_free(c->peer);
+	session_free(c->p.peer);
 }
 
 static void the_name_chooses_the_certificate(void **state)
@@ -218,12 +162,12 @@ static void the_name_chooses_the_certificate(void **state)
 		if (tls_ctx_init(&server, &l, &err) < 0)
 			fail_msg("%s", err.msg);
 		client_open(&c, &server, rows[i].sni, NULL, 0);
-		got = shake(&c);
+		got = pump_shake(&c.p);
 		if (rows[i].want == NULL
-			    ? got != SESSION_FAILED || c.alert != SESSION_ALERT_UNRECOGNIZED_NAME
+			    ? got != SESSION_FAILED || c.p.alert != SESSION_ALERT_UNRECOGNIZED_NAME
 			    : got != SESSION_OPEN || strcmp(c.subject, rows[i].want) != 0)
 			fail_msg("%s: state %d, \"%s\", alert %d, %s", rows[i].name, got, c.subject,
-				 c.alert, session_reason(c.peer));
+				 c.p.alert, session_reason(c.p.peer));
 		client_close(&c);
 		tls_ctx_fini(&server);
 	}
@@ -255,14 +199,14 @@ static void alpn_takes_what_both_have(void **state)
 		strcpy(l.alpn, rows[i].ours);
 		assert_int_equal(tls_ctx_init(&server, &l, &err), 0);
 		client_open(&c, &server, NULL, rows[i].theirs, 0);
-		got = shake(&c);
+		got = pump_shake(&c.p);
 		if (got == SESSION_OPEN)
-			session_alpn(c.peer, alpn, sizeof(alpn));
-		if (rows[i].want == NULL
-			    ? got != SESSION_FAILED || c.alert != 120 /* no_application_protocol */
-			    : got != SESSION_OPEN || strcmp(alpn, rows[i].want) != 0)
+			session_alpn(c.p.peer, alpn, sizeof(alpn));
+		if (rows[i].want == NULL ? got != SESSION_FAILED ||
+						   c.p.alert != 120 /* no_application_protocol */
+					 : got != SESSION_OPEN || strcmp(alpn, rows[i].want) != 0)
 			fail_msg("%s: state %d, \"%s\", alert %d", rows[i].name, got, alpn,
-				 c.alert);
+				 c.p.alert);
 		client_close(&c);
 		tls_ctx_fini(&server);
 	}
@@ -300,10 +244,12 @@ static void each_kind_of_key_signs(void **state)
 			if (ret < 0)
 				continue;
 			client_open(&c, &server, NULL, NULL, tls12);
-			if (shake(&c) != SESSION_OPEN || strcmp(c.subject, rows[i].cert) != 0)
+			if (pump_shake(&c.p) != SESSION_OPEN ||
+			    strcmp(c.subject, rows[i].cert) != 0)
 				fail_msg("%s, TLS 1.%d: %s", rows[i].cert, 3 - tls12,
-					 session_reason(c.peer));
-			assert_string_equal(session_version(c.peer), tls12 ? "TLSv1.2" : "TLSv1.3");
+					 session_reason(c.p.peer));
+			assert_string_equal(session_version(c.p.peer),
+					    tls12 ? "TLSv1.2" : "TLSv1.3");
 			client_close(&c);
 			tls_ctx_fini(&server);
 		}
@@ -386,19 +332,20 @@ static void only_a_good_response_is_stapled(void **state)
 		client_open(&c, &server, NULL, NULL, 0);
 		assert_int_equal(wolfSSL_CTX_EnableOCSPStapling(c.ctx), WOLFSSL_SUCCESS);
 		assert_int_equal(wolfSSL_CTX_EnableOCSPMustStaple(c.ctx), WOLFSSL_SUCCESS);
-		assert_int_equal(wolfSSL_UseOCSPStapling(c.ssl, WOLFSSL_CSR_OCSP, 0),
+		assert_int_equal(wolfSSL_UseOCSPStapling(c.p.ssl, WOLFSSL_CSR_OCSP, 0),
 				 WOLFSSL_SUCCESS);
-		if (shake(&c) != SESSION_OPEN)
-			fail_msg("%s: %s, alert %d", rows[i].name, session_reason(c.peer), c.alert);
+		if (pump_shake(&c.p) != SESSION_OPEN)
+			fail_msg("%s: %s, alert %d", rows[i].name, session_reason(c.p.peer),
+				 c.p.alert);
 		client_close(&c);
 		/* out of date meanwhile: the same client is left without one */
 		server.certs[0]->staple.next_update_s = 1;
 		client_open(&c, &server, NULL, NULL, 0);
 		assert_int_equal(wolfSSL_CTX_EnableOCSPStapling(c.ctx), WOLFSSL_SUCCESS);
 		assert_int_equal(wolfSSL_CTX_EnableOCSPMustStaple(c.ctx), WOLFSSL_SUCCESS);
-		assert_int_equal(wolfSSL_UseOCSPStapling(c.ssl, WOLFSSL_CSR_OCSP, 0),
+		assert_int_equal(wolfSSL_UseOCSPStapling(c.p.ssl, WOLFSSL_CSR_OCSP, 0),
 				 WOLFSSL_SUCCESS);
-		assert_int_not_equal(shake(&c), SESSION_OPEN);
+		assert_int_not_equal(pump_shake(&c.p), SESSION_OPEN);
 		client_close(&c);
 		tls_ctx_fini(&server);
 	}
