@@ -101,6 +101,9 @@ struct gw_certificate { /* one that SNI chooses */
 
 enum gw_protocol { GW_TLS, GW_DTLS }; /* over TCP, over UDP */
 
+/* Of a listener in the agent, behind those of the file: its place has another one's upstreams now, or nobody's. */
+enum gw_left { GW_LISTENER_STAYS, GW_LISTENER_BEFORE, GW_LISTENER_CLOSING };
+
 struct gw_listener {
 	char name[32];
 	uint8_t protocol; /* enum gw_protocol; its upstream is TCP or UDP alike */
@@ -133,6 +136,9 @@ struct gw_listener {
 	uint32_t handshakes_each,
 		handshakes_each_s; /* the same of each source address; 0: no limit */
 	uint32_t sessions_max; /* at a time, of this listener and worker */
+	/* not of the file, the agent's: a listener that is there for its sessions alone, and how long at most */
+	uint8_t left; /* enum gw_left */
+	uint64_t until_ms; /* GW_LISTENER_CLOSING: boot clock */
 };
 
 struct gw_config {
@@ -186,6 +192,8 @@ struct gw_config {
 	struct gw_route routes[GW_ROUTES_MAX];
 	struct gw_listener listeners[MSG_LISTENERS_MAX];
 
+	/* not of the file: the process was started with the stack, so listeners of it can be added; and the last can go */
+	bool stack_ready;
 	/* not of the file: interfaces that were ports of this run, and stay shut */
 	uint32_t n_shut;
 	char shut[GW_SHUT_MAX][16];
@@ -211,7 +219,7 @@ static inline uint8_t gw_listener_proto(const struct gw_listener *l)
 /** "<run_dir>/<leaf>" into out (MSG_PATH_BYTES). @return out */
 const char *gw_run_path(const struct gw_config *cfg, const char *leaf, char *out);
 
-/** Is there a listener with transport = "stack"? */
+/** Is there a listener with transport = "stack", or was there one when the process started? */
 bool gw_uses_stack(const struct gw_config *cfg);
 
 /**

@@ -142,6 +142,8 @@ int gw_upstream_source(const struct gw_config *cfg, const struct ip_addr *upstre
 
 bool gw_uses_stack(const struct gw_config *cfg)
 {
+	if (cfg->stack_ready)
+		return true;
 	for (uint32_t i = 0; i < cfg->n_listeners; i++) {
 		if (cfg->listeners[i].transport == GW_STACK)
 			return true;

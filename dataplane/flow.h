@@ -26,7 +26,9 @@
  * at each use (see lane.h) and 0 is always right. */
 struct flow_end {
 	uint32_t slot; /* of the trust table; 0: a network */
-	uint32_t generation; /* of the trust record, when it was admitted */
+	uint32_t
+		generation; /* of the trust record, when it was admitted; FLOW_DIVERTED, of the end that did not
+			      * open it: state.topo, with which its listener was there */
 	uint32_t hint : 20;
 	uint32_t segment : 12; /* endpoint id */
 };

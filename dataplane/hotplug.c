@@ -5,10 +5,12 @@
 #include <string.h>
 
 #include "config/base/log.h"
+#include "dataplane/doors.h"
 #include "dataplane/worker.h"
 
-static void ports_forget(struct msg_dp_config *c)
+static void changeable_forget(struct msg_dp_config *c)
 {
+	doors_forget(c);
 	memset(c->ports, 0, sizeof(c->ports));
 	c->n_ports = 0;
 	c->h = (struct msg_hdr){0};
@@ -18,8 +20,8 @@ bool hotplug_suffices(const struct msg_dp_config *a, const struct msg_dp_config 
 {
 	struct msg_dp_config x = *a, y = *b;
 
-	ports_forget(&x);
-	ports_forget(&y);
+	changeable_forget(&x);
+	changeable_forget(&y);
 	return memcmp(&x, &y, sizeof(x)) == 0;
 }
 
@@ -70,6 +72,27 @@ static int slot_open(struct state *st, unsigned i, const struct msg_dp_config *w
 	return 0;
 }
 
+static int doors_follow(struct state *st, const struct msg_dp_config *want)
+{
+	struct doors *d;
+
+	if (!doors_differ(&st->cfg, want))
+		return 0;
+	d = doors_new(want);
+	if (d == NULL)
+		return -ENOMEM;
+	doors_publish(st, d);
+	memcpy(st->cfg.listeners, want->listeners, sizeof(want->listeners));
+	memcpy(st->cfg.upstreams, want->upstreams, sizeof(want->upstreams));
+	memcpy(st->cfg.sources, want->sources, sizeof(want->sources));
+	st->cfg.n_listeners = want->n_listeners;
+	st->cfg.n_upstreams = want->n_upstreams;
+	st->cfg.n_sources = want->n_sources;
+	log_info("listeners: %u, upstreams of the TLS workers' own stack: %u", want->n_listeners,
+		 want->n_upstreams);
+	return 0;
+}
+
 int hotplug_apply(struct state *st, const struct msg_dp_config *want, struct err *err)
 {
 	bool changed[MSG_PORTS_MAX];
@@ -78,7 +101,11 @@ int hotplug_apply(struct state *st, const struct msg_dp_config *want, struct err
 	if (ret < 0)
 		return ret;
 	if (!hotplug_suffices(&st->cfg, want))
-		return err_set(err, -EINVAL, "more than ports has changed: restart the dataplane");
+		return err_set(err, -EINVAL,
+			       "more than ports and listeners has changed: restart the dataplane");
+	ret = doors_follow(st, want);
+	if (ret < 0)
+		return err_set(err, ret, "no memory for the listeners");
 	/* Leaving ports first: one that moved to another slot has its interface to itself again. */
 	for (unsigned i = 0; i < MSG_PORTS_MAX; i++) {
 		changed[i] =

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "dataplane/links.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <rte_ethdev.h>
 
 #include "config/base/log.h"
+#include "dataplane/doors.h"
 #include "dataplane/path.h"
 #include "dataplane/rewrite.h"
 
@@ -40,15 +42,15 @@ static uint64_t boot_seed(void)
 	return seed;
 }
 
-void links_from_config(struct state *st)
+int links_from_config(struct state *st)
 {
 	static const struct mac_addr mac = TLS_LINK_MAC_DATAPLANE;
+	struct doors *d = doors_new(&st->cfg);
 
+	if (d == NULL)
+		return -ENOMEM;
+	doors_publish(st, d);
 	st->tls_seed = boot_seed();
-	for (unsigned i = 0; i < st->cfg.n_listeners; i++)
-		st->listener_ports |= 1ull << (st->cfg.listeners[i].port % 64);
-	for (unsigned i = 0; i < st->cfg.n_upstreams; i++)
-		st->upstream_ports |= 1ull << (st->cfg.upstreams[i].port % 64);
 	for (unsigned n = 0; n < MSG_TLS_WORKERS_MAX; n++) {
 		struct port *p = &st->ports[PORT_LINKS + n];
 
@@ -59,6 +61,7 @@ void links_from_config(struct state *st)
 		p->mac = mac;
 		p->owner = n % st->n_workers;
 	}
+	return 0;
 }
 
 void links_start(struct state *st)
@@ -99,10 +102,12 @@ uint32_t links_up(const struct state *st)
 const struct msg_listener *links_listener(const struct state *st, const struct ip_addr *addr,
 					  uint16_t port, uint8_t proto)
 {
-	if (!(st->listener_ports >> (port % 64) & 1))
+	const struct doors *d = atomic_load_explicit(&st->doors, memory_order_acquire);
+
+	if (!(d->listener_ports >> (port % 64) & 1))
 		return NULL;
-	for (unsigned i = 0; i < st->cfg.n_listeners; i++) {
-		const struct msg_listener *l = &st->cfg.listeners[i];
+	for (unsigned i = 0; i < d->n_listeners; i++) {
+		const struct msg_listener *l = &d->listeners[i];
 
 		if (l->port == port && l->proto == proto && ip_addr_eq(&l->addr, addr))
 			return l;
@@ -113,16 +118,16 @@ const struct msg_listener *links_listener(const struct state *st, const struct i
 int links_upstream(const struct state *st, const struct ip_addr *src, uint16_t sport,
 		   const struct ip_addr *dst, uint16_t dport, uint8_t proto)
 {
-	const struct msg_dp_config *c = &st->cfg;
+	const struct doors *d = atomic_load_explicit(&st->doors, memory_order_acquire);
 	bool ours = false;
 
-	if (sport < c->tls_port_first || sport > c->tls_port_last ||
-	    !(st->upstream_ports >> (dport % 64) & 1))
+	if (sport < st->cfg.tls_port_first || sport > st->cfg.tls_port_last ||
+	    !(d->upstream_ports >> (dport % 64) & 1))
 		return -1;
-	for (unsigned i = 0; i < c->n_sources && !ours; i++)
-		ours = ip_addr_eq(&c->sources[i], src);
-	for (unsigned i = 0; ours && i < c->n_upstreams; i++) {
-		const struct msg_upstream *u = &c->upstreams[i];
+	for (unsigned i = 0; i < d->n_sources && !ours; i++)
+		ours = ip_addr_eq(&d->sources[i], src);
+	for (unsigned i = 0; ours && i < d->n_upstreams; i++) {
+		const struct msg_upstream *u = &d->upstreams[i];
 
 		if (u->port == dport && u->proto == proto && ip_addr_eq(&u->addr, dst))
 			return (int)i;

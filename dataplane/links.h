@@ -16,8 +16,8 @@
 
 struct worker;
 
-/** Fill links and match tables from st->cfg; no ethdev yet. Of state_new(). */
-void links_from_config(struct state *st);
+/** Fill links and doors from st->cfg; no ethdev yet. Of state_new(). @return 0 or -ENOMEM */
+int links_from_config(struct state *st);
 /** Open all links. A worker need not be there; a link that cannot be opened is logged and left !present. Control thread. */
 void links_start(struct state *st);
 /** Close them; workers have ended. */

@@ -123,6 +123,7 @@ static int pick(struct worker *w, struct rte_mbuf *m, const uint8_t *mac, struct
 		return n;
 	if (f != NULL) {
 		f->tls_worker = (uint8_t)(n + 1);
+		f->end[!f->opener].generation = w->topo;
 		if (p->src_bind != NULL)
 			f->end[f->opener].hint = (uint32_t)(p->src_bind - w->bindings);
 	} else if (w->origins != NULL) {

@@ -325,7 +325,7 @@ static __attribute__((noinline)) bool to_stack(struct worker *w, struct rte_mbuf
 
 	if (f->tls_worker == 0 || !(w->tls_up >> (f->tls_worker - 1) & 1) ||
 	    l->reversed != f->opener || e->slot == TRUST_SLOT_NONE || !f->counted ||
-	    f->tcp != TCP_ESTAB)
+	    f->tcp != TCP_ESTAB || f->end[!f->opener].generation != w->topo)
 		return false;
 	if (atomic_load_explicit(&b->slot, memory_order_acquire) != e->slot ||
 	    ((is[0] ^ ip[0]) | (is[1] ^ ip[1])) != 0)

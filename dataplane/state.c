@@ -21,16 +21,15 @@ static int tls_check(const struct msg_dp_config *cfg, struct err *err)
 			return err_set(err, -EINVAL,
 				       "configuration: listener %u is of no TLS worker", i);
 	}
+	if (cfg->n_upstreams > MSG_UPSTREAMS_MAX || cfg->n_sources > MSG_SOURCES_MAX)
+		return err_set(err, -EINVAL, "configuration: %u upstreams, %u sources",
+			       cfg->n_upstreams, cfg->n_sources);
 	if (cfg->tls_workers == 0)
 		return 0;
-	if (cfg->tls_workers > MSG_TLS_WORKERS_MAX || cfg->n_upstreams > MSG_UPSTREAMS_MAX ||
-	    cfg->n_sources > MSG_SOURCES_MAX || cfg->tls_port_first > cfg->tls_port_last ||
+	if (cfg->tls_workers > MSG_TLS_WORKERS_MAX || cfg->tls_port_first > cfg->tls_port_last ||
 	    memchr(cfg->tls_dir, '\0', sizeof(cfg->tls_dir) - 24) == NULL)
-		return err_set(
-			err, -EINVAL,
-			"configuration: %u TLS workers, %u upstreams, %u sources, ports %u-%u",
-			cfg->tls_workers, cfg->n_upstreams, cfg->n_sources, cfg->tls_port_first,
-			cfg->tls_port_last);
+		return err_set(err, -EINVAL, "configuration: %u TLS workers, ports %u-%u",
+			       cfg->tls_workers, cfg->tls_port_first, cfg->tls_port_last);
 	return 0;
 }
 
@@ -82,7 +81,9 @@ int state_new(struct state **out, const struct msg_dp_config *cfg, uint16_t n_wo
 		port_from_config(&st->ports[i], &cfg->ports[i]);
 		st->ports[i].owner = i % n_workers;
 	}
-	links_from_config(st);
+	ret = links_from_config(st);
+	if (ret < 0)
+		goto fail;
 	if (getrandom(st->seed, sizeof(st->seed), 0) != sizeof(st->seed)) {
 		ret = err_set(err, -EIO, "no random numbers");
 		goto fail;
@@ -139,6 +140,7 @@ void state_free(struct state *st)
 	rte_free(st->shared_limits);
 	rte_free(st->qsbr);
 	free((void *)atomic_load(&st->trace));
+	free((void *)atomic_load(&st->doors));
 	free(st);
 }
 

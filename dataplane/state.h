@@ -20,6 +20,7 @@
 
 #define WORKERS_MAX 16
 
+struct doors;
 struct limit_shared;
 struct limit_table;
 struct trace;
@@ -30,7 +31,9 @@ struct state {
 	_Atomic(const struct policy_form *) policy; /* NULL: NO_POLICY */
 	_Atomic(const struct limit_table *) limits; /* of the policy, stored before it */
 	_Atomic(const struct fib *) fib; /* NULL: no routes */
-	_Atomic uint32_t topo; /* another value: hints of flows are void, see lane.h. After fib */
+	_Atomic(const struct doors *) doors; /* never NULL */
+	_Atomic uint32_t
+		topo; /* another value: hints of flows are void, see lane.h. After fib, doors */
 	_Atomic bool ready; /* the first sync is complete */
 	_Atomic uint64_t
 		pickup_until_ms; /* boot clock; until then a packet mid-stream may open its flow */
@@ -39,13 +42,11 @@ struct state {
 	uint32_t n_routes; /* of fib; control thread's */
 	_Atomic bool stop; /* workers end */
 
-	/* constant while workers run, but for ports, by hotplug.h */
+	/* constant while workers run, but for ports and doors (which workers read above), by hotplug.h */
 	struct msg_dp_config cfg;
 	struct port ports[PORTS_ALL];
 	_Atomic uint16_t n_ports; /* never shrinks; a port without name is none (any more) */
 	uint16_t n_workers;
-	uint64_t listener_ports; /* bit (port % 64) is set if some listener could match */
-	uint64_t upstream_ports; /* the same of the TLS workers' upstreams */
 	uint64_t tls_seed; /* of the choice of a TLS worker: the same as long as the box is up */
 	uint64_t seed[FLOW_SEEDS];
 	uint64_t started_ms; /* boot clock */

@@ -2,6 +2,7 @@
 /* agent: the worker's end of config/base/msg.h. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -9,8 +10,26 @@
 #include "config/base/clock.h"
 #include "tls-proxy/worker.h"
 
+#define QUEUE_MAX                                                                                  \
+	262144u /* messages; then it is an agent that does not read: begin anew, with everything announced again */
 #define RETRY_FIRST_MS 50
 #define RETRY_MOST_MS 1000
+
+struct agent_queued {
+	STAILQ_ENTRY(agent_queued) next;
+	char bytes[]; /* a message */
+};
+
+static void queue_drop(struct worker *w)
+{
+	struct agent_queued *q;
+
+	for (; w->agent_queued > 0; w->agent_queued--) {
+		q = STAILQ_FIRST(&w->agent_queue);
+		STAILQ_REMOVE_HEAD(&w->agent_queue, next);
+		free(q);
+	}
+}
 
 /* Touches no conn: some caller may be walking them. */
 static void agent_lost(struct worker *w, const char *why)
@@ -19,6 +38,7 @@ static void agent_lost(struct worker *w, const char *why)
 		log_warn("agent lost: %s; sessions go on under their expiries, nobody new gets in",
 			 why);
 	source_close(w, &w->agent);
+	queue_drop(w);
 	w->agent_up = false;
 	w->agent_lost = true;
 	w->agent_retry_ms = clock_boot_ms() + RETRY_FIRST_MS;
@@ -35,19 +55,70 @@ static void waiting_refuse(struct worker *w)
 			conn_refused(c, SESSION_ALERT_INTERNAL_ERROR, "the agent is not there");
 	}
 	w->agent_lost = false;
+	reload_abort(w);
+}
+
+/* Thousands of sessions that end at once are more than the socket takes at once. */
+static int queue_put(struct worker *w, const struct msg_hdr *h)
+{
+	struct agent_queued *q = w->agent_queued < QUEUE_MAX ? malloc(sizeof(*q) + h->bytes) : NULL;
+
+	if (q == NULL)
+		return -ENOBUFS;
+	if (w->agent_queued == 0)
+		STAILQ_INIT(&w->agent_queue);
+	memcpy(q->bytes, h, h->bytes);
+	STAILQ_INSERT_TAIL(&w->agent_queue, q, next);
+	w->agent_queued++;
+	source_set(w, &w->agent, EPOLLIN | EPOLLOUT);
+	return 0;
 }
 
 static int agent_send(struct worker *w, const void *m)
 {
-	int ret;
+	int ret = -EAGAIN;
 
 	if (!w->agent_up)
 		return -ENOTCONN;
-	ret = msg_send(w->agent.fd, m, -1);
-	/* A full queue means an agent that does not read: begin anew, with everything announced again. */
+	if (w->agent_queued == 0)
+		ret = msg_send(w->agent.fd, m, -1);
+	if (ret == -EAGAIN)
+		ret = queue_put(w, m);
 	if (ret < 0)
 		agent_lost(w, strerror(-ret));
 	return ret;
+}
+
+/* @return 0, or -errno: the agent is lost */
+static int queue_flush(struct worker *w)
+{
+	struct agent_queued *q;
+
+	while (w->agent_queued > 0) {
+		int ret;
+
+		q = STAILQ_FIRST(&w->agent_queue);
+		ret = msg_send(w->agent.fd, q->bytes, -1);
+
+		if (ret < 0)
+			return ret == -EAGAIN ? 0 : ret;
+		STAILQ_REMOVE_HEAD(&w->agent_queue, next);
+		w->agent_queued--;
+		free(q);
+	}
+	source_set(w, &w->agent, EPOLLIN);
+	return 0;
+}
+
+bool agent_backlog(const struct worker *w)
+{
+	return w->agent_queued > 0;
+}
+
+void agent_fini(struct worker *w)
+{
+	queue_drop(w);
+	source_close(w, &w->agent);
 }
 
 static int welcome(struct worker *w, const struct msg_welcome *m)
@@ -106,6 +177,33 @@ static int recheck(struct worker *w, const struct msg_recheck *m)
 	return agent_send(w, &out);
 }
 
+/* To what agent_reload() asked for. */
+static int reload_answered(const struct msg_result *m)
+{
+	if (memchr(m->text, '\0', sizeof(m->text)) == NULL)
+		return -EPROTO;
+	if (m->h.type == MSG_ERROR)
+		log_error("reload, everything stays as it was: %s", m->text);
+	return 0;
+}
+
+int agent_reload(struct worker *w)
+{
+	struct msg_reload m = {.listeners = 0};
+
+	MSG_INIT(&m, MSG_RELOAD_WANTED, 1);
+	return agent_send(w, &m);
+}
+
+void agent_reload_done(struct worker *w, uint64_t seq, int code, const char *text)
+{
+	struct msg_result m = {.code = code};
+
+	MSG_INIT(&m, code == 0 ? MSG_OK : MSG_ERROR, seq);
+	snprintf(m.text, sizeof(m.text), "%s", text);
+	agent_send(w, &m);
+}
+
 static int agent_message(struct worker *w, const union msg_any *m)
 {
 	const struct msg_admitted *a;
@@ -123,6 +221,15 @@ static int agent_message(struct worker *w, const union msg_any *m)
 			return -EPROTO;
 		c = conn_by_id(w, a->session);
 		return c != NULL && conn_admitted(c, a) ? 0 : unwanted(w, a);
+	case MSG_RELOAD_PREPARE:
+	case MSG_RELOAD_COMMIT:
+	case MSG_RELOAD_ABORT:
+		w->reload_ask =
+			*(const struct msg_reload *)m; /* listeners go at the end of the turn */
+		return 0;
+	case MSG_OK:
+	case MSG_ERROR:
+		return reload_answered(&m->result);
 	case MSG_RECHECK:
 		return recheck(w, (const struct msg_recheck *)m);
 	default:
@@ -134,8 +241,10 @@ static void agent_ready(void *arg, uint32_t events)
 {
 	struct worker *w = arg;
 	union msg_any m;
+	int ret = (events & EPOLLOUT) ? queue_flush(w) : 0;
 
-	(void)events;
+	if (ret < 0)
+		agent_lost(w, strerror(-ret));
 	for (int i = 0; i < 256 && w->agent.fd >= 0; i++) {
 		ssize_t n = msg_recv(w->agent.fd, &m, NULL);
 
@@ -154,7 +263,8 @@ void agent_tick(struct worker *w, uint64_t now_ms)
 			      .role = MSG_ROLE_TLS,
 			      .pid = getpid(),
 			      .worker = w->index,
-			      .instance = w->instance};
+			      .instance = w->instance,
+			      .listeners = w->listeners_hash};
 	char path[MSG_PATH_BYTES];
 	int fd;
 
@@ -186,7 +296,7 @@ int agent_admit(struct conn *c, bool again)
 			      .serial_bytes = id->serial_bytes,
 			      .identity_kind = id->kind,
 			      .readmit = again,
-			      .listener = c->l->index};
+			      .upstreams = c->l->upstreams};
 
 	MSG_INIT(&m, MSG_ADMIT, 0);
 	m.flow = (struct flow_key){.src = c->peer,

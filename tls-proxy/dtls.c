@@ -293,6 +293,19 @@ int dtls_listen(struct listener *l, struct err *err)
 	return ret;
 }
 
+/* The doors are of other contexts now, and are made anew when somebody knocks. */
+void dtls_take(struct listener *l, struct listener *from)
+{
+	l->dtls = from->dtls;
+	from->dtls = NULL;
+	l->dtls->l = l;
+}
+
+bool dtls_is_empty(const struct listener *l)
+{
+	return l->dtls == NULL || (l->dtls->by_address.n == 0 && l->dtls->by_cid.n == 0);
+}
+
 void dtls_close(struct listener *l)
 {
 	struct dtls_port *p = l->dtls;

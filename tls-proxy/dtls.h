@@ -78,6 +78,9 @@ struct assoc { /* a conn's; freed with it */
 
 /* dtls.c */
 int dtls_listen(struct listener *l, struct err *err);
+/** l listens from now on where `from` did, and has its associations, whose sessions stay with `from`. */
+void dtls_take(struct listener *l, struct listener *from);
+bool dtls_is_empty(const struct listener *l); /* no association is left behind its socket */
 void dtls_close(struct listener *l); /* its associations have ended; takes a half-built one */
 void dtls_tick(struct listener *l, uint64_t now_ms);
 /** At the end of a turn: what waited. */
@@ -90,8 +93,8 @@ void dtls_steered(struct listener *l, const struct datagram_peer *from, const ui
 		  size_t bytes);
 
 /* dtls_steer.c */
-/** The socket for what other workers get of ours; with privileges, for it is made in run_dir. Nothing without a listener
- * of DTLS. @return 0 or -errno, text in err */
+/** The socket for what other workers get of ours; with privileges, for it is made in run_dir, and whether a listener of DTLS
+ * is there or will be. @return 0 or -errno, text in err */
 int dtls_steer_open(struct worker *w, struct err *err);
 void dtls_steer_close(struct worker *w); /* no-op if it is not open */
 /** @return false: there is no such worker, or it is too busy */

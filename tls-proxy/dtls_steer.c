@@ -18,9 +18,8 @@
 
 struct steered { /* before the datagram */
 	struct ip_addr addr; /* of the device */
-	uint16_t port;
-	uint8_t listener;
-	uint8_t reserved;
+	struct ip_addr own; /* of the listener: each worker counts its own */
+	uint16_t port, own_port;
 };
 
 static void path_of(const struct worker *w, unsigned index, struct sockaddr_un *out)
@@ -32,11 +31,23 @@ static void path_of(const struct worker *w, unsigned index, struct sockaddr_un *
 	snprintf(out->sun_path, sizeof(out->sun_path), "%s", gw_run_path(w->cfg, leaf, path));
 }
 
+static struct listener *listener_at(struct worker *w, const struct ip_addr *own, uint16_t port)
+{
+	for (uint32_t i = 0; i < w->n_listeners; i++) {
+		struct listener *l = &w->listeners[i];
+
+		if (l->dtls != NULL && l->cfg->port == port && ip_addr_eq(&l->cfg->addr, own))
+			return l;
+	}
+	return NULL;
+}
+
 static void steered_ready(void *arg, uint32_t events)
 {
 	static uint8_t buf[sizeof(struct steered) + DTLS_DATAGRAM_BYTES_MAX]; /* one thread */
 	struct worker *w = arg;
 	struct steered head;
+	struct listener *l;
 
 	(void)events;
 	for (int i = 0; i < STEERED_A_TURN; i++) {
@@ -48,21 +59,12 @@ static void steered_ready(void *arg, uint32_t events)
 		if ((size_t)n <= sizeof(head) || (size_t)n > sizeof(buf))
 			continue;
 		memcpy(&head, buf, sizeof(head));
-		if (head.listener >= w->n_listeners || w->listeners[head.listener].dtls == NULL)
+		l = listener_at(w, &head.own, head.own_port);
+		if (l == NULL)
 			continue;
 		from = (struct datagram_peer){head.addr, head.port};
-		dtls_steered(&w->listeners[head.listener], &from, buf + sizeof(head),
-			     n - sizeof(head));
+		dtls_steered(l, &from, buf + sizeof(head), n - sizeof(head));
 	}
-}
-
-static bool is_wanted(const struct worker *w)
-{
-	for (uint32_t i = 0; i < w->cfg->n_listeners; i++) {
-		if (w->cfg->listeners[i].protocol == GW_DTLS)
-			return true;
-	}
-	return false;
 }
 
 int dtls_steer_open(struct worker *w, struct err *err)
@@ -71,8 +73,6 @@ int dtls_steer_open(struct worker *w, struct err *err)
 	struct sockaddr_un sa;
 	int fd, ret;
 
-	if (!is_wanted(w))
-		return 0;
 	path_of(w, w->index, &sa);
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -99,7 +99,10 @@ void dtls_steer_close(struct worker *w)
 bool dtls_steer(struct listener *l, unsigned worker, const struct datagram_peer *from,
 		const uint8_t *data, size_t bytes)
 {
-	struct steered head = {.addr = from->addr, .port = from->port, .listener = l->index};
+	struct steered head = {.addr = from->addr,
+			       .own = l->cfg->addr,
+			       .port = from->port,
+			       .own_port = l->cfg->port};
 	struct iovec part[2] = {{&head, sizeof(head)}, {(void *)data, bytes}};
 	struct sockaddr_un sa;
 	struct msghdr m = {

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "config/base/clock.h"
+#include "config/listeners.h"
 #include "tls-proxy/dtls.h"
 #include "tls-proxy/tickets.h"
 #include "tls-proxy/worker.h"
@@ -19,7 +20,11 @@ int listener_prepare(struct worker *w, struct listener *l, const struct gw_liste
 {
 	int ret;
 
-	*l = (struct listener){.w = w, .cfg = cfg, .index = index, .src = {.fd = -1}};
+	*l = (struct listener){.w = w,
+			       .cfg = cfg,
+			       .index = index,
+			       .upstreams = gw_listener_upstreams_hash(cfg),
+			       .src = {.fd = -1}};
 	if (cfg->handshakes_s > 0 || cfg->handshakes_each > 0 || cfg->handshakes_each_s > 0) {
 		l->limit = calloc(1, sizeof(*l->limit));
 		if (l->limit == NULL || getrandom(&l->limit->secret, sizeof(l->limit->secret), 0) !=
@@ -63,7 +68,7 @@ struct listener *listener_now(struct listener *l)
 
 bool listener_room(struct listener *l)
 {
-	if (l->w->drain_ms == 0 && l->handshakes < l->cfg->handshakes_max &&
+	if (l->w->drain_ms == 0 && !l->retired && l->handshakes < l->cfg->handshakes_max &&
 	    l->sessions < l->cfg->sessions_max)
 		return true;
 	l->turned_away++;

@@ -14,6 +14,7 @@
 #define TRIM_FRESH                                                                                 \
 	100 /* in a window at most: the wave is over, and buffers of quiet sessions are gone */
 #define TRIM_WINDOW_MS 3000
+#define FAREWELL_MS 1000 /* for what the agent is still to be told */
 #define GOODBYE_MS 500 /* for the last words of a worker that ends */
 
 int source_add(struct worker *w, struct source *s, uint32_t events)
@@ -101,6 +102,7 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 		heap_trim(w, now);
 		conns_tick(w, now);
 		listeners_tick(w, now);
+		reload_tick(w, now);
 	}
 	if (w->agent.fd < 0 && w->agent_retry_ms < w->tick_ms)
 		w->tick_ms = w->agent_retry_ms;
@@ -114,6 +116,7 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	if (w->reload)
 		worker_reload(w);
 	w->reload = false;
+	reload_work(w);
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		dtls_turn(&w->listeners[i]);
 	conns_reap(w);
@@ -165,14 +168,20 @@ void worker_stop(struct worker *w)
 		;
 	while ((c = LIST_FIRST(&w->conns)) != NULL)
 		conn_end(c);
+	/* Who was here is the agent's to know: what its socket has no room for yet waits. */
+	while (agent_backlog(w) && clock_boot_ms() < end_ms + FAREWELL_MS &&
+	       worker_turn(w, 10) == 0)
+		;
 	conns_reap(w);
+	reload_abort(w);
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		listener_close(&w->listeners[i]);
 	opener_stop(&w->opener);
-	source_close(w, &w->agent);
+	agent_fini(w);
 	dtls_steer_close(w);
 	source_close(w, &w->signals);
 	transport_stop(w);
 	trust_unmap(&w->trust);
+	gw_config_free(w->own_cfg);
 	close(w->epoll);
 }

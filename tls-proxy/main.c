@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/capability.h>
 #include <sys/epoll.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "config/base/clock.h"
+#include "config/listeners.h"
 #include "tls-proxy/tls_client.h"
 #include "tls-proxy/dtls.h"
 #include "tls-proxy/worker.h"
@@ -122,6 +124,8 @@ static int seccomp_set(struct err *err)
 		SCMP_SYS(accept4),
 		SCMP_SYS(socket),
 		SCMP_SYS(connect),
+		SCMP_SYS(bind), /* of listeners that a reload brings */
+		SCMP_SYS(listen),
 		SCMP_SYS(shutdown),
 		SCMP_SYS(getsockopt),
 		SCMP_SYS(setsockopt),
@@ -182,11 +186,31 @@ static int seccomp_set(struct err *err)
 #endif
 }
 
+/* The kernel shares an address among sockets of one user only: those of workers that bind after a reload, without
+ * privileges, and those of workers that start. */
+static int listen_all(struct worker *w, struct err *err)
+{
+	const struct passwd *pw = geteuid() == 0 ? getpwnam(w->cfg->user) : NULL;
+	int ret = 0;
+
+	if (pw != NULL)
+		setfsuid(pw->pw_uid);
+	for (uint32_t i = 0; ret == 0 && i < w->n_listeners; i++) {
+		ret = listener_listen(&w->listeners[i], err);
+		if (ret < 0)
+			err_wrap(err, ret, "listener %s", w->listeners[i].cfg->name);
+	}
+	if (pw != NULL)
+		setfsuid(0);
+	return ret;
+}
+
 static int worker_start(struct worker *w, struct err *err)
 {
 	sigset_t hup;
 	int ret;
 
+	w->listeners_hash = gw_listeners_hash(w->cfg);
 	conns_init(w);
 	w->agent.fd = w->signals.fd = w->wake.fd = -1;
 	descriptors_raise();
@@ -205,9 +229,11 @@ static int worker_start(struct worker *w, struct err *err)
 	if (ret == 0)
 		ret = signals_open(w);
 	for (uint32_t i = 0; ret == 0 && i < w->cfg->n_listeners; i++) {
-		ret = listener_open(w, &w->listeners[i], &w->cfg->listeners[i], i, err);
+		ret = listener_prepare(w, &w->listeners[i], &w->cfg->listeners[i], i, err);
 		w->n_listeners = i + 1;
 	}
+	if (ret == 0)
+		ret = listen_all(w, err);
 	if (ret == 0)
 		ret = dtls_steer_open(w, err);
 	if (ret == 0)

@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 
 #include "config/base/clock.h"
+#include "tls-proxy/dtls.h"
 #include "tls-proxy/stack/port.h"
 #include "tls-proxy/stack/udp.h"
 #include "tls-proxy/worker.h"
@@ -203,6 +204,10 @@ int transport_listen(struct listener *l, struct err *err)
 
 void transport_take(struct listener *l, struct listener *from)
 {
+	if (l->cfg->protocol == GW_DTLS) {
+		dtls_take(l, from);
+		return;
+	}
 	if (l->cfg->transport == GW_SOCKET) {
 		socket_take(l, from);
 		return;

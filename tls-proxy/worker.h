@@ -36,6 +36,9 @@ struct listener {
 	struct gw_listener *own; /* cfg, after a reload; NULL: it is the worker's */
 	bool lent; /* its stk listens for another one */
 	bool retired; /* takes nobody any more; its sessions go on */
+	bool preparing; /* of a reload that is not in force yet */
+	uint64_t drain_ms; /* retired: its sessions end then; boot clock, 0: as their keys say */
+	uint64_t upstreams; /* gw_listener_upstreams_hash(): what the agent's bits mean */
 	struct listener *heir; /* NULL: there is none */
 	bool stale_said; /* of an OCSP response */
 	uint8_t index; /* in gateway.cfg */
@@ -115,14 +118,23 @@ struct ended {
 
 #define WORKER_ENDED 256
 
+struct reload;
+struct agent_queued;
+
 struct worker {
 	const struct gw_config *cfg;
+	struct gw_config *own_cfg; /* cfg, after a reload; NULL: it is main's */
 	uint32_t index;
 	int epoll;
 	bool stop, reload;
+	struct msg_reload reload_ask; /* of the agent, for the end of the turn; type 0: none */
+	struct reload *prepared; /* NULL: none */
+	uint64_t listeners_hash; /* of those in force */
 	struct opener opener;
 	const struct files *files; /* while a reload is under way; NULL: the disk */
 	struct source signals, agent;
+	STAILQ_HEAD(, agent_queued) agent_queue; /* that its socket had no room for */
+	uint32_t agent_queued;
 	struct source steer; /* dtls_steer.c */
 	struct stack *stack; /* NULL: no listener wants it, nor a port */
 	struct port *port;
@@ -168,7 +180,13 @@ void worker_stop(
 	struct worker *w); /* say good-bye to everybody, close everything; takes a half-built one */
 
 /* reload.c */
-void worker_reload(struct worker *w); /* SIGHUP */
+/** SIGHUP: have the agent reload everybody; without one, only what listeners' files say. */
+void worker_reload(struct worker *w);
+/** What the agent asked for by reload_ask, and its answer. At the end of a turn: listeners come and go. */
+void reload_work(struct worker *w);
+void reload_abort(struct worker *w); /* no-op if nothing is prepared */
+/** Sessions of removed listeners end when their time is over. */
+void reload_tick(struct worker *w, uint64_t now_ms);
 
 /* listen.c */
 int listener_open(struct worker *w, struct listener *l, const struct gw_listener *cfg,
@@ -306,3 +324,9 @@ void agent_moved(
 	struct conn
 		*c); /* c->moved_from is over: the address before is not the device's any more */
 void agent_refused(struct conn *c, const char *reason);
+/** Ask for a reload of all processes. @return 0, -ENOTCONN: there is no agent */
+int agent_reload(struct worker *w);
+/** Answer RELOAD_*. code: 0 or -errno; text: of an error */
+void agent_reload_done(struct worker *w, uint64_t seq, int code, const char *text);
+bool agent_backlog(const struct worker *w); /* does anything wait that it has not been sent? */
+void agent_fini(struct worker *w);

@@ -49,6 +49,10 @@ static const struct {
 	[MSG_RECHECK] = {"RECHECK", sizeof(struct msg_recheck)},
 	[MSG_RECHECKED] = {"RECHECKED", sizeof(struct msg_recheck)},
 	[MSG_HANDSHAKE_REFUSED] = {"HANDSHAKE_REFUSED", sizeof(struct msg_handshake_refused)},
+	[MSG_RELOAD_PREPARE] = {"RELOAD_PREPARE", sizeof(struct msg_reload)},
+	[MSG_RELOAD_COMMIT] = {"RELOAD_COMMIT", sizeof(struct msg_reload)},
+	[MSG_RELOAD_ABORT] = {"RELOAD_ABORT", sizeof(struct msg_reload)},
+	[MSG_RELOAD_WANTED] = {"RELOAD_WANTED", sizeof(struct msg_reload)},
 };
 
 #define TYPES (sizeof(types) / sizeof(types[0]))

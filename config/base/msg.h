@@ -12,6 +12,8 @@
  *             (mark and sweep), so an agent's restart disturbs no flow.
  * TLS worker: HELLO > WELCOME; ADMIT > ADMITTED a handshake; SESSION_CLOSED; RECHECK > RECHECKED.
  *             After a reconnect it sends ADMIT again for every live session (readmit = 1).
+ *             RELOAD_PREPARE > OK or ERROR, then RELOAD_COMMIT > OK, or RELOAD_ABORT: the listeners of gateway.cfg anew,
+ *             in all processes or in none. RELOAD_WANTED asks the agent for one.
  * A request carries a seq that its reply repeats; seq 0 asks for no reply. */
 #pragma once
 
@@ -24,7 +26,7 @@
 #include "config/base/policy.h"
 #include "config/base/reason.h"
 
-#define MSG_VERSION 2
+#define MSG_VERSION 3
 #define MSG_PORTS_MAX 16
 #define MSG_VLANS_MAX 16
 #define MSG_LISTENERS_MAX 32
@@ -75,6 +77,10 @@ enum msg_type {
 	MSG_RECHECK, /* agent > TLS worker: the journal moved; reply RECHECKED */
 	MSG_RECHECKED,
 	MSG_HANDSHAKE_REFUSED, /* TLS worker > agent: for counters and the accountability log */
+	MSG_RELOAD_PREPARE, /* struct msg_reload: read gateway.cfg and its files, listen where it is new; OK or ERROR */
+	MSG_RELOAD_COMMIT, /* struct msg_reload: use what was prepared; OK */
+	MSG_RELOAD_ABORT, /* struct msg_reload: forget what was prepared; OK */
+	MSG_RELOAD_WANTED, /* TLS worker > agent, struct msg_reload; OK or ERROR once it is in force or refused */
 };
 
 enum msg_role { MSG_ROLE_DATAPLANE = 1, MSG_ROLE_TLS = 2 };
@@ -93,6 +99,7 @@ struct msg_hello {
 	uint32_t pid;
 	uint32_t worker; /* TLS worker's index; else 0 */
 	uint64_t instance; /* random, of this run of the peer */
+	uint64_t listeners; /* TLS worker: gw_listeners_hash() of those that it runs; else 0 */
 };
 
 struct msg_welcome {
@@ -579,8 +586,8 @@ struct msg_admit {
 	uint8_t serial_bytes;
 	uint8_t identity_kind; /* enum identity_kind */
 	uint8_t readmit; /* 1: live session, announced again after the agent was away */
-	uint8_t listener; /* index in gateway.cfg */
-	uint32_t reserved;
+	uint8_t reserved[5];
+	uint64_t upstreams; /* gw_listener_upstreams_hash() of the listener that it came by */
 	char identity[MSG_IDENTITY_BYTES]; /* URI SAN, else DNS SAN, else CN */
 };
 
@@ -615,6 +622,12 @@ struct msg_recheck {
 	struct msg_hdr h;
 	uint32_t slot;
 	uint32_t closed; /* reply */
+};
+
+struct msg_reload {
+	struct msg_hdr h;
+	uint64_t
+		listeners; /* gw_listeners_hash() of the gateway.cfg that the agent has read; WANTED: 0 */
 };
 
 struct msg_handshake_refused {

@@ -7,7 +7,10 @@
 #include <string.h>
 
 #include "config/base/clock.h"
+#include "config/listeners.h"
 #include "controlplane/agent/agent.h"
+#include "controlplane/agent/listeners.h"
+#include "controlplane/agent/reload.h"
 
 #define WALL_S_MAX (UINT32_MAX * 64ull) /* beyond the year 9999, RFC 5280 section 4.1.2.5 */
 
@@ -17,6 +20,7 @@ struct admission {
 	struct peer *worker; /* NULL: gone meanwhile */
 	struct device *dev;
 	struct msg_admit m;
+	uint8_t listener; /* index in cfg */
 	struct device_cert cert;
 };
 
@@ -103,7 +107,7 @@ static int session_add(struct admission *ad, uint32_t generation, uint8_t relay)
 	s->ip = ad->m.flow.src;
 	s->since_ms = clock_boot_ms();
 	s->generation = generation;
-	s->listener = ad->m.listener;
+	s->listener = ad->listener;
 	s->relay = relay;
 	LIST_INSERT_HEAD(&ad->a->sessions, s, next);
 	LIST_INSERT_HEAD(&ad->dev->held, s, of_device);
@@ -151,7 +155,7 @@ static void admission_end(struct admission *ad)
 					    clock_boot_ms());
 	out.segment = v.segment;
 	out.standing = v.standing;
-	out.relay = enforce_relay(a, ad->dev, ad->m.listener);
+	out.relay = enforce_relay(a, ad->dev, ad->listener);
 	memcpy(out.segment_name, j->segment, sizeof(out.segment_name));
 	if (session_add(ad, out.generation, out.relay) < 0) {
 		refuse(ad->worker, &ad->m, "out of memory");
@@ -259,14 +263,15 @@ static void ask_origin(struct admission *ad)
 		admission_origin(ad, NULL);
 }
 
-/* By where the device knocked: a worker that was told of a changed gateway.cfg first counts listeners otherwise. */
+/* By where the device knocked, and to whom it may be passed on there: before and after a reload that may be others. */
 static int listener_of(const struct agent *a, const struct msg_admit *m)
 {
 	for (uint32_t i = 0; i < a->cfg->n_listeners; i++) {
 		const struct gw_listener *l = &a->cfg->listeners[i];
 
 		if (l->port == m->flow.dport && ip_addr_eq(&l->addr, &m->flow.dst) &&
-		    gw_listener_proto(l) == m->flow.proto)
+		    gw_listener_proto(l) == m->flow.proto &&
+		    gw_listener_upstreams_hash(l) == m->upstreams)
 			return i;
 	}
 	return -ENOENT;
@@ -285,7 +290,9 @@ static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 	    m->not_before_s > WALL_S_MAX || m->crl_next_update_s > WALL_S_MAX)
 		return -EPROTO;
 	if (listener < 0) {
-		refuse(p, m, "the agent does not know this listener; reload or restart it");
+		refuse(p, m,
+		       "the agent does not know this listener, or not with these upstreams: "
+		       "reload");
 		return 0;
 	}
 	dev = registry_find(a->registry, m->identity_kind, m->identity);
@@ -313,7 +320,7 @@ static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 	ad->worker = p;
 	ad->dev = dev;
 	ad->m = *m;
-	ad->m.listener = listener;
+	ad->listener = (uint8_t)listener;
 	ad->cert = c;
 	LIST_INSERT_HEAD(&a->admissions, ad, next);
 	ask_origin(ad);
@@ -402,11 +409,23 @@ int admit_message(struct agent *a, struct peer *p, const union msg_any *m)
 		return admit(a, p, &m->admit);
 	case MSG_SESSION_CLOSED:
 		return session_closed(a, p, (const struct msg_session_closed *)m);
+	case MSG_RELOAD_WANTED:
+		reload_wanted(a, p, (const struct msg_reload *)m);
+		return 0;
 	case MSG_HANDSHAKE_REFUSED:
 		return handshake_refused(a, &m->refused);
 	default:
 		return -EPROTO;
 	}
+}
+
+void admit_listeners_move(struct agent *a, const uint8_t was[static MSG_LISTENERS_MAX])
+{
+	struct admission *ad;
+
+	LIST_FOREACH(ad, &a->admissions, next)
+		ad->listener =
+			ad->listener < MSG_LISTENERS_MAX ? was[ad->listener] : LISTENERS_NONE;
 }
 
 void admit_worker_left(struct agent *a, struct peer *p)

@@ -50,7 +50,7 @@ struct session {
 	struct ip_addr ip;
 	uint64_t since_ms; /* boot clock */
 	uint32_t generation; /* of the record when it was admitted; another one has ended it */
-	uint8_t listener;
+	uint8_t listener; /* index in cfg, which moves with it; LISTENERS_NONE: gone */
 	uint8_t relay; /* as in struct msg_admitted */
 };
 
@@ -62,12 +62,15 @@ struct refusal { /* handshakes refused, by reason */
 #define AGENT_REFUSALS_MAX 64
 
 struct policy_job;
+struct reloads;
 struct admission;
 struct trace_session;
 
 struct agent {
-	struct gw_config *cfg; /* ports come and go in it (api_ports.c); nothing else changes */
-	bool port_change; /* one is under way */
+	struct gw_config *
+		cfg; /* ports (api_ports.c) and listeners (reload.c) come and go in it; nothing else changes */
+	bool port_change; /* one is under way, of ports or listeners */
+	struct reloads *reloads; /* reload.c; NULL: none so far */
 	struct loop *loop;
 	struct store *store;
 	struct link *link;
@@ -215,6 +218,8 @@ void entry_lease_load(struct agent *a, uint64_t now_boot_ms,
 
 /* admit.c */
 int admit_message(struct agent *a, struct peer *p, const union msg_any *m);
+/** Listeners have other indices: by the one before, the one now. */
+void admit_listeners_move(struct agent *a, const uint8_t was[static MSG_LISTENERS_MAX]);
 void admit_worker_left(struct agent *a, struct peer *p);
 void admit_cert_load(struct agent *a, struct device *dev); /* what it presented before a restart */
 

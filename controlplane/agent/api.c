@@ -11,6 +11,7 @@
 #include "controlplane/agent/api_trace.h"
 #include "controlplane/agent/api_ports.h"
 #include "controlplane/agent/api_why.h"
+#include "controlplane/agent/reload.h"
 
 #define LIMIT_DEFAULT 1000
 #define LIMIT_MAX 100000
@@ -411,6 +412,7 @@ void api_handle(void *arg, struct api_call *call, const char *cmd, json_t *reque
 		{"port_remove", api_port_remove},
 		{"port_list", api_port_list},
 		{"policy_check", policy_check},
+		{"reload", reload_call},
 	};
 
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {

@@ -253,7 +253,7 @@ static struct port_job *job_new(struct agent *a, struct api_call *call, const ch
 
 /* ---- checks ---- */
 
-static struct gw_config *file_read(struct agent *a, char *why, size_t bytes)
+struct gw_config *api_ports_file(struct agent *a, char *why, size_t bytes)
 {
 	struct config_errors *errs = calloc(1, sizeof(*errs));
 	struct gw_config *cfg = NULL;
@@ -290,7 +290,8 @@ static const struct gw_listener *listener_on(const struct gw_config *cfg, const 
 	for (uint32_t l = 0; l < cfg->n_listeners; l++) {
 		for (unsigned v = 0; v < p->n_vlans && v < MSG_VLANS_MAX; v++) {
 			for (unsigned k = 0; k < p->vlans[v].n_addrs; k++) {
-				if (ip_addr_eq(&p->vlans[v].addrs[k].addr, &cfg->listeners[l].addr))
+				if (cfg->listeners[l].left == GW_LISTENER_STAYS &&
+				    ip_addr_eq(&p->vlans[v].addrs[k].addr, &cfg->listeners[l].addr))
 					return &cfg->listeners[l];
 			}
 		}
@@ -321,7 +322,7 @@ void api_port_add(struct agent *a, struct api_call *call, json_t *request)
 				      : "another change of ports is under way; try again");
 		return;
 	}
-	file = file_read(a, why, sizeof(why));
+	file = api_ports_file(a, why, sizeof(why));
 	if (file == NULL) {
 		api_fail(call, "invalid", "nothing has changed:\n%s", why);
 		return;
@@ -382,7 +383,7 @@ void api_port_remove(struct agent *a, struct api_call *call, json_t *request)
 			 "listener \"%s\" has its address on port \"%s\": it would be cut off",
 			 l->name, name);
 	else {
-		file = file_read(a, why, sizeof(why));
+		file = api_ports_file(a, why, sizeof(why));
 		j->in_file = file != NULL && slot_of(file, name) >= 0;
 		gw_config_free(file);
 		port_leave(a, slot);
@@ -521,7 +522,7 @@ void api_ports_reload(struct agent *a)
 		free(j);
 		return;
 	}
-	file = file_read(a, why, sizeof(why));
+	file = api_ports_file(a, why, sizeof(why));
 	if (file == NULL)
 		log_error("ports stay as they are: %s", why);
 	if (file == NULL || reload_slots(a, file) == 0)

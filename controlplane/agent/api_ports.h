@@ -10,5 +10,8 @@ void api_port_add(struct agent *a, struct api_call *call, json_t *request);
 void api_port_remove(struct agent *a, struct api_call *call, json_t *request);
 void api_port_list(struct agent *a, struct api_call *call, json_t *request);
 
+/** gateway.cfg as it is now. @return NULL, with every error in why; gw_config_free() */
+struct gw_config *api_ports_file(struct agent *a, char *why, size_t bytes);
+
 /** Add the ports that gateway.cfg has more, remove those that it has not any more. A broken file changes nothing. */
 void api_ports_reload(struct agent *a);

@@ -280,8 +280,12 @@ static bool may_reach(const struct agent *a, const struct policy_form *form, uin
 uint8_t enforce_relay_by(const struct agent *a, const struct policy_form *form, uint16_t from,
 			 uint8_t listener)
 {
-	const struct gw_listener *l = &a->cfg->listeners[listener];
+	const struct gw_listener *l;
 	uint8_t relay = 0;
+
+	if (listener >= a->cfg->n_listeners)
+		return 0; /* gone, and with it what its bits meant */
+	l = &a->cfg->listeners[listener];
 
 	for (uint32_t i = 0; i < l->n_upstreams; i++)
 		relay |= may_reach(a, form, from, gw_listener_proto(l), &l->upstreams[i]) ? 1u << i

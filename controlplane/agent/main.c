@@ -18,8 +18,8 @@
 #include "controlplane/agent/agent.h"
 #include "controlplane/agent/api_trace.h"
 #include "controlplane/agent/metrics_text.h"
-#include "controlplane/agent/api_ports.h"
 #include "controlplane/agent/port_slots.h"
+#include "controlplane/agent/reload.h"
 #include "controlplane/confine.h"
 
 struct slot_hint { /* what the table of the last run says */
@@ -44,8 +44,10 @@ static void usage(FILE *to)
 	      "      --metrics          list every metric and exit\n"
 	      "      --log-level LEVEL  error, warn, info or debug, instead of the configured one\n"
 	      "      --version, --help\n\n"
-	      "SIGHUP loads the policy file again, unless a decision has replaced it, and adds and "
-	      "removes ports as\ngateway.cfg has them; SIGTERM ends.\n",
+	      "SIGHUP, or `sallyctl reload`, brings listeners, their files and ports as "
+	      "gateway.cfg "
+	      "has them into force\neverywhere, and loads the policy file again, unless a decision "
+	      "has replaced it; SIGTERM ends.\n",
 	      to);
 }
 
@@ -113,38 +115,6 @@ static void api_ready(void *arg, uint32_t events)
 		log_error("api: %s", strerror(-ret));
 }
 
-static void reload_done(void *arg, int result, const char *text, const struct enforcement *closed)
-{
-	(void)arg;
-	(void)closed;
-	if (result == 0)
-		log_info("reloaded: %s", text);
-}
-
-static void policy_reload(struct agent *a)
-{
-	struct config_errors errs = {0};
-	char *text = NULL;
-
-	if (a->policy_decided) {
-		log_warn("the policy came by a decision; %s is not read. Use `sallyctl policy "
-			 "apply`",
-			 a->cfg->segments);
-		return;
-	}
-	if (schema_slurp(&text, a->cfg->segments, &errs) < 0)
-		log_error("%s", errs.line[0]);
-	else
-		policy_apply(a, text, a->cfg->segments, false, reload_done, a);
-	free(text);
-}
-
-static void reload(struct agent *a)
-{
-	api_ports_reload(a);
-	policy_reload(a);
-}
-
 static void signal_ready(void *arg, uint32_t events)
 {
 	struct agent *a = arg;
@@ -153,7 +123,7 @@ static void signal_ready(void *arg, uint32_t events)
 	(void)events;
 	while (read(a->signal_src.fd, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGHUP)
-			reload(a);
+			reload_all(a);
 		else
 			a->stop = true;
 	}
@@ -168,6 +138,7 @@ static void tick(struct agent *a, uint64_t now)
 	enforce_tick(a, now);
 	bindings_expire(a, now);
 	peers_tick(a->peers, now);
+	reload_tick(a, now);
 	api_server_tick(a->api, now);
 	metrics_tick(a);
 	if (now - a->stats_ms >= 1000)
@@ -364,6 +335,7 @@ static void agent_stop(struct agent *a)
 	peers_free(a->peers);
 	metrics_stop(a);
 	api_server_free(a->api);
+	reload_fini(a);
 	while ((s = LIST_FIRST(&a->sessions)) != NULL) {
 		LIST_REMOVE(s, next);
 		free(s);
@@ -546,6 +518,7 @@ static int serve(struct agent *a, const struct options *o, struct gw_config *cfg
 	log_init("agent", o->level_set ? o->level : cfg->log_level);
 	STAILQ_INIT(&a->policy_jobs);
 	a->cfg = cfg;
+	cfg->stack_ready = gw_uses_stack(cfg);
 	a->started_ms = clock_boot_ms();
 	a->wall_minus_boot_ms = (int64_t)clock_wall_ms() - (int64_t)a->started_ms;
 	ret = agent_start(a, &hints, errs, &err);

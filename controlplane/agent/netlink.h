@@ -128,3 +128,4 @@ int managed_new(struct managed **out, const struct gw_config *cfg, struct err *e
 void managed_free(struct managed *m); /* NULL is a no-op; the kernel goes on */
 /** Once a second, whatever now_ms says more often: ask again, for routes and interfaces change. */
 void managed_tick(struct managed *m, uint64_t now_ms);
+void managed_soon(struct managed *m); /* the configuration has other upstreams: at the next tick */

@@ -134,6 +134,11 @@ void managed_tick(struct managed *m, uint64_t now_ms)
 	m->said = ret;
 }
 
+void managed_soon(struct managed *m)
+{
+	m->next_ms = 0;
+}
+
 /* A socket of the kernel's with such a port would lose what an upstream answers to a TLS worker. */
 static void warn_of_overlap(const struct gw_config *cfg)
 {

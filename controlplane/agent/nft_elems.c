@@ -118,7 +118,7 @@ static void put_listeners(struct nft_batch *b, const struct gw_config *cfg, bool
 		uint8_t key[24] = {0};
 
 		if (ip_addr_is_v4(&l->addr) == v6 || unspecified(&l->addr) ||
-		    l->transport != transport)
+		    l->transport != transport || l->left == GW_LISTENER_BEFORE)
 			continue;
 		memcpy(key, l->addr.b + (v6 ? 0 : V4_OFFSET), addr_bytes);
 		key[addr_bytes] = gw_listener_proto(l);
@@ -175,7 +175,8 @@ void elems_put_config(struct nft_batch *b, const struct gw_config *cfg)
 		put_service(&e, IPPROTO_TCP, 53);
 	}
 	for (uint32_t i = 0; i < cfg->n_listeners; i++)
-		if (unspecified(&cfg->listeners[i].addr))
+		if (unspecified(&cfg->listeners[i].addr) &&
+		    cfg->listeners[i].left != GW_LISTENER_BEFORE)
 			put_service(&e, gw_listener_proto(&cfg->listeners[i]),
 				    cfg->listeners[i].port);
 	elems_end(&e);

@@ -364,6 +364,27 @@ uint64_t peer_instance(const struct peer *p)
 	return p->hello.instance;
 }
 
+uint32_t peer_worker(const struct peer *p)
+{
+	return p->hello.worker;
+}
+
+uint64_t peer_listeners(const struct peer *p)
+{
+	return p->hello.listeners;
+}
+
+struct peer *peers_by_instance(struct peers *ps, uint64_t instance)
+{
+	struct peer *p;
+
+	LIST_FOREACH(p, &ps->list, next) {
+		if (p->hello.role != 0 && p->hello.instance == instance && p->doomed == NULL)
+			return p;
+	}
+	return NULL;
+}
+
 void **peer_data(struct peer *p)
 {
 	return &p->data;

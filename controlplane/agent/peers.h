@@ -42,6 +42,10 @@ uint32_t peers_tls(struct peers *ps, struct peer **out, uint32_t max); /* @retur
 uint32_t peer_role(const struct peer *p); /* enum msg_role */
 uint32_t peer_pid(const struct peer *p);
 uint64_t peer_instance(const struct peer *p);
+uint32_t peer_worker(const struct peer *p); /* a TLS worker's number */
+uint64_t peer_listeners(const struct peer *p); /* as it said when it joined */
+/** @return NULL: it is gone */
+struct peer *peers_by_instance(struct peers *ps, uint64_t instance);
 void **peer_data(struct peer *p); /* a place for the owner's pointer */
 
 /** Queue a message; m->h.seq is set to 0 unless it repeats a request's. fd is duplicated. Cuts the peer off when it

@@ -9,6 +9,7 @@
 #include "config/base/clock.h"
 #include "controlplane/agent/agent.h"
 #include "controlplane/agent/api_trace.h"
+#include "controlplane/agent/reload.h"
 
 #define SYNC_MS 15000
 
@@ -23,6 +24,21 @@ static void put_upstream(struct msg_dp_config *m, const struct ip_addr *addr, ui
 	if (m->n_upstreams < MSG_UPSTREAMS_MAX)
 		m->upstreams[m->n_upstreams++] =
 			(struct msg_upstream){.addr = *addr, .port = port, .proto = proto};
+}
+
+/* Of those at one place it needs one. */
+static void put_listener(struct msg_dp_config *m, const struct gw_listener *l)
+{
+	for (uint16_t i = 0; i < m->n_listeners; i++) {
+		if (m->listeners[i].port == l->port &&
+		    m->listeners[i].proto == gw_listener_proto(l) &&
+		    ip_addr_eq(&m->listeners[i].addr, &l->addr))
+			return;
+	}
+	m->listeners[m->n_listeners++] = (struct msg_listener){.addr = l->addr,
+							       .port = l->port,
+							       .proto = gw_listener_proto(l),
+							       .stack = l->transport == GW_STACK};
 }
 
 /* What the dataplane must know to tell the workers' packets, and upstreams' answers to them, from others. */
@@ -57,7 +73,6 @@ void sync_config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
 	m->hugepages = cfg->hugepages;
 	m->poll_always = cfg->poll_always;
 	m->n_ports = cfg->n_ports;
-	m->n_listeners = cfg->n_listeners;
 	m->stranger_services = cfg->strangers;
 	m->flows_max = cfg->flows_max;
 	m->neighbours_max = cfg->neighbours_max;
@@ -91,11 +106,7 @@ void sync_config_msg(const struct gw_config *cfg, struct msg_dp_config *m)
 		}
 	}
 	for (uint32_t i = 0; i < cfg->n_listeners; i++)
-		m->listeners[i] =
-			(struct msg_listener){.addr = cfg->listeners[i].addr,
-					      .port = cfg->listeners[i].port,
-					      .proto = gw_listener_proto(&cfg->listeners[i]),
-					      .stack = cfg->listeners[i].transport == GW_STACK};
+		put_listener(m, &cfg->listeners[i]);
 	put_tls(cfg, m);
 }
 
@@ -110,6 +121,7 @@ static void joined(void *arg, struct peer *p)
 	peer_send(p, &w, -1);
 	if (peer_role(p) == MSG_ROLE_TLS) {
 		log_info("tls worker joined pid=%u", peer_pid(p));
+		reload_join(a, p);
 		return;
 	}
 	log_info("dataplane joined pid=%u", peer_pid(p));

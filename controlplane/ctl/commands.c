@@ -245,6 +245,11 @@ const struct ctl_command ctl_commands[] = {
 	{"port remove", "NAME", "end a port's bindings and close it, while all else runs",
 	 "sallyctl port remove cam2", PEER_AGENT, 1, 1, 0, "port_remove", build_port, show_port,
 	 NULL},
+	{"reload", "",
+	 "bring gateway.cfg's listeners, their files and ports into force everywhere, and the "
+	 "policy's "
+	 "file",
+	 "sallyctl reload", PEER_AGENT, 0, 0, 0, "reload", NULL, show_reload, NULL},
 	{"log", "[--after REVISION] [--limit N] [--at gateway|controller]",
 	 "decisions in order, with their receipts; as the gateway has them, or as the controller "
 	 "signed them",

@@ -62,3 +62,9 @@ int show_port(const json_t *r, FILE *to)
 	fprintf(to, "port %s: %s\n", text_of(r, "port"), text_of(r, "text"));
 	return CTL_OK;
 }
+
+int show_reload(const json_t *r, FILE *to)
+{
+	fprintf(to, "%s\n", text_of(r, "text"));
+	return CTL_OK;
+}

@@ -56,7 +56,7 @@ check_not "none0 is not held shut: it was never a port" grep -q none0 <(in_ns gw
 sed -i 's/net_af_xdp7,iface=none0/net_af_xdp7,iface=ext0/; s/side = "uplink"; devargs = "net_af_xdp7/side = "downlink"; devargs = "net_af_xdp7/' "$D/gateway.cfg"
 check_match "an error in gateway.cfg is named with its line" 'gateway.cfg:[0-9]+: .*side' "$(ctl port add ext 2>&1)"
 daemon_hup agent
-check "and SIGHUP refuses it too" wait_for 5 log_has agent 'ports stay as they are: .*side'
+check "and SIGHUP refuses it too" wait_for 5 log_has agent 'everything stays as it was: .*side'
 sed -i 's/side = "downlink"/side = "uplink"/' "$D/gateway.cfg"
 check_eq "the ports are as before" "$three" "$(ports)"
 check "the flow lost no packet" wait_for 2 flow_lost_at_most video 0

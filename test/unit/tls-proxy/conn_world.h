@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "config/listeners.h"
 #include "config/base/clock.h"
 #include "test/unit/tls-proxy/pki.h"
 #include "tls-proxy/worker.h"
@@ -114,6 +115,14 @@ static inline void agent_answer(struct world *w)
 	assert_int_equal(msg_send(w->agent, &m, -1), 0);
 }
 
+static inline void reload_say(struct world *w, uint16_t type)
+{
+	struct msg_reload m = {.listeners = gw_listeners_hash(&w->cfg)};
+
+	MSG_INIT(&m, type, type);
+	assert_int_equal(msg_send(w->agent, &m, -1), 0);
+}
+
 static inline void agent_message(struct world *w, const union msg_any *m)
 {
 	struct msg_welcome welcome = {.version = MSG_VERSION};
@@ -139,6 +148,13 @@ static inline void agent_message(struct world *w, const union msg_any *m)
 	case MSG_HANDSHAKE_REFUSED:
 		w->refused++;
 		memcpy(w->refused_why, m->refused.reason, sizeof(w->refused_why));
+		break;
+	case MSG_RELOAD_WANTED:
+		reload_say(w, MSG_RELOAD_PREPARE);
+		break;
+	case MSG_OK: /* it is prepared, or in force */
+		if (m->h.seq == MSG_RELOAD_PREPARE)
+			reload_say(w, MSG_RELOAD_COMMIT);
 		break;
 	case MSG_RECHECKED:
 		w->rechecked = ((const struct msg_recheck *)m)->closed;

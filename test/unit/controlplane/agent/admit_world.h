@@ -8,6 +8,7 @@
 #include <sys/capability.h>
 #include <sys/epoll.h>
 
+#include "config/listeners.h"
 #include "config/base/clock.h"
 #include "controlplane/agent/agent.h"
 
@@ -231,6 +232,7 @@ static void knock(struct world *w, const char *identity, uint8_t cert, const cha
 	strcpy(m.identity, identity);
 	assert_int_equal(ip_addr_parse(&m.flow.src, ip), 0);
 	assert_int_equal(ip_addr_parse(&m.flow.dst, "10.1.0.1"), 0);
+	m.upstreams = gw_listener_upstreams_hash(&w->cfg.listeners[0]);
 	m.flow.dport = 8883;
 	m.flow.proto = POLICY_PROTO_TCP;
 	assert_int_equal(msg_send(w->tls, &m, -1), 0);
