@@ -3,8 +3,11 @@
 #     quarantine, another policy, a reload without its CA, nothing that it says with its ticket reaches the upstream.
 # transports: socket stack
 LISTENER_EXTRA='proxy_protocol = false; resumption_s = 600;'
+TLS_WORKERS=2 # of which the second rests until its turn
 . "$(dirname "$0")/lib.sh"
 world_up s29
+worker1=$(tls_service 1)
+daemon_stop "$worker1"
 certify "$DIGEST_A"
 camera_make cam1 11 "$DIGEST_A"
 for n in 1 2 3 4 5 6; do sensor_make "s$n" $((20 + n)); done
@@ -58,6 +61,22 @@ daemon_start tls-proxy
 must "the worker is back" 20 gw_ready
 check "a worker that was started again: it gets in" wait_for 10 visit s1 -sess_in "$D/s1.ticket"
 check_eq "by a whole handshake" New "$(how s1)"
+
+workers() { [ "$(ctl_json status '.tls_workers | length')" = "$1" ]; }
+daemon_start "$worker1"
+must "a second worker" 10 workers 2
+passes=0 resumed=0
+cp "$D/s1.ticket" "$D/s6.ticket" # of another device, and of a worker that is gone
+for n in 1 2 3 4 5 6 7 8; do
+	rm -f "$D/s6.next"
+	visit s6 -sess_in "$D/s6.ticket" -sess_out "$D/s6.next" && passes=$((passes + 1))
+	[ "$(how s6)" = Reused ] && resumed=$((resumed + 1))
+	[ -s "$D/s6.next" ] && mv "$D/s6.next" "$D/s6.ticket"
+done
+check_eq "two workers: whichever a ticket comes to, the device gets in" 8 "$passes"
+say "        $resumed of 8 by resumption"
+daemon_stop "$worker1"
+must "one worker again" 10 workers 1
 
 # ---- what it is not good for --------------------------------------------------------------------
 for n in 1 2 3 4 5 6; do must "a ticket of s$n" 3 ticket "s$n"; done

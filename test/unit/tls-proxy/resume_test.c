@@ -340,6 +340,24 @@ static void the_lists_in_force_are_asked(void **state)
 	wolfSSL_SESSION_free(e.kept);
 }
 
+/* A ticket by a ticket ends when the first would have. */
+static void the_next_ticket_is_no_younger(void **state)
+{
+	struct end e = first(), again;
+	uint64_t begun_ms = clock_boot_ms();
+
+	(void)state;
+	while (clock_boot_ms() < begun_ms + 5)
+		;
+	again = connect_as(&server, e.kept, NULL, true);
+	assert_true(again.resumed);
+	assert_int_equal(tickets_count(server.tickets), 1);
+	tickets_expire(server.tickets, begun_ms + listener.resumption_s * 1000ull);
+	assert_int_equal(tickets_count(server.tickets), 0);
+	wolfSSL_SESSION_free(e.kept);
+	wolfSSL_SESSION_free(again.kept);
+}
+
 static void none_outlives_the_certificate(void **state)
 {
 	struct end e;
@@ -353,14 +371,18 @@ static void none_outlives_the_certificate(void **state)
 	wolfSSL_SESSION_free(e.kept);
 }
 
-/* A chain of tickets is no older than the first of them. */
-static void the_next_ticket_is_no_younger(void **state)
+static void none_but_the_very_ticket_opens(void **state)
 {
 	static struct peer peer;
 	struct tickets *t = NULL;
 	struct ticket *k = ticket_new(&peer, "a.example", &pki, 5000), *got;
 	uint8_t name[TICKET_NAME_BYTES], iv[TICKET_IV_BYTES], mac[TICKET_MAC_BYTES];
 	uint8_t text[100], plain[100], sealed[100];
+	const struct {
+		uint8_t *at;
+		size_t bytes;
+	} parts[] = {
+		{name, sizeof(name)}, {iv, sizeof(iv)}, {mac, sizeof(mac)}, {text, sizeof(text)}};
 
 	(void)state;
 	assert_int_equal(tickets_new(&t, 2, 5), 0);
@@ -371,19 +393,16 @@ static void the_next_ticket_is_no_younger(void **state)
 	memcpy(sealed, text, sizeof(text));
 	assert_null(tickets_open(t, name, iv, mac, text, sizeof(text), &pki, "b.example", 1));
 	assert_null(tickets_open(t, name, iv, mac, text, sizeof(text), &peer, "a.example", 1));
-	for (size_t i = 0; i < sizeof(name) + sizeof(iv) + sizeof(mac) + sizeof(text); i++) {
-		uint8_t *at = i < 16   ? name + i
-			      : i < 32 ? iv + i - 16
-			      : i < 64 ? mac + i - 32
-				       : text + i - 64;
-
-		*at ^= 1;
-		if (tickets_open(t, name, iv, mac, text, sizeof(text), &pki, "a.example", 1) !=
-		    NULL)
-			fail_msg("opened with byte %zu changed", i);
-		if (i < 64)
-			*at ^= 1;
-		memcpy(text, sealed, sizeof(text));
+	for (size_t k = 0; k < sizeof(parts) / sizeof(parts[0]); k++) {
+		for (size_t i = 0; i < parts[k].bytes; i++) {
+			parts[k].at[i] ^= 1;
+			if (tickets_open(t, name, iv, mac, text, sizeof(text), &pki, "a.example",
+					 1) != NULL)
+				fail_msg("opened with byte %zu of part %zu changed", i, k);
+			memcpy(text, sealed, sizeof(text)); /* opened in place */
+			if (parts[k].at != text)
+				parts[k].at[i] ^= 1;
+		}
 	}
 	got = tickets_open(t, name, iv, mac, text, sizeof(text), &pki, "a.example", 4999);
 	assert_ptr_equal(got, k);
@@ -413,6 +432,7 @@ int main(void)
 		cmocka_unit_test_setup(the_lists_in_force_are_asked, each_setup),
 		cmocka_unit_test_setup(none_outlives_the_certificate, each_setup),
 		cmocka_unit_test_setup(the_next_ticket_is_no_younger, each_setup),
+		cmocka_unit_test_setup(none_but_the_very_ticket_opens, each_setup),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
