@@ -97,8 +97,8 @@ $(B)/o/lwip/%.o: $(D)/.sources tls-proxy/stack/lwipopts.h tls-proxy/stack/hooks.
 	$(if $(V),,@echo "  cc    lwip/$*.c")
 	$(Q)$(CC) -I. $(LWIP_CFLAGS) $(CFLAGS) -std=gnu11 -w $(HARDEN) -fno-strict-aliasing -c -o $@ $(LWIP)/$*.c
 
-# The one file that looks into the library, behind the installed headers.
-$(B)/o/tls-proxy/session_dtls.o: CPPFLAGS += -isystem $(D)/src/wolfssl
+# The files that look into the library, behind the installed headers.
+$(B)/o/tls-proxy/session_dtls.o $(B)/o/tls-proxy/session_fetch.o: CPPFLAGS += -isystem $(D)/src/wolfssl
 # wolfSSL's headers, whose structures depend on its flags, are system headers, which -MMD leaves out.
 $(B)/o/%.o: %.c $(WOLFSSL) | $(D)/.packages
 	@mkdir -p $(@D)

@@ -79,6 +79,37 @@ void conns_reap(struct worker *w)
 	}
 }
 
+static void device_ready(void *arg, uint32_t events);
+static void upstream_ready(void *arg, uint32_t events);
+
+static void sessions_fetch(const struct conn *c, int step)
+{
+	session_fetch(c->tls, step);
+	if (c->up_tls != NULL)
+		session_fetch(c->up_tls, step);
+}
+
+void conn_fetch(const struct stream *s, int step)
+{
+	const struct conn *c = s->arg;
+
+	if (s->ready != device_ready && s->ready != upstream_ready)
+		return;
+	if (step == 0) {
+		for (size_t at = 0; at < sizeof(*c); at += 64)
+			__builtin_prefetch((const char *)c + at);
+		return;
+	}
+	if (c->state != CONN_RELAY || c->assoc != NULL)
+		return;
+	if (step == 1) {
+		stack_fetch(s == &c->dev ? &c->up : &c->dev);
+		__builtin_prefetch(&c->w->trust.rec[c->slot]);
+	}
+	if (step - 1 < SESSION_FETCH_STEPS)
+		sessions_fetch(c, step - 1);
+}
+
 static void device_ready(void *arg, uint32_t events)
 {
 	struct conn *c = arg;
@@ -95,7 +126,6 @@ static void device_ready(void *arg, uint32_t events)
 		handshake_wait(c);
 		return;
 	}
-	stack_fetch(&c->up);
 	conn_work(c);
 	/* Its last bytes go on as far as that is possible at once, and nobody waits for more. */
 	if ((events & STREAM_LOST) && !c->ended)
@@ -110,7 +140,6 @@ static void upstream_ready(void *arg, uint32_t events)
 	if (c->ended)
 		return;
 	c->up_may = true;
-	stack_fetch(&c->dev);
 	conn_work(c);
 }
 

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 /* Which record is the newest is in no public call; the library is linked statically from the pinned version, whose
- * private header this file alone includes. */
+ * private header session_fetch.c includes beside this file. */
 #include <wolfssl/internal.h>
 
 int session_dtls_open_door(struct session *s, const uint8_t *secret, const uint8_t *cid)

@@ -52,6 +52,7 @@ int transport_start(struct worker *w, struct err *err)
 		.half_open_max = HALF_OPEN_MAX,
 		.memory_bytes = MEMORY_BYTES + sessions * SESSION_BYTES,
 		.send = port_send,
+		.fetch = conn_fetch,
 	};
 	struct port_config pc = {.index = w->index, .hugepages = cfg->hugepages};
 	char leaf[32], path[MSG_PATH_BYTES];

@@ -241,6 +241,8 @@ struct conn *conn_start(struct listener *l, const struct ip_addr *peer, uint16_t
 struct conn *conn_start_with(struct listener *l, const struct ip_addr *peer, uint16_t peer_port,
 			     struct session *tls);
 struct stream *conn_device(struct conn *c);
+/** struct stack_config's fetch: a session that relays. */
+void conn_fetch(const struct stream *s, int step);
 /** An open session speaks from another address now: nothing is relayed until it is admitted from there.
  * @param got  what session_read() said of the datagram that told */
 void conn_moved(struct conn *c, const struct ip_addr *peer, uint16_t peer_port, ssize_t got);

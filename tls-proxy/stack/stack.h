@@ -14,6 +14,7 @@
 #include "config/gateway.h"
 #include "tls-proxy/stream.h"
 
+#define STACK_FETCH_STEPS 4
 #define STACK_BURST 32 /* packets that are best given to it at a time */
 
 struct pbuf;
@@ -39,6 +40,9 @@ struct stack_config {
 	/* Takes an IP packet; the pbuf stays the stack's. @return false: no room now, it will be offered again */
 	bool (*send)(void *arg, const struct pbuf *p);
 	void *arg;
+	/* Into the cache: what ready() of such a stream will touch, in steps of which each needs the one before. NULL: the
+	 * stack knows only its own */
+	void (*fetch)(const struct stream *s, int step);
 };
 
 struct stack_stats {

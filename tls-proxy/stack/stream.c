@@ -11,7 +11,7 @@
 #define RX_SMALL_BYTES 1024
 #define RX_BUFFER_BYTES 4096
 #define PORT_TRIES 2048
-#define OWNER_BYTES 320 /* of what its owner is to be fetched before ready() */
+#define FETCH_AHEAD 4 /* streams; with all that is theirs they are some 15 kB */
 
 uint8_t stream_half_open;
 
@@ -59,9 +59,29 @@ void stack_fetch(const struct stream *s)
 		__builtin_prefetch(pcb + at);
 }
 
+/* Those who are next, as many as fit into the cache: streams of a burst are cold together. @return how many */
+static int serving_fetch(const struct stack *st)
+{
+	const struct stream *next[FETCH_AHEAD], *s = LIST_FIRST(&st->serving);
+	int n = 0;
+
+	for (; s != NULL && n < FETCH_AHEAD; s = LIST_NEXT(s, stk.next))
+		next[n++] = s;
+	for (int i = 0; i < n; i++) {
+		stack_fetch(next[i]);
+		__builtin_prefetch(next[i]->stk.rx);
+	}
+	for (int step = 0; st->cfg.fetch != NULL && step < STACK_FETCH_STEPS; step++) {
+		for (int i = 0; i < n; i++)
+			st->cfg.fetch(next[i], step);
+	}
+	return n;
+}
+
 bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 {
 	struct stream *s;
+	int fetched = 0; /* so many of the next are in the cache */
 
 	/* Whoever became ready meanwhile waits until the others have had their turn. */
 	if (LIST_EMPTY(&st->serving) && !LIST_EMPTY(&st->ready)) {
@@ -71,17 +91,11 @@ bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 	}
 	/* enough() may close streams. */
 	while ((enough == NULL || !enough(arg)) && (s = LIST_FIRST(&st->serving)) != NULL) {
-		const struct stream *next = LIST_NEXT(s, stk.next);
-		uint32_t events = stream_events(s);
+		uint32_t events;
 
-		/* The one after the next is fetched while the next is known: streams of a burst are cold together. */
-		if (next != NULL) {
-			for (size_t at = 0; at < OWNER_BYTES; at += 64)
-				__builtin_prefetch((const char *)next->arg + at);
-			__builtin_prefetch(next->stk.pcb);
-			__builtin_prefetch(next->stk.rx);
-			__builtin_prefetch(LIST_NEXT(next, stk.next));
-		}
+		if (fetched-- == 0)
+			fetched = serving_fetch(st) - 1;
+		events = stream_events(s);
 		LIST_REMOVE(s, stk.next);
 		s->stk.queued = false;
 		if (events == 0)
