@@ -446,6 +446,8 @@ static inline void step_flow(const struct worker *w, struct lane_pkt *l)
 	}
 	prefetch_end(w, &l->flow->end[0]);
 	prefetch_end(w, &l->flow->end[1]);
+	if (l->flow->state == FLOW_DIVERTED)
+		limit_prefetch(w, l->flow->end[l->flow->opener].slot);
 }
 
 /* Compiled twice: mostly a burst has come by one port, which need not be looked up a packet. */

@@ -2,6 +2,8 @@
 /* What TLS workers send: is it theirs to send, and which way does it go? */
 #include <netinet/in.h>
 
+#include <rte_prefetch.h>
+
 #include "dataplane/links.h"
 #include "dataplane/path.h"
 #include "dataplane/rewrite.h"
@@ -94,10 +96,31 @@ static enum drop_reason send_on(const struct worker *w, struct rte_mbuf *m)
 	return DROP_NONE;
 }
 
+/* Into the cache: the flows that say which way packets to devices go. */
+static void flows_fetch(const struct worker *w, const struct burst *in)
+{
+	const struct pkt *p;
+	uint32_t i, candidate;
+
+	for (i = 0; i < in->n; i++) {
+		p = pkt_of(in->pkt[i]);
+		if (port_is_link(p->in_port))
+			rte_prefetch0(flow_bucket_first(w->flows, p->hash));
+	}
+	for (i = 0; i < in->n; i++) {
+		p = pkt_of(in->pkt[i]);
+		candidate = port_is_link(p->in_port) ? flow_candidate(w->flows, p->hash) : 0;
+		if (candidate != 0)
+			flow_prefetch(&w->flows->flows[candidate]);
+	}
+}
+
 /* In:  packets of this worker's flows, by ports and links.
  * Out: those by ports. A TLS worker's leave by a port, or die here. */
 void stage_link(struct worker *w, struct burst *in, struct burst *out)
 {
+	if (w->tls_up != 0)
+		flows_fetch(w, in);
 	for (uint16_t i = 0; i < in->n; i++) {
 		struct pkt *p = pkt_of(in->pkt[i]);
 		enum drop_reason why;

@@ -50,6 +50,7 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 		return err_set(err, ret, "no memory for a worker");
 	w->st = st;
 	w->index = index;
+	w->cycles_us = rte_get_tsc_hz() / 1000000;
 	w->sweep_cycles = SWEEP_IDLE_CYCLES;
 	w->step_flows = STEP_FLOWS;
 	w->bindings = bindings_array(st->bindings);
@@ -322,7 +323,8 @@ int worker_run(void *arg)
 		now = rte_rdtsc();
 		w->stats.total_cycles += now - before;
 		if (busy)
-			w->stats.busy_cycles += now - before;
+			w->stats.busy_cycles += now - before - w->lent_cycles;
+		w->lent_cycles = 0;
 		if (!w->st->cfg.poll_always)
 			idle_after(w, busy);
 		before = rte_rdtsc();

@@ -118,6 +118,8 @@ struct worker {
 	struct command *command; /* under way */
 	struct command *sweep; /* under way beside it */
 	uint64_t sweep_cycles; /* how long a step of a sweep may take */
+	uint64_t cycles_us; /* of the clock of cycles in a microsecond */
+	uint64_t lent_cycles; /* of this round: a TLS worker had our core */
 	uint32_t step_flows; /* how many flows a step of another command may look at */
 	uint32_t age_at; /* index of the flow that ageing looked at last */
 	uint64_t aged_ms;
