@@ -1,6 +1,7 @@
 #!/bin/bash
 # 25. What a TLS listener shows and takes, with packaged clients: no resumption, no old version; a reload that brings
 #     certificates, a listener's keys and a new listener while devices knock and a session lives; a bad file changes nothing.
+# transports: socket stack
 . "$(dirname "$0")/lib.sh"
 world_up s25
 device_make d1 11
