@@ -19,14 +19,14 @@ static void exchange(struct world *w, size_t bytes, size_t record, size_t dev_gu
 		n = bytes - up_out < sizeof(buf) ? bytes - up_out : sizeof(buf);
 		for (ssize_t i = 0; i < n; i++)
 			buf[i] = pattern(up_out + i + 5);
-		n = n > 0 ? send(w->up, buf, n, MSG_NOSIGNAL) : 0;
+		n = n > 0 ? end_send(w->up, buf, n) : 0;
 		up_out += n > 0 ? n : 0;
 		turn(w, 0);
 		n = dev_read(w, buf, dev_gulp);
 		for (ssize_t i = 0; i < n; i++)
 			assert_int_equal(buf[i], pattern(dev_in + i + 5));
 		dev_in += n > 0 ? n : 0;
-		n = recv(w->up, buf, up_gulp, 0);
+		n = end_recv(w->up, buf, up_gulp);
 		for (ssize_t i = 0; i < n; i++)
 			assert_int_equal(buf[i], pattern(up_in + i));
 		up_in += n > 0 ? n : 0;
@@ -83,7 +83,7 @@ static void what_comes_with_the_handshake_follows_the_proxy_header(void **state)
 		uint64_t end_ms = clock_boot_ms() + PATIENCE_MS;
 
 		turn(w, 1);
-		n = w->up >= 0 ? recv(w->up, buf + got, sizeof(buf) - got, 0) : 0;
+		n = w->up >= 0 ? end_recv(w->up, buf + got, sizeof(buf) - got) : 0;
 		got += n > 0 ? n : 0;
 		assert_true(clock_boot_ms() < end_ms);
 	}
@@ -99,25 +99,25 @@ static void each_side_may_end_first(void **state)
 	session_up(w);
 	assert_int_equal(wolfSSL_write(w->ssl, "bye", 3), 3);
 	wolfSSL_shutdown(w->ssl);
-	UNTIL(w, recv(w->up, buf, sizeof(buf), 0) == 3);
-	UNTIL(w, recv(w->up, buf, sizeof(buf), 0) == 0);
-	assert_int_equal(send(w->up, "answer", 6, 0), 6);
+	UNTIL(w, end_recv(w->up, buf, sizeof(buf)) == 3);
+	UNTIL(w, end_recv(w->up, buf, sizeof(buf)) == 0);
+	assert_int_equal(end_send(w->up, "answer", 6), 6);
 	UNTIL(w, dev_read(w, buf, sizeof(buf)) == 6);
 	assert_memory_equal(buf, "answer", 6);
 	assert_int_equal(w->closed, 0);
-	shutdown(w->up, SHUT_WR);
+	end_shut(w->up);
 	UNTIL(w, w->closed == 1);
 	assert_string_equal(w->last_closed.reason, "closed");
 	dev_drop(w);
 
 	/* the upstream ends; the device still talks */
 	session_up(w);
-	shutdown(w->up, SHUT_WR);
+	end_shut(w->up);
 	UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
 	assert_int_equal(dev_alert(w), 0); /* close_notify */
 	assert_int_equal(w->closed, 1);
 	assert_int_equal(wolfSSL_write(w->ssl, "late", 4), 4);
-	UNTIL(w, recv(w->up, buf, sizeof(buf), 0) == 4);
+	UNTIL(w, end_recv(w->up, buf, sizeof(buf)) == 4);
 	wolfSSL_shutdown(w->ssl);
 	UNTIL(w, w->closed == 2);
 	assert_string_equal(w->last_closed.reason, "closed");
@@ -126,13 +126,10 @@ static void each_side_may_end_first(void **state)
 static void an_upstream_that_breaks_off_is_no_clean_end(void **state)
 {
 	struct world *w = *state;
-	const struct linger none = {.l_onoff = 1};
 	uint8_t buf[64];
 
 	session_up(w);
-	setsockopt(w->up, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-	close(w->up);
-	w->up = -1;
+	end_reset(&w->up);
 	UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
 	assert_int_equal(dev_alert(w), SESSION_ALERT_INTERNAL_ERROR);
 }
@@ -158,7 +155,7 @@ static void stuff_device(struct world *w)
 	static const uint8_t buf[16384];
 
 	for (unsigned idle = 0; idle < 50;) {
-		ssize_t n = send(w->up, buf, sizeof(buf), MSG_NOSIGNAL);
+		ssize_t n = end_send(w->up, buf, sizeof(buf));
 
 		turn(w, 1);
 		idle = n > 0 ? 0 : idle + 1;
@@ -168,10 +165,9 @@ static void stuff_device(struct world *w)
 static void upstream_is_reset(struct world *w)
 {
 	uint8_t buf[16384];
-	ssize_t n;
+	ssize_t n = 0;
 
-	while ((n = recv(w->up, buf, sizeof(buf), 0)) > 0)
-		;
+	UNTIL(w, (n = end_recv(w->up, buf, sizeof(buf))) <= 0 && errno != EAGAIN);
 	assert_int_equal(n, -1);
 	assert_int_equal(errno, ECONNRESET);
 }
@@ -184,7 +180,7 @@ static void a_stuck_upstream_pushes_back_and_burns_nothing(void **state)
 	assert_true(stuff_upstream(w) < 12u << 20);
 	assert_true(wakes(w, 300) < 20);
 	/* the device says its last word: what it sent before still waits for the upstream */
-	shutdown(w->dev, SHUT_WR);
+	end_shut(w->dev);
 	assert_true(wakes(w, 300) < 20);
 	assert_int_equal(w->closed, 0);
 	/* it gives up: though nothing is wanted from it, that is seen, and the upstream hears of no regular end */
@@ -225,7 +221,7 @@ static void a_device_that_only_wants_new_keys_burns_nothing(void **state)
 	assert_true(wakes(w, 300) < 20);
 	/* when it reads again, all goes on */
 	UNTIL(w, (dev_read(w, buf, sizeof(buf)), wolfSSL_write(w->ssl, "on", 2) == 2));
-	UNTIL(w, (dev_read(w, buf, sizeof(buf)), recv(w->up, buf, sizeof(buf), 0) == 2));
+	UNTIL(w, (dev_read(w, buf, sizeof(buf)), end_recv(w->up, buf, sizeof(buf)) == 2));
 }
 
 static void a_stuck_device_pushes_back_and_burns_nothing(void **state)
@@ -235,8 +231,7 @@ static void a_stuck_device_pushes_back_and_burns_nothing(void **state)
 	session_up(w);
 	stuff_device(w);
 	assert_true(wakes(w, 300) < 20);
-	close(w->up);
-	w->up = -1;
+	end_close(&w->up);
 	assert_true(wakes(w, 300) < 20);
 	dev_reset(w);
 	UNTIL(w, w->closed == 1);
@@ -348,7 +343,7 @@ static void revocation_delivers_nothing_that_was_queued(void **state)
 {
 	struct world *w = *state;
 	uint8_t buf[16384];
-	ssize_t n;
+	ssize_t n = 0;
 	size_t late = 0;
 
 	session_up(w);
@@ -359,11 +354,11 @@ static void revocation_delivers_nothing_that_was_queued(void **state)
 	UNTIL(w, w->closed == 1);
 	assert_string_equal(w->last_closed.reason, "revoked");
 	/* what had crossed the wire before stays the device's; then the connection is reset, without an end */
-	while ((n = recv(w->dev, buf, sizeof(buf), 0)) > 0)
-		late += n;
+	UNTIL(w, (late += (n = end_recv(w->dev, buf, sizeof(buf))) > 0 ? n : 0,
+		  n <= 0 && errno != EAGAIN));
 	assert_int_equal(n, -1);
 	assert_int_equal(errno, ECONNRESET);
-	assert_true(late < 200000);
+	assert_true(late < (ends_stack != NULL ? 300000 : 200000)); /* its window */
 	/* the upstream does not take it for a regular end either */
 	upstream_is_reset(w);
 }
@@ -393,7 +388,7 @@ static void an_agent_that_comes_back_is_told_and_decides_anew(void **state)
 		UNTIL(w, !w->w.agent_up);
 		/* meanwhile it goes on */
 		assert_int_equal(wolfSSL_write(w->ssl, "on", 2), 2);
-		UNTIL(w, recv(w->up, buf, sizeof(buf), 0) == 2);
+		UNTIL(w, end_recv(w->up, buf, sizeof(buf)) == 2);
 		w->answer = rows[i].answer;
 		table_say(w, STANDING_FULL, UINT64_MAX, 7 + i);
 		only(w)->generation = 7 + i;
@@ -401,7 +396,7 @@ static void an_agent_that_comes_back_is_told_and_decides_anew(void **state)
 		UNTIL(w, w->readmits == readmits + 1);
 		if (rows[i].lives) {
 			assert_int_equal(wolfSSL_write(w->ssl, "ok", 2), 2);
-			UNTIL(w, recv(w->up, buf, sizeof(buf), 0) == 2);
+			UNTIL(w, end_recv(w->up, buf, sizeof(buf)) == 2);
 		} else {
 			UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
 			if (dev_alert(w) != SESSION_ALERT_ACCESS_DENIED)
@@ -479,6 +474,8 @@ static void no_descriptors_left_is_no_busy_loop(void **state)
 	struct rlimit was, now;
 	int spare;
 
+	if (ends_stack != NULL)
+		skip();
 	dev_connect(w);
 	spare = dup(0);
 	close(spare);
@@ -500,7 +497,7 @@ static void new_revocation_lists_reach_live_sessions(void **state)
 	w->w.reload = true;
 	turn(w, 1);
 	assert_int_equal(wolfSSL_write(w->ssl, "x", 1), 1);
-	UNTIL(w, recv(w->up, buf, sizeof(buf), 0) == 1);
+	UNTIL(w, end_recv(w->up, buf, sizeof(buf)) == 1);
 	/* a second device stands in the middle of its handshake */
 	other.ctx = w->ctx;
 	other.cfg.listeners[0].port = w->cfg.listeners[0].port;
@@ -588,5 +585,5 @@ int main(void)
 		T(new_revocation_lists_reach_live_sessions), /* last: its list stays */
 	};
 
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	return WORLD_RUN(tests, group_setup);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* conn_world: a whole worker on loopback: a device of the TLS library, an upstream and an agent, all in this process. */
+/* conn_world: a whole worker, on loopback or over its own stack: a device of the TLS library, an upstream and an agent, all in
+ * this process. */
 #pragma once
 
 #include <setjmp.h>
@@ -16,19 +17,24 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "config/listeners.h"
 #include "config/base/clock.h"
+#include "test/unit/tls-proxy/ends.h"
 #include "test/unit/tls-proxy/pki.h"
+#include "tls-proxy/stack/memory.h"
 #include "tls-proxy/worker.h"
 
 #define SLOTS 8
+#define WORLD_ADDRESS "10.1.0.1" /* of the listener over the stack */
 #define SLOT 5
 #define PATIENCE_MS 15000
 
 static struct pki pki;
 static enum gw_protocol world_protocol; /* of the listener and its upstream */
+static enum gw_transport world_transport; /* GW_STACK: the test is linked with stack_loop.c */
 
 enum answer { ANSWER_YES, ANSWER_NO, ANSWER_HELD, ANSWER_NEVER, ANSWER_SEGMENT, ANSWER_STANDING };
 
@@ -183,19 +189,18 @@ static inline void agent_kill(struct world *w)
 	w->agent = w->agent_listener = -1;
 }
 
-/* On loopback, of the world's protocol. */
+/* Of the world's protocol. */
 static inline int server_open(uint16_t *port)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof(in);
-	int type = world_protocol == GW_DTLS ? SOCK_DGRAM : SOCK_STREAM;
-	int fd = socket(AF_INET, type | SOCK_NONBLOCK, 0), small = 16384;
+	int fd;
 
-	if (type == SOCK_STREAM)
-		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	*port = 0;
+	if (world_protocol != GW_DTLS)
+		return end_listen(port);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
-	if (type == SOCK_STREAM)
-		assert_int_equal(listen(fd, 16), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &n), 0);
 	*port = ntohs(in.sin_port);
 	return fd;
@@ -222,7 +227,7 @@ static inline void turn(struct world *w, uint32_t wait_ms)
 		agent_message(w, &m);
 	}
 	if (w->up < 0)
-		w->up = accept4(w->up_listener, NULL, NULL, SOCK_NONBLOCK);
+		w->up = end_accept(w->up_listener);
 }
 
 #define UNTIL(w, condition)                                                                        \
@@ -235,79 +240,48 @@ static inline void turn(struct world *w, uint32_t wait_ms)
 		}                                                                                  \
 	} while (0)
 
-/* How often the worker wakes up in a while in which nothing happens. */
+static inline uint64_t cpu_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
+}
+
+/* How often the worker wakes up in a while in which nothing happens. Over its stack it looks round for a moment whenever
+ * something came: there a sixtieth of the while in processor time counts like one. */
 static inline unsigned wakes(struct world *w, uint32_t ms)
 {
-	uint64_t end_ms = clock_boot_ms() + ms;
+	uint64_t end_ms = clock_boot_ms() + ms, begun_us = cpu_us();
 	unsigned n = 0;
 
 	for (; clock_boot_ms() < end_ms; n++)
 		assert_int_equal(worker_turn(&w->w, 250), 0);
-	return n;
+	return ends_stack == NULL ? n : (cpu_us() - begun_us) * 60 / (ms * 1000ull);
 }
 
 /* ---- the device ---- */
 
-/* The library's way to a socket; arg is its descriptor. */
-static inline int end_recv(WOLFSSL *ssl, char *buf, int bytes, void *arg)
-{
-	ssize_t n = recv(*(int *)arg, buf, bytes, 0);
-
-	(void)ssl;
-	if (n > 0)
-		return n;
-	if (n == 0)
-		return WOLFSSL_CBIO_ERR_CONN_CLOSE;
-	return errno == EAGAIN ? WOLFSSL_CBIO_ERR_WANT_READ : WOLFSSL_CBIO_ERR_CONN_RST;
-}
-
-static inline int end_send(WOLFSSL *ssl, char *buf, int bytes, void *arg)
-{
-	ssize_t n = send(*(int *)arg, buf, bytes, MSG_NOSIGNAL);
-
-	(void)ssl;
-	if (n >= 0)
-		return n;
-	return errno == EAGAIN ? WOLFSSL_CBIO_ERR_WANT_WRITE : WOLFSSL_CBIO_ERR_CONN_RST;
-}
-
 static inline void dev_connect(struct world *w)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET,
-				 .sin_port = htons(w->cfg.listeners[0].port),
-				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int small = 16384;
+	const struct ip_addr at = end_addr(WORLD_ADDRESS);
 
-	w->dev = socket(AF_INET, SOCK_STREAM, 0);
-	setsockopt(w->dev, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-	assert_int_equal(connect(w->dev, (struct sockaddr *)&in, sizeof(in)), 0);
-	fcntl(w->dev, F_SETFL, O_NONBLOCK);
+	w->dev = end_connect(&at, w->cfg.listeners[0].port);
 	w->ssl = wolfSSL_new(w->ctx);
-	wolfSSL_SSLSetIORecv(w->ssl, end_recv);
-	wolfSSL_SSLSetIOSend(w->ssl, end_send);
-	wolfSSL_SetIOReadCtx(w->ssl, &w->dev);
-	wolfSSL_SetIOWriteCtx(w->ssl, &w->dev);
+	end_tls(w->ssl, &w->dev);
 }
 
 static inline void dev_reset(struct world *w)
 {
-	const struct linger none = {.l_onoff = 1};
-
-	setsockopt(w->dev, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-	close(w->dev);
-	w->dev = -1;
+	end_reset(&w->dev);
 }
 
 static inline void dev_drop(struct world *w)
 {
 	wolfSSL_free(w->ssl);
 	w->ssl = NULL;
-	if (w->dev >= 0)
-		close(w->dev);
-	w->dev = -1;
-	if (w->up >= 0)
-		close(w->up);
-	w->up = -1;
+	end_close(&w->dev);
+	end_close(&w->up);
 }
 
 static inline int dev_alert(struct world *w)
@@ -348,14 +322,45 @@ static inline struct conn *only(struct world *w)
 /* What a test wants otherwise, before the worker starts. */
 static void (*world_prepare)(struct world *w, struct gw_listener *l);
 
+/* Where everybody is. Over the stack: the worker's has an address towards its upstreams, and one port to them. */
+static inline void world_places(struct world *w, struct gw_listener *l)
+{
+	struct err err = {""};
+	int fd;
+
+	w->w.cfg = &w->cfg;
+	w->w.agent.fd = w->w.signals.fd = w->w.wake.fd = -1;
+	w->w.epoll = epoll_create1(0);
+	w->cfg.n_listeners = 1;
+	conns_init(&w->w);
+	ends_stack = NULL;
+	if (world_transport == GW_SOCKET) {
+		assert_int_equal(ip_addr_parse(&l->addr, "127.0.0.1"), 0);
+		l->upstreams[0].addr = l->addr;
+		fd = server_open(&l->port); /* one that is free now */
+		end_close(&fd);
+		return;
+	}
+	l->transport = GW_STACK;
+	l->addr = end_addr(WORLD_ADDRESS);
+	l->port = 8883;
+	l->upstreams[0].addr = end_addr(END_UPSTREAM);
+	w->cfg.tls_workers = 1;
+	w->cfg.tls_port_first = 16384;
+	w->cfg.tls_port_last = 32767;
+	w->cfg.tls_addrs[w->cfg.n_tls_addrs++] = end_addr("10.2.0.1");
+	strcpy(w->cfg.ports[w->cfg.n_ports].devargs, "loop");
+	w->cfg.ports[w->cfg.n_ports++].mtu_bytes = 1500;
+	if (transport_start(&w->w, &err) < 0)
+		fail_msg("%s", err.msg);
+	ends_stack = w->w.stack;
+}
+
 static inline int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	struct gw_listener *l;
 	struct err err = {""};
-	struct ip_addr lo;
-	uint16_t port;
-	int fd;
 
 	assert_non_null(w);
 	w->agent = w->up = w->dev = w->agent_listener = -1;
@@ -363,13 +368,11 @@ static inline int setup(void **state)
 	table_make(w, SLOTS);
 	table_say(w, STANDING_FULL, UINT64_MAX, 7);
 	agent_listen(w);
-	assert_int_equal(ip_addr_parse(&lo, "127.0.0.1"), 0);
 	l = &w->cfg.listeners[0];
 	*l = (struct gw_listener){.name = "test",
 				  .protocol = world_protocol,
 				  .tls12 = world_protocol == GW_DTLS,
-				  .addr = lo,
-				  .upstreams = {{.addr = lo, .weight = 1}},
+				  .upstreams = {{.weight = 1}},
 				  .n_upstreams = 1,
 				  .half_closed_timeout_s = 60,
 				  .handshake_timeout_s = 10,
@@ -377,23 +380,17 @@ static inline int setup(void **state)
 				  .connect_timeout_s = 5,
 				  .handshakes_max = 8,
 				  .sessions_max = 8};
+	world_places(w, l);
 	w->up_listener = server_open(&l->upstreams[0].port);
-	fd = server_open(&port); /* a port that is free now */
-	close(fd);
-	l->port = port;
 	snprintf(l->certificate, sizeof(l->certificate), "%s/gw.pem", pki.dir);
 	snprintf(l->key, sizeof(l->key), "%s/gw.key", pki.dir);
 	snprintf(l->ca, sizeof(l->ca), "%s/ca.pem", pki.dir);
 	snprintf(l->crl, sizeof(l->crl), "%s/ca.crl", pki.dir);
 	if (world_prepare != NULL)
 		world_prepare(w, l);
-	w->w.cfg = &w->cfg;
-	w->w.agent.fd = w->w.signals.fd = -1;
-	w->w.epoll = epoll_create1(0);
-	conns_init(&w->w);
 	if (listener_open(&w->w, &w->w.listeners[0], l, 0, &err) < 0)
 		fail_msg("%s", err.msg);
-	w->w.n_listeners = w->cfg.n_listeners = 1;
+	w->w.n_listeners = 1;
 	w->ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
 	wolfSSL_CTX_set_verify(w->ctx, WOLFSSL_VERIFY_NONE, NULL);
 	{
@@ -416,11 +413,13 @@ static inline int teardown(void **state)
 	struct world *w = *state;
 
 	dev_drop(w);
+	end_unlisten(&w->up_listener);
 	worker_stop(&w->w);
+	ends_stack = NULL;
 	wolfSSL_CTX_free(w->ctx);
 	trust_unmap(&w->table);
 	agent_kill(w);
-	close(w->up_listener);
+	assert_int_equal(stack_mem_used(), 0);
 	free(w);
 	return 0;
 }
@@ -443,3 +442,16 @@ static inline int group_teardown(void **state)
 	tls_ctx_global_fini();
 	return 0;
 }
+
+/* The same tests over sockets, and over the worker's own stack: how many failed. */
+#define WORLD_RUN(tests, begin)                                                                    \
+	({                                                                                         \
+		int failed;                                                                        \
+		world_transport = GW_SOCKET;                                                       \
+		failed =                                                                           \
+			cmocka_run_group_tests_name("over sockets", tests, begin, group_teardown); \
+		world_transport = GW_STACK;                                                        \
+		failed += cmocka_run_group_tests_name("over the stack", tests, begin,              \
+						      group_teardown);                             \
+		failed;                                                                            \
+	})
