@@ -339,15 +339,19 @@ void agent_moved(struct conn *c)
 	agent_send(c->w, &m);
 }
 
-void agent_refused(struct conn *c, const char *reason)
+void agent_refused(struct worker *w, const struct conn *c, const char *reason, uint32_t n)
 {
-	const struct identity *id = session_identity(c->tls);
-	struct msg_handshake_refused m = {
-		.peer = c->peer, .peer_port = c->peer_port, .listener = c->l->index};
+	const struct identity *id = c != NULL ? session_identity(c->tls) : NULL;
+	struct msg_handshake_refused m = {.n = n};
 
 	MSG_INIT(&m, MSG_HANDSHAKE_REFUSED, 0);
+	if (c != NULL) {
+		m.peer = c->peer;
+		m.peer_port = c->peer_port;
+		m.listener = c->l->index;
+	}
 	snprintf(m.reason, sizeof(m.reason), "%.127s", reason);
 	if (id != NULL)
 		memcpy(m.identity, id->name, sizeof(m.identity));
-	agent_send(c->w, &m);
+	agent_send(w, &m);
 }

@@ -275,8 +275,7 @@ void conn_revoked(struct conn *c)
 
 void conn_refused(struct conn *c, enum session_alert alert, const char *reason)
 {
-	conn_log(c, "handshake refused", reason);
-	agent_refused(c, reason);
+	refusal_tell(c, reason);
 	conn_close(c, alert, reason);
 }
 

@@ -103,6 +103,7 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 		conns_tick(w, now);
 		listeners_tick(w, now);
 		reload_tick(w, now);
+		refusals_tick(w, now);
 	}
 	if (w->agent.fd < 0 && w->agent_retry_ms < w->tick_ms)
 		w->tick_ms = w->agent_retry_ms;

@@ -121,6 +121,17 @@ struct ended {
 struct reload;
 struct agent_queued;
 
+#define REFUSALS_SUMS 16
+
+struct refusals { /* refusals.c */
+	uint64_t second; /* that they are of; boot clock */
+	uint32_t told; /* one by one */
+	struct refusal {
+		uint32_t n; /* 0: free, as all behind it are */
+		char reason[128];
+	} sums[REFUSALS_SUMS];
+};
+
 struct worker {
 	const struct gw_config *cfg;
 	struct gw_config *own_cfg; /* cfg, after a reload; NULL: it is main's */
@@ -164,6 +175,7 @@ struct worker {
 	uint64_t
 		drain_ms; /* it ends then, or with its last session; boot clock, 0: not asked to end */
 	uint64_t tick_ms; /* next; boot clock */
+	struct refusals refusals;
 	struct ended ended[WORKER_ENDED]; /* a ring */
 	uint32_t ended_at;
 };
@@ -268,6 +280,11 @@ void conn_active(struct conn *c, uint64_t now_ms);
 bool conn_reverify(struct conn *c); /* conns_reverify() of one. @return true: it ended */
 void conns_reap(struct worker *w);
 
+/* refusals.c */
+/** A handshake is refused: to the log and the agent's counters, if there are not too many. */
+void refusal_tell(const struct conn *c, const char *reason);
+void refusals_tick(struct worker *w, uint64_t now_ms); /* the sums of a second that is over */
+
 /* handshakes.c */
 /** There is something to read for c's handshake: it goes on when its turn comes, and wants nothing of its stream until then. */
 void handshake_wait(struct conn *c);
@@ -325,10 +342,11 @@ void agent_closed(struct conn *c);
 void agent_moved(
 	struct conn
 		*c); /* c->moved_from is over: the address before is not the device's any more */
-void agent_refused(struct conn *c, const char *reason);
 /** Ask for a reload of all processes. @return 0, -ENOTCONN: there is no agent */
 int agent_reload(struct worker *w);
 /** Answer RELOAD_*. code: 0 or -errno; text: of an error */
 void agent_reload_done(struct worker *w, uint64_t seq, int code, const char *text);
 bool agent_backlog(const struct worker *w); /* does anything wait that it has not been sent? */
 void agent_fini(struct worker *w);
+/** @param c  NULL: many, of which no one is told of */
+void agent_refused(struct worker *w, const struct conn *c, const char *reason, uint32_t n);

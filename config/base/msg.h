@@ -635,7 +635,8 @@ struct msg_handshake_refused {
 	struct ip_addr peer;
 	uint16_t peer_port;
 	uint8_t listener;
-	uint8_t reserved[5];
+	uint8_t reserved;
+	uint32_t n; /* so many for this reason; of more than one, whose they are is not told */
 	char reason[128];
 	char identity[MSG_IDENTITY_BYTES]; /* "" if none was proved */
 };

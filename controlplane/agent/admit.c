@@ -389,7 +389,7 @@ static int handshake_refused(struct agent *a, const struct msg_handshake_refused
 	char reason[sizeof(m->reason)];
 	unsigned i;
 
-	if (memchr(m->reason, '\0', sizeof(m->reason)) == NULL)
+	if (m->n == 0 || memchr(m->reason, '\0', sizeof(m->reason)) == NULL)
 		return -EPROTO;
 	log_clean(reason, sizeof(reason), m->reason);
 	for (i = 0; i < AGENT_REFUSALS_MAX - 1; i++) {
@@ -398,7 +398,7 @@ static int handshake_refused(struct agent *a, const struct msg_handshake_refused
 	}
 	memcpy(a->refusals[i].reason, i < AGENT_REFUSALS_MAX - 1 ? reason : "other",
 	       i < AGENT_REFUSALS_MAX - 1 ? sizeof(reason) : sizeof("other"));
-	a->refusals[i].n++;
+	a->refusals[i].n += m->n;
 	return 0;
 }
 

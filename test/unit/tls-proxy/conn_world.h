@@ -47,7 +47,7 @@ struct world {
 	uint8_t out_of_reach; /* upstreams, a bit for each */
 	bool mute; /* no WELCOME */
 	struct msg_admit admit; /* last */
-	uint32_t admits, readmits, closed, refused;
+	uint32_t admits, readmits, closed, refused, refusals_told;
 	struct msg_session_closed last_closed;
 	char refused_why[128];
 	int64_t rechecked; /* closed of the answer; -1: none yet */
@@ -152,7 +152,8 @@ static inline void agent_message(struct world *w, const union msg_any *m)
 		memcpy(&w->last_closed, m, sizeof(w->last_closed));
 		break;
 	case MSG_HANDSHAKE_REFUSED:
-		w->refused++;
+		w->refused += m->refused.n;
+		w->refusals_told++;
 		memcpy(w->refused_why, m->refused.reason, sizeof(w->refused_why));
 		break;
 	case MSG_RELOAD_WANTED:
