@@ -11,11 +11,13 @@
 #include <wolfssl/wolfcrypt/ed25519.h>
 #include <wolfssl/wolfcrypt/error-crypt.h>
 #include <wolfssl/wolfcrypt/rsa.h>
+#include <wolfssl/wolfcrypt/wc_mldsa.h>
 
 #define RSA_BITS_MIN 2048
-#define SIGNATURE_BYTES_MAX 1024
+#define MLDSA_DER_BYTES 8192 /* both halves of a key */
+#define SIGNATURE_BYTES_MAX 5120 /* ML-DSA-87 takes 4,627 */
 
-enum kind { KIND_NONE, KIND_ECC, KIND_ED25519, KIND_RSA };
+enum kind { KIND_NONE, KIND_ECC, KIND_ED25519, KIND_RSA, KIND_MLDSA };
 
 struct key {
 	enum kind kind;
@@ -25,8 +27,17 @@ struct key {
 		ecc_key ecc;
 		ed25519_key ed;
 		RsaKey rsa;
+		wc_MlDsaKey mldsa;
 	};
 };
+
+static struct key *turn; /* key_turn(); one thread */
+
+/* The library's own, and what its callers get instead. */
+int __real_wc_MlDsaKey_SignCtx(wc_MlDsaKey *key, const byte *ctx, byte ctx_bytes, byte *sig,
+			       word32 *sig_bytes, const byte *msg, word32 msg_bytes, WC_RNG *rng);
+int __wrap_wc_MlDsaKey_SignCtx(wc_MlDsaKey *key, const byte *ctx, byte ctx_bytes, byte *sig,
+			       word32 *sig_bytes, const byte *msg, word32 msg_bytes, WC_RNG *rng);
 
 /* ---- the one place ---- */
 
@@ -36,7 +47,8 @@ int key_sign(struct key *k, enum key_use use, int hash, const uint8_t *in, size_
 	static const enum kind kinds[] = {[KEY_ECDSA] = KIND_ECC,
 					  [KEY_ED25519] = KIND_ED25519,
 					  [KEY_RSA_PSS] = KIND_RSA,
-					  [KEY_RSA_PKCS1] = KIND_RSA};
+					  [KEY_RSA_PKCS1] = KIND_RSA,
+					  [KEY_MLDSA] = KIND_MLDSA};
 	int ret;
 
 	if (k->kind != kinds[use])
@@ -47,6 +59,11 @@ int key_sign(struct key *k, enum key_use use, int hash, const uint8_t *in, size_
 											     : -EIO;
 	case KEY_ED25519:
 		return wc_ed25519_sign_msg(in, in_bytes, out, out_bytes, &k->ed) == 0 ? 0 : -EIO;
+	case KEY_MLDSA:
+		return __real_wc_MlDsaKey_SignCtx(&k->mldsa, NULL, 0, out, out_bytes, in, in_bytes,
+						  &k->rng) == 0
+			       ? 0
+			       : -EIO;
 	case KEY_RSA_PSS:
 		ret = wc_RsaPSS_Sign(in, in_bytes, out, *out_bytes, hash, wc_hash2mgf(hash),
 				     &k->rsa, &k->rng);
@@ -115,6 +132,47 @@ static int on_pss_check(WOLFSSL *ssl, unsigned char *sig, unsigned bytes, unsign
 	return k->kind == KIND_RSA
 		       ? wc_RsaPSS_VerifyInline(sig, bytes, out, wc_OidGetHash(hash), mgf, &k->rsa)
 		       : WC_FAILURE;
+}
+
+void key_turn(struct key *k)
+{
+	turn = k;
+}
+
+int __wrap_wc_MlDsaKey_SignCtx(wc_MlDsaKey *key, const byte *ctx, byte ctx_bytes, byte *sig,
+			       word32 *sig_bytes, const byte *msg, word32 msg_bytes, WC_RNG *rng)
+{
+	if (turn == NULL || turn->kind != KIND_MLDSA || ctx_bytes != 0)
+		return __real_wc_MlDsaKey_SignCtx(key, ctx, ctx_bytes, sig, sig_bytes, msg,
+						  msg_bytes, rng);
+	return key_sign(turn, KEY_MLDSA, 0, msg, msg_bytes, sig, sig_bytes) == 0 ? 0 : WC_FAILURE;
+}
+
+int key_stand_in(struct key *k, WOLFSSL_CTX *ctx)
+{
+	uint8_t *der;
+	wc_MlDsaKey other;
+	int n = -1, ret;
+	byte level;
+
+	if (k->kind != KIND_MLDSA)
+		return 0;
+	der = malloc(MLDSA_DER_BYTES);
+	if (der == NULL)
+		return -ENOMEM;
+	if (wc_MlDsaKey_Init(&other, NULL, INVALID_DEVID) == 0) {
+		if (wc_MlDsaKey_GetParams(&k->mldsa, &level) == 0 &&
+		    wc_MlDsaKey_SetParams(&other, level) == 0 &&
+		    wc_MlDsaKey_MakeKey(&other, &k->rng) == 0)
+			n = wc_MlDsaKey_KeyToDer(&other, der, MLDSA_DER_BYTES);
+		wc_MlDsaKey_Free(&other);
+	}
+	ret = n > 0 && wolfSSL_CTX_use_PrivateKey_buffer(ctx, der, n, WOLFSSL_FILETYPE_ASN1) ==
+				      WOLFSSL_SUCCESS
+		      ? 0
+		      : -EIO;
+	free(der);
+	return ret;
 }
 
 void key_serve(WOLFSSL_CTX *ctx)
@@ -188,6 +246,26 @@ static int ed25519_read(struct key *k, const uint8_t *der, word32 bytes)
 	return -EINVAL;
 }
 
+/* Its header, which names the kind, may be gone already. */
+static int mldsa_read(struct key *k, const uint8_t *der, word32 bytes)
+{
+	static const byte levels[] = {0, WC_ML_DSA_44, WC_ML_DSA_65, WC_ML_DSA_87};
+
+	for (size_t i = 0; i < sizeof(levels); i++) {
+		word32 at = 0;
+
+		if (wc_MlDsaKey_Init(&k->mldsa, NULL, INVALID_DEVID) != 0)
+			return -ENOMEM;
+		if ((levels[i] == 0 || wc_MlDsaKey_SetParams(&k->mldsa, levels[i]) == 0) &&
+		    wc_MlDsaKey_PrivateKeyDecode(&k->mldsa, der, bytes, &at) == 0) {
+			k->kind = KIND_MLDSA;
+			return 0;
+		}
+		wc_MlDsaKey_Free(&k->mldsa);
+	}
+	return -EINVAL;
+}
+
 int key_load(struct key **out, const char *pem, size_t bytes, struct err *err)
 {
 	struct key *k = calloc(1, sizeof(*k));
@@ -209,10 +287,12 @@ int key_load(struct key **out, const char *pem, size_t bytes, struct err *err)
 		ret = rsa_read(k, der->buffer, der->length);
 	if (ret == -EINVAL)
 		ret = ed25519_read(k, der->buffer, der->length);
+	if (ret == -EINVAL)
+		ret = mldsa_read(k, der->buffer, der->length);
 	if (ret < 0) {
 		err_set(err, ret,
-			"no ECDSA key on P-256 or P-384, no Ed25519 key and no RSA key of 2048 "
-			"bits or more");
+			"no ECDSA key on P-256 or P-384, no Ed25519 key, no ML-DSA key and no RSA "
+			"key of 2048 bits or more");
 		goto fail;
 	}
 	explicit_bzero(der->buffer, der->length);
@@ -237,6 +317,8 @@ void key_free(struct key *k)
 		wc_FreeRsaKey(&k->rsa);
 	else if (k->kind == KIND_ED25519)
 		wc_ed25519_free(&k->ed);
+	else if (k->kind == KIND_MLDSA)
+		wc_MlDsaKey_Free(&k->mldsa);
 	if (k->has_rng)
 		wc_FreeRng(&k->rng);
 	explicit_bzero(k, sizeof(*k));
@@ -251,6 +333,7 @@ static int text_sign(struct key *k, const uint8_t *text, size_t n, uint8_t *sig,
 {
 	uint8_t hash[32], info[64];
 	int info_bytes;
+	byte level;
 
 	if (wc_Sha256Hash(text, n, hash) != 0)
 		return -EIO;
@@ -261,6 +344,13 @@ static int text_sign(struct key *k, const uint8_t *text, size_t n, uint8_t *sig,
 	case KIND_ED25519:
 		*oid = CTC_ED25519;
 		return key_sign(k, KEY_ED25519, 0, text, n, sig, sig_bytes);
+	case KIND_MLDSA:
+		if (wc_MlDsaKey_GetParams(&k->mldsa, &level) != 0)
+			return -EIO;
+		*oid = level == WC_ML_DSA_44   ? CTC_ML_DSA_44
+		       : level == WC_ML_DSA_65 ? CTC_ML_DSA_65
+					       : CTC_ML_DSA_87;
+		return key_sign(k, KEY_MLDSA, 0, text, n, sig, sig_bytes);
 	case KIND_RSA:
 		*oid = CTC_SHA256wRSA;
 		info_bytes = wc_EncodeSignature(info, hash, sizeof(hash), SHA256h);

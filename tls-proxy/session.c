@@ -373,7 +373,9 @@ enum session_state session_step(struct session *s)
 
 	if (s->state != SESSION_HANDSHAKE || (s->ssl == NULL && !hello_step(s)))
 		return s->state;
+	key_turn(s->cert->key);
 	ret = s->client ? wolfSSL_connect(s->ssl) : wolfSSL_accept(s->ssl);
+	key_turn(NULL);
 	if (ret == WOLFSSL_SUCCESS) {
 		if (!s->client)
 			session_resume_settle(s);

@@ -187,6 +187,8 @@ static int key_read(struct tls_cert *c, const char *key, const char *certificate
 		return err_wrap(err, ret, "%s", key);
 	if (pem_next(&chain, &leaf) != 1 || key_fits(c->key, leaf->buffer, leaf->length) < 0)
 		ret = err_set(err, -EINVAL, "%s: not the key of %s", key, certificate);
+	else if ((ret = key_stand_in(c->key, c->wolf)) < 0)
+		err_set(err, ret, "%s: the TLS library cannot use it", key);
 	wc_FreeDer(&leaf);
 	return ret;
 }

@@ -91,7 +91,7 @@ static inline void mldsa_make(struct mldsa_party *p, int kind, const char *name,
 	ret = wc_SetKeyUsage(&c, uri != NULL ? "digitalSignature" : "keyCertSign,cRLSign") |
 	      wc_SetSubjectKeyIdFromPublicKey_ex(&c, kind, &p->key);
 	if (uri != NULL)
-		ret |= wc_SetExtKeyUsage(&c, "clientAuth");
+		ret |= wc_SetExtKeyUsage(&c, "clientAuth,serverAuth");
 	if (by != NULL)
 		ret |= wc_SetIssuerBuffer(&c, by->cert, by->cert_bytes) |
 		       wc_SetAuthKeyIdFromCert(&c, by->cert, by->cert_bytes);

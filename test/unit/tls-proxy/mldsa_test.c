@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Devices with ML-DSA certificates: chains, names, revocation, and how large they may be. */
+/* ML-DSA. Our own keys. Devices with such certificates: chains, names, revocation, and how large they may be. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,7 +30,8 @@ static int group_setup(void **state)
 	char file[32];
 
 	(void)state;
-	if (tls_ctx_global_init() < 0 || pki_make(&pki) != 0 || wc_InitRng(&rng) != 0)
+	if (tls_ctx_global_init() < 0 || pki_make(&pki) != 0 ||
+	    pki_cert(&pki, "dev", "extendedKeyUsage=clientAuth") != 0 || wc_InitRng(&rng) != 0)
 		return -1;
 	for (unsigned i = 0; i < KINDS; i++) {
 		snprintf(file, sizeof(file), "ca%u.pem", i);
@@ -240,6 +241,94 @@ static void a_listed_serial_is_refused(void **state)
 	assert_non_null(strstr(err.msg, "forged.crl"));
 }
 
+/* ---- our own ---- */
+
+static void own_write(const char *name, struct mldsa_party *p, struct mldsa_party *key_of)
+{
+	static uint8_t key[MLDSA_CERT_BYTES];
+	int n = wc_MlDsaKey_KeyToDer(&key_of->key, key, sizeof(key));
+	char file[32];
+
+	assert_true(n > 0);
+	snprintf(file, sizeof(file), "%s.pem", name);
+	mldsa_write(pki.dir, file, p->cert, p->cert_bytes, CERT_TYPE);
+	snprintf(file, sizeof(file), "%s.key", name);
+	mldsa_write(pki.dir, file, key, n, PKCS8_PRIVATEKEY_TYPE);
+}
+
+static void own_listener(struct gw_listener *l, const char *name)
+{
+	char file[32];
+
+	memset(l, 0, sizeof(*l));
+	snprintf(file, sizeof(file), "%s.pem", name);
+	path(l->certificate, file);
+	snprintf(file, sizeof(file), "%s.key", name);
+	path(l->key, file);
+	path(l->ca, "ca.pem");
+}
+
+/* A client that believes the CA of the certificate alone: it checks our signature by the certificate's key. */
+static void our_own_key_of_each_kind(void **state)
+{
+	(void)state;
+	for (unsigned k = 0; k < KINDS; k++) {
+		WOLFSSL_CTX *ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
+		char file[GW_PATH_BYTES], key[GW_PATH_BYTES];
+		static struct gw_listener l;
+		struct tls_ctx server = {0};
+		struct session *s = NULL;
+		struct err err = {""};
+		static struct pump p;
+
+		own_write("own", &device[1][k], &device[1][k]);
+		own_listener(&l, "own");
+		if (tls_ctx_init(&server, &l, &err) < 0)
+			fail_msg("kind %u: %s", k, err.msg);
+		path(file, "ca1.pem");
+		assert_int_equal(wolfSSL_CTX_load_verify_locations(ctx, file, NULL),
+				 WOLFSSL_SUCCESS);
+		path(file, "dev.pem");
+		path(key, "dev.key");
+		assert_int_equal(wolfSSL_CTX_use_certificate_chain_file(ctx, file),
+				 WOLFSSL_SUCCESS);
+		assert_int_equal(wolfSSL_CTX_use_PrivateKey_file(ctx, key, WOLFSSL_FILETYPE_PEM),
+				 WOLFSSL_SUCCESS);
+		for (unsigned i = 0; i < 3; i++) {
+			WOLFSSL *ssl = wolfSSL_new(ctx);
+
+			assert_int_equal(session_new(&s, &server), 0);
+			pump_join(&p, ssl, s);
+			if (pump_shake(&p) != SESSION_OPEN)
+				fail_msg("kind %u: %s; the client: %d", k, session_reason(s),
+					 wolfSSL_get_error(ssl, 0));
+			assert_true(wolfSSL_is_init_finished(ssl));
+			wolfSSL_free(ssl);
+			session_free(s);
+		}
+		wolfSSL_CTX_free(ctx);
+		tls_ctx_fini(&server);
+	}
+}
+
+static void a_key_of_another_certificate_is_refused(void **state)
+{
+	struct mldsa_party *const others[] = {&device[0][1], &device[1][2]};
+	static struct gw_listener l;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct tls_ctx server = {0};
+		struct err err = {""};
+
+		own_write("own", &device[1][1], others[i]);
+		own_listener(&l, "own");
+		assert_true(tls_ctx_init(&server, &l, &err) < 0);
+		if (strstr(err.msg, "not the key of") == NULL)
+			fail_msg("%u: %s", i, err.msg);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -247,6 +336,8 @@ int main(void)
 		cmocka_unit_test(who_is_trusted),
 		cmocka_unit_test(a_chain_has_its_bounds),
 		cmocka_unit_test(a_listed_serial_is_refused),
+		cmocka_unit_test(our_own_key_of_each_kind),
+		cmocka_unit_test(a_key_of_another_certificate_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
