@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #include "tls-proxy/stack/memory.h"
@@ -14,6 +15,7 @@
 #define HALF_OPEN_MS 5000
 #define ORPHAN_MS 30000 /* closed here, and the other end takes neither what is left nor our FIN */
 #define FETCH_AHEAD 32 /* buckets */
+#define LARGE_PAGE ((size_t)2 << 20)
 #define LONG_AGO TICKS(60000) /* beyond any of lwIP's own timeouts */
 
 _Static_assert(PCBS_TICK_MS == TCP_SLOW_INTERVAL, "a tick is lwIP's");
@@ -42,6 +44,19 @@ struct pcbs {
  * are buckets that would come true by chance. */
 static uint8_t timer_calls;
 
+/* Of many connections, on large pages: each segment reads one of them. */
+static struct bucket *buckets_new(uint32_t n)
+{
+	size_t bytes = (size_t)n * sizeof(struct bucket);
+	void *mem = bytes >= LARGE_PAGE ? aligned_alloc(LARGE_PAGE, bytes) : calloc(1, bytes);
+
+	if (mem == NULL || bytes < LARGE_PAGE)
+		return mem;
+	madvise(mem, bytes, MADV_HUGEPAGE);
+	memset(mem, 0, bytes);
+	return mem;
+}
+
 int pcbs_new(struct pcbs **out, uint32_t buckets, uint64_t now_us)
 {
 	struct pcbs *t = calloc(1, sizeof(*t));
@@ -50,7 +65,7 @@ int pcbs_new(struct pcbs **out, uint32_t buckets, uint64_t now_us)
 		return -ENOMEM;
 	t->mask = buckets - 1;
 	t->words = buckets / 64;
-	t->b = calloc(buckets, sizeof(*t->b));
+	t->b = buckets_new(buckets);
 	t->timed = calloc(t->words, sizeof(*t->timed));
 	t->in = UINT32_MAX;
 	t->round_us = now_us;
@@ -288,6 +303,12 @@ static uint32_t words_timers(struct pcbs *t, uint32_t word, uint32_t end)
 	}
 	for (uint32_t i = 0; i < n; i++)
 		pcbs_fetch_more(t, due[i], 0, 1);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct tcp_pcb *pcb = t->b[due[i]].active;
+
+		if (pcb != NULL && pcb->next != NULL)
+			fetch(pcb->next, sizeof(*pcb));
+	}
 	for (uint32_t i = 0; i < n; i++)
 		bucket_timers(t, due[i]);
 	return word;
