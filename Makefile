@@ -193,6 +193,8 @@ fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 
 # ---- benchmarks -------------------------------------------------------------------------------
 $(B)/bench/%: PARTS = $(BASE)
+$(B)/bench/feed: PARTS = $(CONFIG) $(BASE)
+$(B)/bench/feed: LIBS = $(call pkg,--libs,libconfig)
 $(B)/bench/path $(B)/bench/last_packet: PARTS = $(DATAPLANE) $(CONFIG) $(BASE)
 $(B)/bench/path $(B)/bench/last_packet: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_vhost
 $(B)/bench/segment_cost: PARTS = $(filter-out %/port.o,$(call objs,tls-proxy/stack)) $(LWIP_OBJS) $(BASE)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* feed: loads a gateway for the rig by its own ways in, and no other: the controller's API enrols, revokes and applies
  * policies; a session of the agent's socket, as a TLS worker holds it, announces devices as admitted.
- *   feed CONTROLLER-SOCKET AGENT-SOCKET TRUST-TABLE LISTENER-ADDR4 LISTENER-ADDR6 LISTENER-PORT
+ *   feed CONTROLLER-SOCKET AGENT-SOCKET TRUST-TABLE GATEWAY-CFG
  *   feed policy [VARIANT]               the policy as text on standard output: 64 segments, 2,000 rules. Variants differ
  *                                       in one rule
  * Commands come on standard input, one a line; each is answered by one line, "ok ..." or "error ...":
@@ -28,6 +28,7 @@
 #include "config/base/clock.h"
 #include "config/base/msg.h"
 #include "config/base/trust.h"
+#include "config/listeners.h"
 
 #define DEVICES_MAX 200000u
 #define BATCH_MAX 64
@@ -44,8 +45,7 @@ struct feed {
 	int controller, agent;
 	const char *controller_path;
 	struct trust_table trust;
-	struct ip_addr listener[2]; /* [0] IPv4 */
-	uint16_t listener_port;
+	struct gw_config *cfg; /* its first listener is of IPv4, the second one of IPv6 */
 	struct session session[2][DEVICES_MAX]; /* by family and device */
 	uint32_t *holder; /* device + 1 by slot */
 	uint64_t journal; /* of the trust table, read up to here */
@@ -185,6 +185,7 @@ static void agent_join(const char *path)
 	if (f.agent < 0)
 		die("no agent");
 	h.instance = (uint64_t)getpid();
+	h.listeners = gw_listeners_hash(f.cfg);
 	MSG_INIT(&h, MSG_HELLO, 0);
 	agent_send(&h);
 	if (agent_receive(&m, ANSWER_MS) == 0 || m.h.type != MSG_WELCOME)
@@ -200,9 +201,9 @@ static void admit_send(uint32_t d, bool v6)
 	MSG_INIT(&m, MSG_ADMIT, d + 1);
 	device_ip(d, !v6, src);
 	m.flow = (struct flow_key){.src = v6 ? ip_addr_from_v6(src) : ip_addr_from_v4(src),
-				   .dst = f.listener[v6],
+				   .dst = f.cfg->listeners[v6].addr,
 				   .sport = FRAMES_SPORT,
-				   .dport = f.listener_port,
+				   .dport = f.cfg->listeners[v6].port,
 				   .proto = IPPROTO_TCP};
 	/* Issued and valid by the day, so that both families' sessions name one certificate. */
 	m.not_before_s = now_s - now_s % 86400 - 86400;
@@ -211,7 +212,7 @@ static void admit_send(uint32_t d, bool v6)
 	m.cert_sha256[31] = 1;
 	memcpy(m.serial, &d, sizeof(d));
 	m.serial_bytes = sizeof(d);
-	m.listener = v6;
+	m.upstreams = gw_listener_upstreams_hash(&f.cfg->listeners[v6]);
 	name_of(d, m.identity, sizeof(m.identity));
 	agent_send(&m);
 	f.under_way++;
@@ -485,17 +486,18 @@ static void commands(void)
 
 int main(int argc, char **argv)
 {
+	struct config_errors errs = {0};
 	struct err err = {0};
 
 	if (argc >= 2 && strcmp(argv[1], "policy") == 0) {
 		policy_write(stdout, argc > 2 ? atoi(argv[2]) : 0);
 		return 0;
 	}
-	if (argc != 7 || ip_addr_parse(&f.listener[0], argv[4]) < 0 ||
-	    ip_addr_parse(&f.listener[1], argv[5]) < 0)
-		die("usage: feed CONTROLLER AGENT TRUST-TABLE ADDR4 ADDR6 PORT, or feed policy "
+	if (argc != 5)
+		die("usage: feed CONTROLLER AGENT TRUST-TABLE GATEWAY-CFG, or feed policy "
 		    "[VARIANT]");
-	f.listener_port = (uint16_t)atoi(argv[6]);
+	if (gw_config_load(&f.cfg, argv[4], &errs) < 0 || f.cfg->n_listeners < 2)
+		die("gateway.cfg is no good, or has not two listeners");
 	if (trust_map(&f.trust, argv[3], &err) < 0)
 		die(err.msg);
 	f.holder = calloc(f.trust.slots, sizeof(*f.holder));

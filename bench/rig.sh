@@ -155,7 +155,7 @@ gen() {
 	gen_answer || die "gen: $*"
 }
 feed_up() {
-	talker FEED "$B/bench/feed" "$D/run/controller.sock" "$D/run/agent.sock" "$D/run/trust" "$RIG_DEV4" "$RIG_DEV6" "$RIG_PORT"
+	talker FEED "$B/bench/feed" "$D/run/controller.sock" "$D/run/agent.sock" "$D/run/trust" "$D/gateway.cfg"
 	feed_answer >/dev/null || die "feed: $(cat "$D/FEED.log")"
 }
 feed_ask() { say "$*" >&"$FEED_IN"; }
