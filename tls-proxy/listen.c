@@ -112,7 +112,8 @@ void listeners_tick(struct worker *w, uint64_t now_ms)
 		dtls_tick(l, now_ms);
 		tickets_expire(l->ctx.tickets, now_ms);
 		source_set(w, &l->src, EPOLLIN);
-		upstreams_tick(l, now_ms);
+		if (!l->retired)
+			upstreams_tick(l, now_ms);
 		staple_say(l);
 		if (l->turned_away == 0 || now_ms < l->say_ms)
 			continue;

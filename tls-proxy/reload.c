@@ -174,6 +174,7 @@ static void plan_do(struct plan *p)
 			transport_take(l, p->old);
 			p->old->retired = true;
 			p->old->heir = l;
+			upstreams_rest(p->old);
 		}
 		l->retired = l->preparing = false;
 		heir_find(l);
@@ -225,6 +226,7 @@ static void retire(struct worker *w, struct listener *gone, uint64_t drain_ms)
 	if (gone->cfg->protocol != GW_DTLS)
 		transport_unlisten(gone);
 	gone->retired = true;
+	upstreams_rest(gone);
 	log_info("removed listener=%s sessions=%u", gone->cfg->name, gone->sessions);
 }
 

@@ -226,12 +226,17 @@ int upstreams_open(struct listener *l, struct err *err)
 	return tls_client_load(&l->up.tls, &l->cfg->upstream_tls, l->w->files, err);
 }
 
-void upstreams_close(struct listener *l)
+void upstreams_rest(struct listener *l)
 {
 	for (uint32_t i = 0; i < l->up.n; i++) {
 		stream_close(&l->up.list[i].probe.stream);
 		session_free(l->up.list[i].probe.tls);
 		l->up.list[i].probe.tls = NULL;
 	}
+}
+
+void upstreams_close(struct listener *l)
+{
+	upstreams_rest(l);
 	tls_ctx_fini(&l->up.tls);
 }

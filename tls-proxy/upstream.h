@@ -39,6 +39,7 @@ struct upstreams {
 /** Read the TLS files, as root. @return 0 or -errno; text in err */
 int upstreams_open(struct listener *l, struct err *err);
 void upstreams_close(struct listener *l); /* takes a half-built one */
+void upstreams_rest(struct listener *l); /* no check goes on */
 void upstreams_tick(struct listener *l, uint64_t now_ms); /* checks begin and run out */
 
 /** Whose turn is it among those that are up? @param allowed a bit for each. @return index, or -EHOSTUNREACH */

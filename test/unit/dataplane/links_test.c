@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "dataplane/hotplug.h"
 #include "dataplane/links.h"
 #include "dataplane/trace.h"
 #include "test/unit/dataplane/world.h"
@@ -785,6 +786,57 @@ static void the_lane_hands_over_what_is_known(void **state)
 	world_free(&x);
 }
 
+/* A device's flow that the fast lane has, and an upstream's: both end with what they belong to, and nothing else does. */
+static void listeners_come_and_go(void **state)
+{
+	const struct frame_spec mine = {
+		"10.1.0.10",   "10.1.0.1",	 CAM,	       TCP, .sport = 9,
+		.dport = 8886, .tcp_flags = ACK, .payload = 40};
+	const struct frame_spec stays = {
+		"10.1.0.10",   "10.1.0.1",	 CAM,	       TCP, .sport = 9,
+		.dport = 8884, .tcp_flags = ACK, .payload = 40};
+	const struct frame_spec answer = {
+		"10.2.0.10",	"10.2.0.1",	  CORE,		TCP, .sport = 7777,
+		.dport = 16385, .tcp_flags = ACK, .payload = 40};
+	const struct frame_spec from_worker = {"10.1.0.1",    "10.1.0.10", TCP,
+					       .sport = 8886, .dport = 9,  .tcp_flags = ACK};
+	struct msg_dp_config before, more, bad;
+	struct err err = {""};
+	struct world x;
+
+	(void)state;
+	setup(&x);
+	before = more = x.st->cfg;
+	more.listeners[more.n_listeners] = more.listeners[1];
+	more.listeners[more.n_listeners++].port = 8886;
+	more.upstreams[more.n_upstreams] = more.upstreams[0];
+	more.upstreams[more.n_upstreams++].port = 7777;
+	expect_lane(&x, "nobody's", DEV, &mine, false, MSG_PORT_KERNEL, 0);
+	expect_lane(&x, "one that stays", DEV, &stays, false, ANY_LINK, 0);
+	assert_int_equal(hotplug_apply(x.st, &more, &err), 0);
+	expect_lane(&x, "added", DEV, &mine, false, ANY_LINK, 0);
+	expect_lane(&x, "then by the lane", DEV, &mine, true, ANY_LINK, 0);
+	expect_lane(&x, "its upstream", UP, &answer, false, LINK(2), 0);
+	expect_lane(&x, "by the lane too", UP, &answer, true, LINK(2), 0);
+	expect_lane(&x, "its worker speaks", LINK(0), &from_worker, false, DEV, 0);
+	expect_lane(&x, "the other, looked at anew", DEV, &stays, false, ANY_LINK, 0);
+	expect_lane(&x, "and by the lane again", DEV, &stays, true, ANY_LINK, 0);
+	bad = before;
+	bad.n_upstreams = MSG_UPSTREAMS_MAX + 1;
+	assert_int_equal(hotplug_apply(x.st, &bad, &err), -EINVAL);
+	bad = before;
+	bad.tls_workers++;
+	assert_int_equal(hotplug_apply(x.st, &bad, &err), -EINVAL);
+	expect_lane(&x, "what is wrong changes nothing", DEV, &mine, true, ANY_LINK, 0);
+	assert_int_equal(hotplug_apply(x.st, &before, &err), 0);
+	expect_lane(&x, "removed", DEV, &mine, false, MSG_PORT_KERNEL, 0);
+	expect_lane(&x, "its worker is not heard", LINK(0), &from_worker, false, 0,
+		    DROP_TLS_SOURCE);
+	assert_int_not_equal(send_by(&x, UP, &answer).out_port, LINK(2));
+	expect_lane(&x, "one that stays is there", DEV, &stays, false, ANY_LINK, 0);
+	world_free(&x);
+}
+
 static void the_lane_keeps_to_the_rate(void **state)
 {
 	const struct frame_spec mine = {"10.1.0.10",   "10.1.0.1",	CAM, TCP, .sport = 9,
@@ -883,6 +935,7 @@ int main(void)
 		cmocka_unit_test(a_trace_tells_of_workers),
 		cmocka_unit_test(with_several_workers_the_flows_own_answers),
 		cmocka_unit_test(the_lane_hands_over_what_is_known),
+		cmocka_unit_test(listeners_come_and_go),
 		cmocka_unit_test(the_lane_keeps_to_the_rate),
 		cmocka_unit_test(a_configuration_that_cannot_be_is_refused),
 	};

@@ -468,6 +468,26 @@ static void those_who_wait_are_told_when_the_agent_dies(void **state)
 	assert_int_equal(w->up, -1);
 }
 
+/* As when a worker with thousands of sessions ends: more than the agent's socket takes at once. */
+static void an_agent_that_is_slow_is_told_everything(void **state)
+{
+	enum { MANY = 5000 };
+	struct world *w = *state;
+	struct conn *c;
+
+	session_up(w);
+	c = LIST_FIRST(&w->w.conns);
+	for (int i = 0; i < MANY; i++)
+		agent_closed(c);
+	assert_true(agent_backlog(&w->w));
+	assert_true(w->w.agent_up);
+	UNTIL(w, w->closed == MANY);
+	assert_false(agent_backlog(&w->w));
+	assert_true(w->w.agent_up);
+	dev_drop(w);
+	UNTIL(w, w->closed == MANY + 1);
+}
+
 static void no_descriptors_left_is_no_busy_loop(void **state)
 {
 	struct world *w = *state;
@@ -581,6 +601,7 @@ int main(void)
 		T(a_smaller_table_is_never_read_past_its_end),
 		T(an_agent_that_only_hangs_costs_no_cpu),
 		T(those_who_wait_are_told_when_the_agent_dies),
+		T(an_agent_that_is_slow_is_told_everything),
 		T(no_descriptors_left_is_no_busy_loop),
 		T(new_revocation_lists_reach_live_sessions), /* last: its list stays */
 	};
