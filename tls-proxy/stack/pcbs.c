@@ -260,6 +260,16 @@ static void patience(void)
 	}
 }
 
+/* lwIP probes a shut window with a byte of what waits, and does not stop its probes when that was all and is taken; then
+ * its timer finds a state that it holds for impossible. */
+static void probes_end(void)
+{
+	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+		if (pcb->unsent == NULL || pcb->unacked != NULL)
+			pcb->persist_backoff = 0;
+	}
+}
+
 static void unseen(void)
 {
 	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next)
@@ -276,6 +286,7 @@ static void bucket_timers(struct pcbs *t, uint32_t i)
 	timer_calls++;
 	if (t->slow) {
 		patience();
+		probes_end();
 		unseen();
 		tcp_ticks--; /* which lwIP counts by itself, at each call */
 		tcp_slowtmr();

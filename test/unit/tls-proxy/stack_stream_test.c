@@ -159,6 +159,54 @@ static void a_window_is_told_when_the_port_has_room(void **state)
 	wire_free(x);
 }
 
+/* The worker's end says that it has no room, whatever it has; RFC 1624. */
+static bool window_shut(struct wire *x, uint8_t *ip, uint16_t bytes)
+{
+	uint8_t *tcp = ip + 20;
+	uint32_t sum;
+
+	(void)x, (void)bytes;
+	if (tcp[0] != 443 >> 8 || tcp[1] != (443 & 255))
+		return true;
+	sum = (uint16_t) ~(tcp[16] << 8 | tcp[17]);
+	sum += (uint16_t) ~(tcp[14] << 8 | tcp[15]);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (uint16_t) ~((sum & 0xffff) + (sum >> 16));
+	tcp[14] = tcp[15] = 0;
+	tcp[16] = sum >> 8;
+	tcp[17] = sum & 255;
+	return true;
+}
+
+/* A probe is a byte of what waits: who takes the last one and still has no room leaves nothing to probe with. */
+static void a_probe_may_be_all_that_waits(void **state)
+{
+	struct wire *x = wire_new(1, "10.1.0.1");
+	struct end dev, *in = pair_up(x, &dev);
+	char got[4] = "";
+
+	(void)state;
+	x->filter = window_shut;
+	assert_int_equal(stream_send(&dev.s, "a", 1), 1);
+	wire_settle(x, 1000000);
+	assert_int_equal(stream_send(&dev.s, "b", 1), 1);
+	wire_settle(x, 60000000);
+	assert_int_equal(stream_recv(&in->s, got, 2), 2);
+	assert_string_equal(got, "ab");
+	/* its timers go on for other reasons: what it receives it acknowledges a little later */
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(stream_send(&in->s, "x", 1), 1);
+		wire_settle(x, 130000);
+		assert_int_equal(stream_recv(&dev.s, got, 1), 1);
+	}
+	x->filter = NULL;
+	assert_int_equal(stream_send(&dev.s, "c", 1), 1);
+	WIRE_UNTIL(x, stream_recv(&in->s, got, 1) == 1);
+	assert_int_equal(got[0], 'c');
+	stream_reset(&dev.s);
+	wire_free(x);
+}
+
 /* RFC 5681 section 4.2: of a burst, once, and in the same turn; of one segment, a little later; of a hole, each time. */
 static void a_burst_is_acknowledged_once(void **state)
 {
@@ -443,6 +491,7 @@ int main(void)
 		cmocka_unit_test(bytes_pass_unchanged_over_any_wire),
 		cmocka_unit_test(who_does_not_read_stops_who_sends),
 		cmocka_unit_test(a_window_is_told_when_the_port_has_room),
+		cmocka_unit_test(a_probe_may_be_all_that_waits),
 		cmocka_unit_test(a_burst_is_acknowledged_once),
 		cmocka_unit_test(small_segments_do_not_pin_what_they_came_in),
 		cmocka_unit_test(each_end_may_end_first),
