@@ -10,6 +10,7 @@
 #define RECORD_HANDSHAKE 22
 #define CLIENT_HELLO 1
 #define EXT_SERVER_NAME 0
+#define EXT_SESSION_TICKET 35
 #define NAME_HOST 0
 
 struct bytes {
@@ -60,9 +61,10 @@ static void name_take(struct bytes list, char *name)
 }
 
 /* The message without its header. A name that cannot be read is none. */
-static enum hello message_read(struct bytes m, char *name)
+static enum hello message_read(struct bytes m, char *name, size_t *ticket_bytes)
 {
 	struct bytes part, exts;
+	bool named = false;
 
 	/* version, random */
 	if (!skip(&m, 2 + 32) || !vector(&m, 1, &part) || !vector(&m, 2, &part) ||
@@ -73,21 +75,25 @@ static enum hello message_read(struct bytes m, char *name)
 
 		if (!skip(&exts, 2) || !vector(&exts, 2, &part))
 			return HELLO_STRANGE;
-		if (type == EXT_SERVER_NAME) {
+		if (type == EXT_SERVER_NAME && !named) {
 			name_take(part, name);
-			break;
+			named = true;
+		} else if (type == EXT_SESSION_TICKET) {
+			*ticket_bytes = part.n;
 		}
 	}
 	return HELLO_WHOLE;
 }
 
-enum hello hello_read(const uint8_t *in, size_t bytes, char name[static HELLO_NAME_BYTES])
+enum hello hello_read(const uint8_t *in, size_t bytes, char name[static HELLO_NAME_BYTES],
+		      size_t *ticket_bytes)
 {
 	uint8_t joined[HELLO_BYTES_MAX];
 	struct bytes left = {in, bytes};
 	size_t have = 0, want = 4;
 
 	name[0] = '\0';
+	*ticket_bytes = 0;
 	while (left.n >= RECORD_HEAD) {
 		size_t n = (size_t)left.at[3] << 8 | left.at[4];
 
@@ -108,7 +114,8 @@ enum hello hello_read(const uint8_t *in, size_t bytes, char name[static HELLO_NA
 		if (want > sizeof(joined))
 			return HELLO_STRANGE;
 		if (have >= 4 && have >= want)
-			return message_read((struct bytes){joined + 4, want - 4}, name);
+			return message_read((struct bytes){joined + 4, want - 4}, name,
+					    ticket_bytes);
 	}
 	return left.n > 0 && left.at[0] != RECORD_HANDSHAKE ? HELLO_STRANGE : HELLO_MORE;
 }

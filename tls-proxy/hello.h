@@ -15,5 +15,7 @@ enum hello {
 	HELLO_STRANGE, /* no ClientHello: the library will say what is wrong */
 };
 
-/** @param[out] name  lower case, printable ASCII, ends with a NUL; "" unless HELLO_WHOLE */
-enum hello hello_read(const uint8_t *in, size_t bytes, char name[static HELLO_NAME_BYTES]);
+/** @param[out] name  lower case, printable ASCII, ends with a NUL; "" unless HELLO_WHOLE
+ * @param[out] ticket_bytes  of a ticket of TLS 1.2 (RFC 5077 section 3.2); 0: none, or not HELLO_WHOLE */
+enum hello hello_read(const uint8_t *in, size_t bytes, char name[static HELLO_NAME_BYTES],
+		      size_t *ticket_bytes);

@@ -331,8 +331,12 @@ static bool name_answer(struct session *s, const char *name)
 static bool hello_step(struct session *s)
 {
 	char name[HELLO_NAME_BYTES];
+	size_t ticket_bytes;
+	enum hello kind =
+		hello_read(s->in.data + s->in.at, buffer_waiting(&s->in), name, &ticket_bytes);
 
-	switch (hello_read(s->in.data + s->in.at, buffer_waiting(&s->in), name)) {
+	s->foreign = ticket_bytes > 0;
+	switch (kind) {
 	case HELLO_MORE:
 		if (buffer_room(&s->in) > 0)
 			return false;
@@ -374,7 +378,9 @@ enum session_state session_step(struct session *s)
 	if (s->state != SESSION_HANDSHAKE || (s->ssl == NULL && !hello_step(s)))
 		return s->state;
 	key_turn(s->cert->key);
+	session_tickets_show(s, !s->foreign);
 	ret = s->client ? wolfSSL_connect(s->ssl) : wolfSSL_accept(s->ssl);
+	session_tickets_show(s, true);
 	key_turn(NULL);
 	if (ret == WOLFSSL_SUCCESS) {
 		if (!s->client)

@@ -19,6 +19,7 @@ struct session {
 	bool datagrams; /* DTLS: `in` is one datagram, `out` is datagrams behind their lengths */
 	bool identified;
 	bool resumed;
+	bool foreign; /* the device brought a ticket of TLS 1.2, which is none of ours */
 	bool keep_certificate;
 	bool shut; /* close_notify is out */
 	bool client;
@@ -47,3 +48,5 @@ int session_on_verify(int good, WOLFSSL_X509_STORE_CTX *store);
 /* session_resume.c */
 /** The library's handshake is over: if it resumed, who is it? Sets identified. */
 void session_resume_settle(struct session *s);
+/** The library ends a handshake whose ticket of TLS 1.2 is longer than its own are: it must not look at any then. */
+void session_tickets_show(struct session *s, bool show);

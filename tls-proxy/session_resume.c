@@ -73,6 +73,12 @@ int session_tickets_serve(WOLFSSL_CTX *ctx, uint32_t life_s)
 		       : -EIO;
 }
 
+void session_tickets_show(struct session *s, bool show)
+{
+	if (s->cert->tickets != NULL)
+		wolfSSL_CTX_set_TicketEncCb(s->cert->wolf, show ? on_ticket : NULL);
+}
+
 void session_resume_settle(struct session *s)
 {
 	if (!wolfSSL_session_reused(s->ssl)) {

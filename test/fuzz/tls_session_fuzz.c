@@ -15,7 +15,7 @@ static struct tls_ctx ctx;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	struct gw_listener l = {.tls12 = true};
+	struct gw_listener l = {.tls12 = true, .resumption_s = 60, .sessions_max = 4};
 	struct pki pki;
 	struct err err = {""};
 

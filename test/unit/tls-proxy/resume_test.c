@@ -358,6 +358,66 @@ static void the_next_ticket_is_no_younger(void **state)
 	wolfSSL_SESSION_free(again.kept);
 }
 
+/* A hello of TLS 1.2 with a ticket of so many bytes. @return bytes */
+static size_t hello_make(uint8_t *out, size_t ticket_bytes)
+{
+	static const uint8_t suite[] = {0, 2, 0xc0, 0x2b, 1, 0}; /* and no compression */
+	static const uint8_t exts[] = {0, 10, 0, 4, 0, 2, 0, 23, /* groups: P-256 */
+				       0, 13, 0, 4, 0, 2, 4, 3}; /* ecdsa_secp256r1_sha256 */
+	size_t e = sizeof(exts) + 4 + ticket_bytes, n = 2 + 32 + 1 + sizeof(suite) + 2 + e;
+	const uint8_t head[] = {22, 3, 1, (n + 4) >> 8, n + 4, 1, 0, n >> 8, n, 3, 3};
+	uint8_t *at = out;
+
+	memcpy(at, head, sizeof(head));
+	at += sizeof(head);
+	memset(at, 5, 32); /* random */
+	at[32] = 0; /* no session */
+	at += 33;
+	memcpy(at, suite, sizeof(suite));
+	at += sizeof(suite);
+	*at++ = e >> 8;
+	*at++ = e;
+	memcpy(at, exts, sizeof(exts));
+	at += sizeof(exts);
+	*at++ = 0;
+	*at++ = 35; /* session_ticket */
+	*at++ = ticket_bytes >> 8;
+	*at++ = ticket_bytes;
+	memset(at, 7, ticket_bytes);
+	return at + ticket_bytes - out;
+}
+
+/* Of a server that stood here before, in the extension of TLS 1.2, however long: it is answered as if there were none. */
+static void a_ticket_of_somebody_else_is_passed_over(void **state)
+{
+	static const size_t sizes[] = {0, 1, 100, 238, 239, 600, 1500};
+	uint8_t hello[2000];
+
+	(void)state;
+	listener.tls12 = true;
+	server_load();
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t n = hello_make(hello, sizes[i]);
+		struct session *s = NULL;
+		const uint8_t *answer;
+
+		assert_int_equal(session_new(&s, &server), 0);
+		session_feed(s, hello, n);
+		if (session_step(s) != SESSION_HANDSHAKE)
+			fail_msg("%zu bytes: %s", sizes[i], session_reason(s));
+		answer = session_output(s, &n);
+		assert_true(n > 5 && answer[0] == 22 && answer[5] == 2); /* ServerHello */
+		session_free(s);
+	}
+	/* and it changes nothing for the next one */
+	{
+		struct end e = first(), again = connect_as(&server, e.kept, NULL, false);
+
+		assert_true(again.resumed);
+		wolfSSL_SESSION_free(e.kept);
+	}
+}
+
 static void none_outlives_the_certificate(void **state)
 {
 	struct end e;
@@ -430,6 +490,7 @@ int main(void)
 		cmocka_unit_test_setup(in_doubt_it_is_a_whole_handshake, each_setup),
 		cmocka_unit_test_setup(a_ticket_outlives_no_trust, each_setup),
 		cmocka_unit_test_setup(the_lists_in_force_are_asked, each_setup),
+		cmocka_unit_test_setup(a_ticket_of_somebody_else_is_passed_over, each_setup),
 		cmocka_unit_test_setup(none_outlives_the_certificate, each_setup),
 		cmocka_unit_test_setup(the_next_ticket_is_no_younger, each_setup),
 		cmocka_unit_test_setup(none_but_the_very_ticket_opens, each_setup),
