@@ -7,14 +7,14 @@
  * Commands come on standard input, one a line; each is answered by one line, "ok ..." or "error ...". A TARGET is
  * ADDRESS:PORT+PORTS/GROUP with GROUP mlkem768, x25519 or p256; sessions take the ports by turns.
  *   cycle TARGET N CONCURRENT           open and close N sessions, so many at a time
- *   open TARGET FROM TO CONCURRENT      sessions number FROM to TO; session s is of device s % DEVICES. They stay
+ *   open TARGET FROM TO CONCURRENT      sessions number FROM to TO, of the devices by turns. They stay
  *   messages FROM TO BYTES MS [RATE]    each sends a message and waits for its echo, again and again; RATE: a second, of all
  *   bulk FROM TO MS                     each sends records of 16 kB as fast as they are taken
  *   flood TARGET CONCURRENT             from now on, beside other commands: ClientHello, and RST when it is answered, from
  *                                       addresses that are no device's
  *   calm                                no more; how many were answered
- *   ended FROM TO                       when each session was ended by the server, boot clock in us (0: it was not), with
- *                                       its alert: US/ALERT
+ *   ended FROM TO                       when the session of each device was ended by the server, boot clock in us (0: it
+ *                                       was not), with its alert: US/ALERT
  *   count                               sessions open now
  *   drop                                end all sessions with RST
  *   quit */
@@ -390,14 +390,28 @@ static void do_calm(void)
 	l.flood.clients = 0;
 }
 
+/* Of the last one, if there were several. */
+static const struct client *ended_of(uint32_t device)
+{
+	const struct client *c = NULL;
+
+	for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+		const struct client *k = &l.client[i];
+
+		if (k->state == CLIENT_ENDED && k->device == device &&
+		    (c == NULL || k->ended_us > c->ended_us))
+			c = k;
+	}
+	return c;
+}
+
 static void do_ended(uint32_t from, uint32_t to)
 {
 	printf("ok");
 	for (uint32_t i = from; i < to; i++) {
-		bool ended = l.client[i].state == CLIENT_ENDED;
+		const struct client *c = ended_of(i);
 
-		printf(" %" PRIu64 "/%u", ended ? l.client[i].ended_us : 0,
-		       ended ? l.client[i].alert : 0);
+		printf(" %" PRIu64 "/%u", c != NULL ? c->ended_us : 0, c != NULL ? c->alert : 0);
 	}
 	putchar('\n');
 }
