@@ -20,6 +20,7 @@
 #define WIRE_RING 1024
 #define WIRE_BUFFERS 16383
 #define WIRE_BURST 32
+#define WIRE_PORT_FIRST 1024
 #define WIRE_OUT 4096 /* frames that wait for room in a ring */
 #define WIRE_OWN "10.64.0.2"
 #define WIRE_SINK_PORTS 8
@@ -326,13 +327,22 @@ static inline void wire_header(unsigned side, const char *mac)
 	memcpy(h + 12, "\x08\x00", 2);
 }
 
+/* So many ports that as many sessions in a row as there are devices have a device each. */
+static inline uint16_t wire_port_last(uint32_t devices)
+{
+	uint32_t ports = 65536 - WIRE_PORT_FIRST;
+
+	return (uint16_t)(WIRE_PORT_FIRST + (devices < ports ? ports / devices * devices : ports) -
+			  1);
+}
+
 /** EAL with two ports in argv up to "--"; then SERVER-ADDRESS SINK-ADDRESS SINK-PORT DEVICE-MAC UPLINK-MAC.
  * @return how many arguments it took */
 static inline int wire_open(int argc, char **argv, uint32_t devices)
 {
 	struct stack_config cfg = {.mtu_bytes = 1500,
-				   .port_first = 1024,
-				   .port_last = 65535,
+				   .port_first = WIRE_PORT_FIRST,
+				   .port_last = wire_port_last(devices),
 				   .workers = 1,
 				   .buckets = 65536,
 				   .half_open_max = 65536,
