@@ -110,6 +110,11 @@ static int queue_flush(struct worker *w)
 	return 0;
 }
 
+int agent_tell(struct worker *w, const void *m)
+{
+	return agent_send(w, m);
+}
+
 bool agent_backlog(const struct worker *w)
 {
 	return w->agent_queued > 0;
@@ -230,6 +235,9 @@ static int agent_message(struct worker *w, const union msg_any *m)
 	case MSG_OK:
 	case MSG_ERROR:
 		return reload_answered(&m->result);
+	case MSG_TLS_STATE_GET:
+		report_send(w, m->h.seq);
+		return 0;
 	case MSG_RECHECK:
 		return recheck(w, (const struct msg_recheck *)m);
 	default:

@@ -58,6 +58,8 @@ void conn_end(struct conn *c)
 	stream_close(&c->dev);
 	stream_close(&c->up);
 	conns_remove(c);
+	if (c->up_counted)
+		upstream_left(c->l, c->upstream);
 	c->l->sessions--;
 }
 
@@ -195,6 +197,7 @@ struct conn *conn_start_with(struct listener *l, const struct ip_addr *peer, uin
 	c->deadline_ms = c->active_ms + l->cfg->handshake_timeout_s * 1000ull;
 	l->handshakes++;
 	l->sessions++;
+	l->count[TLS_BEGUN]++;
 	conns_add(c);
 	conn_wake(c);
 	return c;
@@ -276,6 +279,7 @@ void conn_revoked(struct conn *c)
 void conn_refused(struct conn *c, enum session_alert alert, const char *reason)
 {
 	refusal_tell(c, reason);
+	c->l->count[TLS_REFUSED]++;
 	conn_close(c, alert, reason);
 }
 
@@ -401,6 +405,7 @@ bool conn_admitted(struct conn *c, const struct msg_admitted *m)
 	c->standing = m->standing;
 	memcpy(c->segment, m->segment_name, sizeof(c->segment));
 	c->admitted = true;
+	c->l->count[TLS_SESSIONS]++;
 	c->active_ms = clock_boot_ms();
 	log_info("session begins listener=%s device=%s segment=%s standing=%s tls=%s cipher=%s "
 		 "group=%s resumed=%d id=%016llx-%llx",

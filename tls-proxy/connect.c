@@ -72,6 +72,9 @@ void connect_begin(struct conn *c)
 		if (i < 0)
 			break;
 		c->tried |= 1u << i;
+		if (c->up_counted)
+			upstream_left(c->l, c->upstream);
+		c->up_counted = false;
 		c->upstream = i;
 		c->state = CONN_CONNECT;
 		c->up_connected = false;
@@ -120,7 +123,9 @@ static void connect_failed(struct conn *c, const char *why)
 
 static void connect_done(struct conn *c)
 {
-	upstream_worked(c->l, c->upstream);
+	if (!c->up_counted)
+		upstream_worked(c->l, c->upstream);
+	c->up_counted = true;
 	session_certificate_drop(c->tls);
 	c->state = CONN_RELAY;
 	c->dev_may = c->up_may = true;

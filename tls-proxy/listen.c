@@ -71,6 +71,8 @@ bool listener_room(struct listener *l)
 	if (l->w->drain_ms == 0 && !l->retired && l->handshakes < l->cfg->handshakes_max &&
 	    l->sessions < l->cfg->sessions_max)
 		return true;
+	l->count[TLS_OVER_HANDSHAKES] += l->handshakes >= l->cfg->handshakes_max;
+	l->count[TLS_OVER_SESSIONS] += l->sessions >= l->cfg->sessions_max;
 	l->turned_away++;
 	return false;
 }
@@ -87,6 +89,7 @@ bool listener_admits(struct listener *l, const struct ip_addr *from)
 	l->turned_away++;
 	l->turned_rate += v == LIMIT_RATE;
 	l->turned_source += v != LIMIT_RATE;
+	l->count[v == LIMIT_RATE ? TLS_OVER_RATE : TLS_OVER_SOURCE]++;
 	return false;
 }
 

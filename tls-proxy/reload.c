@@ -175,6 +175,8 @@ static void plan_do(struct plan *p)
 			p->old->retired = true;
 			p->old->heir = l;
 			upstreams_rest(p->old);
+			upstreams_inherit(l, p->old);
+			memcpy(l->count, p->old->count, sizeof(l->count));
 		}
 		l->retired = l->preparing = false;
 		heir_find(l);

@@ -2,6 +2,7 @@
 #include "tls-proxy/upstream.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "config/base/clock.h"
@@ -10,7 +11,7 @@
 #include "tls-proxy/worker.h"
 
 /* With nobody else to turn to, knowing that it is down would only add silence; and over UDP no answer means nothing. */
-static bool checked(const struct listener *l)
+bool upstreams_checked(const struct listener *l)
 {
 	return l->up.n > 1 && l->cfg->protocol != GW_DTLS && l->cfg->upstream_check.interval_s > 0;
 }
@@ -49,7 +50,7 @@ static void judge(struct upstream *u, bool good, const char *why)
 {
 	const struct gw_upstream_check *cfg = &u->l->cfg->upstream_check;
 
-	if (!checked(u->l))
+	if (!upstreams_checked(u->l))
 		return;
 	if (good != u->down) {
 		u->streak = 0;
@@ -59,13 +60,28 @@ static void judge(struct upstream *u, bool good, const char *why)
 		turn(u, !u->down, why);
 }
 
+static void failure_note(struct upstream *u, const char *why)
+{
+	u->failed_ms = clock_boot_ms();
+	snprintf(u->why, sizeof(u->why), "%s", why);
+}
+
 void upstream_worked(struct listener *l, unsigned i)
 {
+	l->up.list[i].connected++;
+	l->up.list[i].sessions++;
 	judge(&l->up.list[i], true, "");
+}
+
+void upstream_left(struct listener *l, unsigned i)
+{
+	l->up.list[i].sessions--;
 }
 
 void upstream_failed(struct listener *l, unsigned i, const char *why)
 {
+	l->up.list[i].failed++;
+	failure_note(&l->up.list[i], why);
 	judge(&l->up.list[i], false, why);
 }
 
@@ -124,6 +140,10 @@ static void probe_end(struct upstream *u, bool good, const char *why)
 	session_free(p->tls);
 	p->tls = NULL;
 	p->next_ms = clock_boot_ms() + u->l->cfg->upstream_check.interval_s * 1000ull;
+	u->checks++;
+	u->checks_failed += !good;
+	if (!good)
+		failure_note(u, why);
 	judge(u, good, why);
 }
 
@@ -195,7 +215,7 @@ static void probe_begin(struct upstream *u, uint64_t now_ms)
 
 void upstreams_tick(struct listener *l, uint64_t now_ms)
 {
-	for (uint32_t i = 0; checked(l) && i < l->up.n; i++) {
+	for (uint32_t i = 0; upstreams_checked(l) && i < l->up.n; i++) {
 		struct upstream *u = &l->up.list[i];
 
 		if (stream_is_open(&u->probe.stream)) {
@@ -224,6 +244,29 @@ int upstreams_open(struct listener *l, struct err *err)
 	if (l->cfg->upstream_tls.line == 0)
 		return 0;
 	return tls_client_load(&l->up.tls, &l->cfg->upstream_tls, l->w->files, err);
+}
+
+/* Of a listener whose upstreams are the same ones, none is up for its new keys' sake. */
+void upstreams_inherit(struct listener *l, const struct listener *from)
+{
+	for (uint32_t i = 0; i < l->up.n; i++) {
+		struct upstream *u = &l->up.list[i];
+
+		for (uint32_t k = 0; k < from->up.n; k++) {
+			const struct upstream *was = &from->up.list[k];
+
+			if (was->cfg->port != u->cfg->port ||
+			    !ip_addr_eq(&was->cfg->addr, &u->cfg->addr))
+				continue;
+			u->down = was->down && upstreams_checked(l);
+			u->connected = was->connected;
+			u->failed = was->failed;
+			u->checks = was->checks;
+			u->checks_failed = was->checks_failed;
+			u->failed_ms = was->failed_ms;
+			memcpy(u->why, was->why, sizeof(u->why));
+		}
+	}
 }
 
 void upstreams_rest(struct listener *l)

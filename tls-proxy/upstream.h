@@ -28,6 +28,10 @@ struct upstream {
 	uint32_t streak; /* results in a row that speak against `down` */
 	int32_t credit; /* smooth weighted round-robin */
 	struct upstream_probe probe;
+	uint32_t sessions; /* connected now; of this listener, also once it is retired */
+	uint64_t connected, failed, checks, checks_failed; /* since the worker started */
+	uint64_t failed_ms; /* boot clock, of why; 0: never */
+	char why[64]; /* of the last failure */
 };
 
 struct upstreams {
@@ -54,6 +58,11 @@ int upstream_pick(struct listener *l, uint32_t allowed);
 int upstream_dial(struct listener *l, unsigned i, struct stream *s, struct session **tls,
 		  const char *alpn);
 
+bool upstreams_checked(const struct listener *l); /* by themselves, beside what sessions find */
+/** The same ones in another listener, which takes this one's place, go on as they are known. */
+void upstreams_inherit(struct listener *l, const struct listener *from);
+
 /** A session reached it, or could not. */
 void upstream_worked(struct listener *l, unsigned i);
+void upstream_left(struct listener *l, unsigned i); /* one that had reached it ends */
 void upstream_failed(struct listener *l, unsigned i, const char *why);

@@ -50,6 +50,7 @@ struct listener {
 	struct upstreams up;
 	uint32_t handshakes, sessions; /* now */
 	struct limit *limit; /* NULL: no limits but those of the whole listener at a time */
+	uint64_t count[TLS_COUNTS];
 	uint32_t turned_away; /* since it was last said */
 	uint32_t turned_source, turned_rate; /* of these: a source's limits, the listener's rate */
 	uint64_t say_ms; /* not again before; boot clock */
@@ -91,6 +92,7 @@ struct conn {
 	char segment[POLICY_NAME_BYTES];
 	uint8_t relay; /* upstreams that it may reach, a bit for each */
 	uint8_t tried, upstream; /* which were, and which it is */
+	bool up_counted; /* among its upstream's sessions */
 	bool cert_revoked; /* by a list that was read after the handshake */
 	bool admitted; /* the agent counts it as a session */
 	/* plaintext on its way */
@@ -317,6 +319,10 @@ void conns_note_ended(struct worker *w, uint32_t slot);
  * new ones ends. @return how many ended */
 uint32_t conns_reverify(struct listener *l);
 
+/* report.c */
+/** What its listeners are, to the agent. */
+void report_send(struct worker *w, uint64_t seq);
+
 /* connect.c */
 void connect_begin(struct conn *c); /* admitted: to the upstream whose turn it is */
 void connect_work(struct conn *c);
@@ -346,6 +352,7 @@ void agent_moved(
 int agent_reload(struct worker *w);
 /** Answer RELOAD_*. code: 0 or -errno; text: of an error */
 void agent_reload_done(struct worker *w, uint64_t seq, int code, const char *text);
+int agent_tell(struct worker *w, const void *m); /* 0 or -errno */
 bool agent_backlog(const struct worker *w); /* does anything wait that it has not been sent? */
 void agent_fini(struct worker *w);
 /** @param c  NULL: many, of which no one is told of */

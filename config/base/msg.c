@@ -52,6 +52,8 @@ static const struct {
 	[MSG_RELOAD_PREPARE] = {"RELOAD_PREPARE", sizeof(struct msg_reload)},
 	[MSG_RELOAD_COMMIT] = {"RELOAD_COMMIT", sizeof(struct msg_reload)},
 	[MSG_RELOAD_ABORT] = {"RELOAD_ABORT", sizeof(struct msg_reload)},
+	[MSG_TLS_STATE_GET] = {"TLS_STATE_GET", sizeof(struct msg_hdr)},
+	[MSG_TLS_LISTENER] = {"TLS_LISTENER", sizeof(struct msg_tls_listener)},
 	[MSG_RELOAD_WANTED] = {"RELOAD_WANTED", sizeof(struct msg_reload)},
 };
 
@@ -107,6 +109,32 @@ bool msg_tallies_check(const struct msg_tallies *m)
 		return m->n <= MSG_TALLY_LCORES;
 	}
 	return false;
+}
+
+const char *tls_count_name(unsigned count)
+{
+	static const char *const names[] = {
+		[TLS_BEGUN] = "begun",
+		[TLS_SESSIONS] = "sessions",
+		[TLS_REFUSED] = "refused",
+		[TLS_OVER_HANDSHAKES] = "handshakes_max",
+		[TLS_OVER_SESSIONS] = "sessions_max",
+		[TLS_OVER_RATE] = "handshakes_s",
+		[TLS_OVER_SOURCE] = "handshakes_each",
+	};
+
+	return count < TLS_COUNTS ? names[count] : "invalid";
+}
+
+bool msg_tls_listener_check(const struct msg_tls_listener *m)
+{
+	if (!text_ends(m->name, sizeof(m->name)) || m->n_upstreams > MSG_TLS_UPSTREAMS_MAX)
+		return false;
+	for (unsigned i = 0; i < m->n_upstreams; i++) {
+		if (!text_ends(m->upstream[i].why, sizeof(m->upstream[i].why)))
+			return false;
+	}
+	return true;
 }
 
 bool msg_trace_filter_check(const struct msg_trace_filter *f, unsigned n_ports)

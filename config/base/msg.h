@@ -80,6 +80,8 @@ enum msg_type {
 	MSG_RELOAD_PREPARE, /* struct msg_reload: read gateway.cfg and its files, listen where it is new; OK or ERROR */
 	MSG_RELOAD_COMMIT, /* struct msg_reload: use what was prepared; OK */
 	MSG_RELOAD_ABORT, /* struct msg_reload: forget what was prepared; OK */
+	MSG_TLS_STATE_GET, /* agent > TLS worker, struct msg_hdr alone; replies: TLS_LISTENER*, then OK */
+	MSG_TLS_LISTENER,
 	MSG_RELOAD_WANTED, /* TLS worker > agent, struct msg_reload; OK or ERROR once it is in force or refused */
 };
 
@@ -624,6 +626,55 @@ struct msg_recheck {
 	uint32_t closed; /* reply */
 };
 
+/* What a listener of a worker counts since the worker started. */
+enum tls_count {
+	TLS_BEGUN, /* handshakes */
+	TLS_SESSIONS, /* admitted */
+	TLS_REFUSED, /* handshakes: the peer, its certificate, or the agent's word */
+	TLS_OVER_HANDSHAKES, /* turned away: handshakes_max */
+	TLS_OVER_SESSIONS, /* sessions_max */
+	TLS_OVER_RATE, /* handshakes_s */
+	TLS_OVER_SOURCE, /* handshakes_each, handshakes_each_s */
+	TLS_COUNTS
+};
+
+/** "handshakes_max": the key of gateway.cfg that turned somebody away, else what is counted. */
+const char *tls_count_name(unsigned count);
+
+#define MSG_TLS_UPSTREAMS_MAX 8
+
+struct msg_tls_upstream { /* as one worker finds it */
+	struct ip_addr addr;
+	uint16_t port; /* host order */
+	uint8_t down;
+	uint8_t checked; /* by itself, beside what sessions find */
+	uint32_t sessions; /* connected now */
+	uint64_t connected, failed; /* sessions */
+	uint64_t checks, checks_failed;
+	uint64_t failed_ms; /* boot clock, of `why`; 0: never */
+	char why[64]; /* of the last failure */
+};
+
+struct msg_tls_listener {
+	struct msg_hdr h;
+	char name[32];
+	struct ip_addr addr;
+	uint16_t port; /* host order */
+	uint8_t proto; /* TCP or UDP */
+	uint8_t stack;
+	uint8_t left; /* 1: takes nobody any more, or has other keys by now; there for its sessions */
+	uint8_t reserved;
+	uint16_t n_upstreams;
+	uint32_t sessions,
+		handshakes; /* now; handshakes that are not finished count as sessions too */
+	uint32_t sessions_max, handshakes_max;
+	uint64_t count[TLS_COUNTS];
+	struct msg_tls_upstream upstream[MSG_TLS_UPSTREAMS_MAX];
+};
+
+/** Are all counts and texts possible? */
+bool msg_tls_listener_check(const struct msg_tls_listener *m);
+
 struct msg_reload {
 	struct msg_hdr h;
 	uint64_t
@@ -652,6 +703,7 @@ union msg_any { /* room for the largest */
 	struct msg_result result;
 	struct msg_admit admit;
 	struct msg_handshake_refused refused;
+	struct msg_tls_listener tls_listener;
 };
 
 const char *msg_type_name(unsigned type);

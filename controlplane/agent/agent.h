@@ -108,6 +108,7 @@ struct agent {
 	struct msg_stats stats; /* the dataplane's last; h.type 0 = none */
 	uint64_t stats_ms;
 	bool stats_asked;
+	uint64_t tls_state_ms; /* when the TLS workers were asked last */
 	struct tallies tallies; /* the dataplane's last, for the metrics; empty = none */
 	uint64_t tallies_ms;
 	bool tallies_asked;

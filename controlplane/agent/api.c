@@ -12,6 +12,7 @@
 #include "controlplane/agent/api_ports.h"
 #include "controlplane/agent/api_why.h"
 #include "controlplane/agent/reload.h"
+#include "controlplane/agent/tls_state.h"
 
 #define LIMIT_DEFAULT 1000
 #define LIMIT_MAX 100000
@@ -413,6 +414,8 @@ void api_handle(void *arg, struct api_call *call, const char *cmd, json_t *reque
 		{"port_list", api_port_list},
 		{"policy_check", policy_check},
 		{"reload", reload_call},
+		{"listeners", api_listeners},
+		{"upstreams", api_upstreams},
 	};
 
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {

@@ -20,6 +20,7 @@
 #include "controlplane/agent/metrics_text.h"
 #include "controlplane/agent/port_slots.h"
 #include "controlplane/agent/reload.h"
+#include "controlplane/agent/tls_state.h"
 #include "controlplane/confine.h"
 
 struct slot_hint { /* what the table of the last run says */
@@ -139,6 +140,7 @@ static void tick(struct agent *a, uint64_t now)
 	bindings_expire(a, now);
 	peers_tick(a->peers, now);
 	reload_tick(a, now);
+	tls_state_tick(a, now);
 	api_server_tick(a->api, now);
 	metrics_tick(a);
 	if (now - a->stats_ms >= 1000)

@@ -6,6 +6,7 @@
 #include "config/base/clock.h"
 #include "controlplane/agent/agent.h"
 #include "controlplane/agent/api_stats.h"
+#include "controlplane/agent/tls_state.h"
 
 struct family {
 	const char *name; /* behind "sallyport_" */
@@ -375,6 +376,114 @@ static void lcore_samples(FILE *f, struct agent *a, const struct family *me)
 	}
 }
 
+/* ---- the TLS workers, of tls_state_tick() ---- */
+
+/* Those that take devices: one under a name and worker, and its counters go on when its keys change. */
+static void tls_samples(FILE *f, struct agent *a, const struct family *me,
+			void (*each)(FILE *f, const struct family *me, const char *worker,
+				     const struct msg_tls_listener *l))
+{
+	struct peer *tls[PEERS_MAX];
+	uint32_t n = peers_tls(a->peers, tls, PEERS_MAX);
+	char worker[16];
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct tls_state *s = tls_state_of(tls[i]);
+
+		snprintf(worker, sizeof(worker), "%u", peer_worker(tls[i]));
+		for (uint32_t k = 0; s != NULL && k < s->n; k++) {
+			if (!s->list[k].left)
+				each(f, me, worker, &s->list[k]);
+		}
+	}
+}
+
+static void open_listener(FILE *f, const struct family *me, const char *worker,
+			  const struct msg_tls_listener *l)
+{
+	open_sample(f, me, "listener", l->name);
+	more_label(f, "worker", worker);
+}
+
+static void listener_one(FILE *f, const struct family *me, const char *worker,
+			 const struct msg_tls_listener *l)
+{
+	open_listener(f, me, worker, l);
+	close_sample(f, strcmp(me->name, "listener_sessions") == 0     ? l->sessions - l->handshakes
+			: strcmp(me->name, "listener_handshakes") == 0 ? l->handshakes
+			: strcmp(me->name, "listener_handshakes_total") == 0 ? l->count[TLS_BEGUN]
+			: strcmp(me->name, "listener_sessions_total") == 0 ? l->count[TLS_SESSIONS]
+									   : l->count[TLS_REFUSED]);
+}
+
+static void listener_samples(FILE *f, struct agent *a, const struct family *me)
+{
+	tls_samples(f, a, me, listener_one);
+}
+
+static void turned_one(FILE *f, const struct family *me, const char *worker,
+		       const struct msg_tls_listener *l)
+{
+	for (unsigned c = TLS_OVER_HANDSHAKES; c < TLS_COUNTS; c++) {
+		open_listener(f, me, worker, l);
+		more_label(f, "limit", tls_count_name(c));
+		close_sample(f, l->count[c]);
+	}
+}
+
+static void turned_samples(FILE *f, struct agent *a, const struct family *me)
+{
+	tls_samples(f, a, me, turned_one);
+}
+
+static uint64_t upstream_value(const struct msg_tls_upstream *u, const char *name)
+{
+	if (strcmp(name, "upstream_up") == 0)
+		return !u->down;
+	if (strcmp(name, "upstream_connections") == 0)
+		return u->sessions;
+	if (strcmp(name, "upstream_connections_total") == 0)
+		return u->connected;
+	if (strcmp(name, "upstream_failed_total") == 0)
+		return u->failed;
+	return strcmp(name, "upstream_checks_total") == 0 ? u->checks : u->checks_failed;
+}
+
+static void upstream_one(FILE *f, const struct family *me, const char *worker,
+			 const struct msg_tls_listener *l)
+{
+	for (uint32_t i = 0; i < l->n_upstreams; i++) {
+		const struct msg_tls_upstream *u = &l->upstream[i];
+		char addr[ADDR_TEXT_BYTES], text[ADDR_TEXT_BYTES + 16];
+
+		snprintf(text, sizeof(text), ip_addr_is_v4(&u->addr) ? "%s:%u" : "[%s]:%u",
+			 ip_addr_text(&u->addr, addr), u->port);
+		open_listener(f, me, worker, l);
+		more_label(f, "upstream", text);
+		close_sample(f, upstream_value(u, me->name));
+	}
+}
+
+static void upstream_samples(FILE *f, struct agent *a, const struct family *me)
+{
+	tls_samples(f, a, me, upstream_one);
+}
+
+static void worker_samples(FILE *f, struct agent *a, const struct family *me)
+{
+	struct peer *tls[PEERS_MAX];
+	uint32_t n = peers_tls(a->peers, tls, PEERS_MAX);
+	char worker[16];
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct tls_state *s = tls_state_of(tls[i]);
+
+		snprintf(worker, sizeof(worker), "%u", peer_worker(tls[i]));
+		open_sample(f, me, "worker", worker);
+		close_sample(f, s != NULL);
+	}
+}
+
 /* ---- all of them ---- */
 
 /* clang-format off */
@@ -385,6 +494,19 @@ static const struct family families[] = {
 	{"bindings", "gauge", "Addresses bound to devices.", bindings, NULL, false},
 	{"tls_sessions", "gauge", "Open mTLS sessions.", sessions, NULL, false},
 	{"handshakes_refused_total", "counter", "Handshakes refused, by reason.", NULL, refused_samples, false},
+	{"tls_worker_up", "gauge", "Is the TLS worker there, and does it answer?", NULL, worker_samples, false},
+	{"listener_sessions", "gauge", "Open sessions of a listener, by TLS worker.", NULL, listener_samples, false},
+	{"listener_handshakes", "gauge", "Handshakes under way.", NULL, listener_samples, false},
+	{"listener_handshakes_total", "counter", "Handshakes begun.", NULL, listener_samples, false},
+	{"listener_sessions_total", "counter", "Sessions begun.", NULL, listener_samples, false},
+	{"listener_refused_total", "counter", "Handshakes refused.", NULL, listener_samples, false},
+	{"listener_turned_away_total", "counter", "Devices turned away before a handshake, by the limit that did.", NULL, turned_samples, false},
+	{"upstream_up", "gauge", "Do sessions of this TLS worker go to the upstream?", NULL, upstream_samples, false},
+	{"upstream_connections", "gauge", "Sessions connected to an upstream.", NULL, upstream_samples, false},
+	{"upstream_connections_total", "counter", "Sessions that reached it.", NULL, upstream_samples, false},
+	{"upstream_failed_total", "counter", "Sessions that could not reach it.", NULL, upstream_samples, false},
+	{"upstream_checks_total", "counter", "Checks of it.", NULL, upstream_samples, false},
+	{"upstream_checks_failed_total", "counter", "Checks that failed.", NULL, upstream_samples, false},
 	{"policy_epoch", "gauge", "Of the policy in force.", policy_epoch, NULL, false},
 	{"controller_connected", "gauge", "Is the controller there?", connected, NULL, false},
 	{"decision_revision", "gauge", "Last decision in force here.", revision, NULL, false},

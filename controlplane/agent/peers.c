@@ -261,6 +261,7 @@ static bool is_reply(uint16_t type)
 	case MSG_TALLIES:
 	case MSG_JUDGED:
 	case MSG_RECHECKED:
+	case MSG_TLS_LISTENER:
 		return true;
 	default:
 		return false;

@@ -10,6 +10,7 @@
 #include "controlplane/agent/agent.h"
 #include "controlplane/agent/api_trace.h"
 #include "controlplane/agent/reload.h"
+#include "controlplane/agent/tls_state.h"
 
 #define SYNC_MS 15000
 
@@ -238,6 +239,7 @@ static void left(void *arg, struct peer *p)
 	if (peer_role(p) == MSG_ROLE_TLS) {
 		log_warn("tls worker left pid=%u", peer_pid(p));
 		admit_worker_left(a, p);
+		tls_state_left(p);
 		return;
 	}
 	log_warn("dataplane left pid=%u", peer_pid(p));

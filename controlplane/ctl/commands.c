@@ -245,6 +245,11 @@ const struct ctl_command ctl_commands[] = {
 	{"port remove", "NAME", "end a port's bindings and close it, while all else runs",
 	 "sallyctl port remove cam2", PEER_AGENT, 1, 1, 0, "port_remove", build_port, show_port,
 	 NULL},
+	{"listeners", "",
+	 "listeners and TLS workers: sessions, handshakes, who was refused or turned away",
+	 "sallyctl listeners", PEER_AGENT, 0, 0, 0, "listeners", NULL, show_listeners, NULL},
+	{"upstreams", "", "where sessions go: who is up, connections, checks, the last error",
+	 "sallyctl upstreams", PEER_AGENT, 0, 0, 0, "upstreams", NULL, show_upstreams, NULL},
 	{"reload", "",
 	 "bring gateway.cfg's listeners, their files and ports into force everywhere, and the "
 	 "policy's "

@@ -24,6 +24,8 @@ int show_why(const json_t *r, FILE *to);
 int show_log(const json_t *r, FILE *to);
 int show_port_list(const json_t *r, FILE *to); /* show_port.c */
 int show_port(const json_t *r, FILE *to);
+int show_listeners(const json_t *r, FILE *to); /* show_tls.c */
+int show_upstreams(const json_t *r, FILE *to);
 int show_reload(const json_t *r, FILE *to);
 int show_state(const json_t *r, FILE *to);
 /** "revision 12 in force on gw1 in 412 µs: 1 session and 2 flows closed, 0 untracked", a line a gateway.

@@ -81,6 +81,10 @@ check "eight sessions in turn" wait_for 15 in_turn
 
 end "$one"
 check_eq "one is gone: no device hears of it" two8 "$(answers)"
+upstream_is() { [ "$(ctl_json upstreams ".upstreams[] | select(.listener == \"several\" and .port == $1) | .state")" = "$2" ]; }
+check "so does sallyctl upstreams" wait_for 10 upstream_is 9001 down
+check_match "with the last error" 'Connection refused' "$(ctl_json upstreams '.upstreams[] | select(.port == 9001) | .last_error')"
+check "the other one is up" upstream_is 9002 up
 check "the log says who is down, and why" wait_for 10 log_has tls-proxy 'upstream down listener=several upstream=10\.20\.0\.10 port=9001 up=1 why='
 before=$(grep -c 'upstream refused' "$D/tls-proxy.log")
 check_eq "nobody tries it any more" two8 "$(answers)"

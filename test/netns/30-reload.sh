@@ -71,6 +71,19 @@ must "somebody knocks" 20 knocked 1
 check_match "nothing has changed: nothing happens" '0 added, 0 changed, 0 removed' "$(reload)"
 stays "a reload of the same"
 
+# ---- what an engineer sees ------------------------------------------------------------------------
+listener_has() { [ "$(ctl_json listeners ".listeners[] | select(.name == \"$1\") | $2")" = true ]; }
+check "sallyctl listeners: who is in" wait_for 5 listener_has mqtt '.state == "listening" and .sessions >= 1 and .begun >= 2 and .admitted >= 2'
+check "by each worker" listener_has mqtt '(.workers | length) == 2'
+check_eq "both workers" 2 "$(ctl_json listeners '[.workers[] | select(.pid > 0)] | length')"
+check_match "as a table" '^mqtt +10.7.0.1:8883 +tls +'"$TRANSPORT"' +listening' "$(ctl listeners | grep '^mqtt ')"
+upstream_has() { [ "$(ctl_json upstreams ".upstreams[] | select(.listener == \"$1\") | $2")" = true ]; }
+check "sallyctl upstreams: where they go" wait_for 5 upstream_has mqtt '.state == "up" and .connections >= 1 and .connected >= 2 and .last_error == null'
+check_match "as a table" '^mqtt +10.20.0.10:1883 +up ' "$(ctl upstreams | grep '^mqtt ')"
+metric() { in_ns gw curl -s http://127.0.0.1:9464/metrics | grep -E "^sallyport_$1"; }
+check "metrics of listeners" wait_for 5 metric 'listener_sessions\{listener="mqtt",worker="[01]"\} [1-9]'
+check "of upstreams" metric 'upstream_up\{listener="mqtt",worker="[01]",upstream="10.20.0.10:1883"\} 1'
+
 # ---- a listener comes -----------------------------------------------------------------------------
 check_not "nobody listens at 8884" at 8884 s1 s1
 put more 8884 "$NVR4:1883"
@@ -96,6 +109,7 @@ hold 8883 s1 s1
 must "a new session at the port that stays" 10 held_echoes 8883
 check "goes to the new upstream" upstream_moved
 stays "moved"
+check_match "who leaves is shown" '8884 +tls +'"$TRANSPORT"' +closing' "$(ctl listeners)"
 drained() { grep -q 'its listener was removed' "$D/agent.log" && ! in_nft 8884; }
 check "the old port's session ends when drain_s is over, and nftables forgets the port" wait_for 12 drained
 not_listener() { [ "$(verdict 8884)" != listener ]; }

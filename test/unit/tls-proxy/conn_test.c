@@ -468,6 +468,77 @@ static void those_who_wait_are_told_when_the_agent_dies(void **state)
 	assert_int_equal(w->up, -1);
 }
 
+static void ask_state(struct world *w)
+{
+	struct msg_hdr m = {.type = MSG_TLS_STATE_GET, .bytes = sizeof(m), .seq = 77};
+	unsigned n = w->n_told;
+
+	assert_int_equal(msg_send(w->agent, &m, -1), 0);
+	UNTIL(w, w->n_told == n + 1);
+	assert_true(msg_tls_listener_check(&w->told));
+	assert_int_equal(w->told.h.seq, 77);
+}
+
+/* Numbers of a listener and its upstream, as they come to be. */
+static void the_agent_is_told_how_a_listener_is(void **state)
+{
+	struct world *w = *state;
+
+	dev_connect(w);
+	UNTIL(w, w->w.listeners[0].handshakes == 1);
+	ask_state(w);
+	assert_string_equal(w->told.name, "test");
+	assert_int_equal(w->told.handshakes, 1);
+	assert_int_equal(w->told.sessions, 1);
+	assert_int_equal(w->told.count[TLS_BEGUN], 1);
+	assert_int_equal(w->told.count[TLS_SESSIONS], 0);
+	assert_int_equal(w->told.n_upstreams, 1);
+	assert_int_equal(w->told.upstream[0].sessions, 0);
+	dev_drop(w);
+	UNTIL(w, w->w.listeners[0].sessions == 0);
+	session_up(w);
+	ask_state(w);
+	assert_int_equal(w->told.handshakes, 0);
+	assert_int_equal(w->told.sessions, 1);
+	assert_int_equal(w->told.count[TLS_BEGUN], 2);
+	assert_int_equal(w->told.count[TLS_SESSIONS], 1);
+	assert_int_equal(w->told.upstream[0].sessions, 1);
+	assert_int_equal(w->told.upstream[0].connected, 1);
+	assert_int_equal(w->told.upstream[0].failed, 0);
+	dev_drop(w);
+	UNTIL(w, w->closed == 1);
+	w->cfg.listeners[0].sessions_max = 0;
+	dev_connect(w);
+	UNTIL(w, w->w.listeners[0].count[TLS_OVER_SESSIONS] == 1);
+	w->cfg.listeners[0].sessions_max = 100;
+	upstream_failed(&w->w.listeners[0], 0, "Connection refused");
+	ask_state(w);
+	assert_int_equal(w->told.upstream[0].sessions, 0);
+	assert_int_equal(w->told.count[TLS_OVER_SESSIONS], 1);
+	assert_string_equal(w->told.upstream[0].why, "Connection refused");
+	assert_true(w->told.upstream[0].failed_ms > 0);
+}
+
+/* What comes of a worker that was taken over. */
+static void a_report_that_cannot_be_is_refused(void **state)
+{
+	struct msg_tls_listener good = {.name = "l", .n_upstreams = MSG_TLS_UPSTREAMS_MAX}, m;
+
+	(void)state;
+	assert_true(msg_tls_listener_check(&good));
+	m = good;
+	m.n_upstreams++;
+	assert_false(msg_tls_listener_check(&m));
+	m = good;
+	memset(m.name, 'x', sizeof(m.name));
+	assert_false(msg_tls_listener_check(&m));
+	m = good;
+	memset(m.upstream[MSG_TLS_UPSTREAMS_MAX - 1].why, 'x', sizeof(m.upstream[0].why));
+	assert_false(msg_tls_listener_check(&m));
+	m.n_upstreams--; /* nobody reads that one */
+	assert_true(msg_tls_listener_check(&m));
+}
+
 /* As when a worker with thousands of sessions ends: more than the agent's socket takes at once. */
 static void an_agent_that_is_slow_is_told_everything(void **state)
 {
@@ -602,6 +673,8 @@ int main(void)
 		T(an_agent_that_only_hangs_costs_no_cpu),
 		T(those_who_wait_are_told_when_the_agent_dies),
 		T(an_agent_that_is_slow_is_told_everything),
+		T(the_agent_is_told_how_a_listener_is),
+		T(a_report_that_cannot_be_is_refused),
 		T(no_descriptors_left_is_no_busy_loop),
 		T(new_revocation_lists_reach_live_sessions), /* last: its list stays */
 	};

@@ -42,6 +42,8 @@ struct world {
 	struct gw_config cfg;
 	struct worker w;
 	struct trust_table table; /* ours, writable */
+	struct msg_tls_listener told; /* the last */
+	unsigned n_told;
 	int agent_listener, agent, up_listener, up;
 	enum answer answer;
 	uint8_t out_of_reach; /* upstreams, a bit for each */
@@ -155,6 +157,10 @@ static inline void agent_message(struct world *w, const union msg_any *m)
 		w->refused += m->refused.n;
 		w->refusals_told++;
 		memcpy(w->refused_why, m->refused.reason, sizeof(w->refused_why));
+		break;
+	case MSG_TLS_LISTENER:
+		w->told = m->tls_listener;
+		w->n_told++;
 		break;
 	case MSG_RELOAD_WANTED:
 		reload_say(w, MSG_RELOAD_PREPARE);
