@@ -53,7 +53,8 @@ int tls_algorithms_set(WOLFSSL_CTX *wolf, bool tls12, bool datagrams, bool ccm, 
 
 /**
  * Read the files of a listener. A client certificate is always required; X25519MLKEM768 is preferred; TLS 1.3, and 1.2
- * with ECDHE and AEAD only where the listener allows it; no tickets, no renegotiation, no early data.
+ * with ECDHE and AEAD only where the listener allows it; tickets only where it says for how long, and only those of
+ * tickets.h; no renegotiation, no early data.
  * @param files  NULL: from the disk
  * @return 0 or -EINVAL, -errno; text in err. out is untouched on error
  */

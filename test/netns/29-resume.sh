@@ -49,7 +49,10 @@ check_eq "by resumption" Reused "$(how s1)"
 check "a ticket that was used: it gets in" visit s1 -sess_in "$D/s1.ticket"
 check_eq "by a whole handshake" New "$(how s1)"
 
-must "a ticket" 1 ticket s1
+must "a ticket" 3 ticket s1
+check "a hello that must be said twice (HelloRetryRequest)" visit s1 -sess_in "$D/s1.ticket" -groups P-521:X25519
+check_eq "by resumption" Reused "$(how s1)"
+must "a ticket" 3 ticket s1
 check "another server name: it gets in" visit s1 -sess_in "$D/s1.ticket" -servername elsewhere.example
 check_eq "by a whole handshake" New "$(how s1)"
 HOST="[$GW6]" check "another listener: it gets in" visit s1 -sess_in "$D/s1.ticket"

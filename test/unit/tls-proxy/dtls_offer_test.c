@@ -141,6 +141,49 @@ static void a_device_with_an_ml_dsa_certificate(void **state)
 	wc_FreeRng(&rng);
 }
 
+static void own_prepare(struct world *w, struct gw_listener *l)
+{
+	static struct mldsa_party own;
+	static uint8_t key[MLDSA_CERT_BYTES];
+	int n;
+
+	(void)w;
+	assert_int_equal(wc_InitRng(&rng), 0);
+	mldsa_make(&mldsa_ca, ML_DSA_87_TYPE, "ml-dsa", NULL, NULL, &rng);
+	mldsa_make(&own, ML_DSA_87_TYPE, "gateway", "spiffe://p/gw", &mldsa_ca, &rng);
+	n = wc_MlDsaKey_KeyToDer(&own.key, key, sizeof(key));
+	mldsa_write(pki.dir, "mldsa.pem", mldsa_ca.cert, mldsa_ca.cert_bytes, CERT_TYPE);
+	mldsa_write(pki.dir, "own.pem", own.cert, own.cert_bytes, CERT_TYPE);
+	mldsa_write(pki.dir, "own.key", key, n, PKCS8_PRIVATEKEY_TYPE);
+	snprintf(l->certificate, sizeof(l->certificate), "%s/own.pem", pki.dir);
+	snprintf(l->key, sizeof(l->key), "%s/own.key", pki.dir);
+	mldsa_free(&own);
+}
+
+static int own_setup(void **state)
+{
+	world_prepare = own_prepare;
+	return dtls_setup(state);
+}
+
+static void our_own_ml_dsa_certificate(void **state)
+{
+	struct world *w = *state;
+	struct device *d = device_new(w, HOW_13_CID, 1);
+	char path[128];
+
+	/* The device believes this CA too. */
+	snprintf(path, sizeof(path), "%s/mldsa.pem", pki.dir);
+	assert_int_equal(wolfSSL_CTX_load_verify_locations(wolfSSL_get_SSL_CTX(d->ssl), path, NULL),
+			 WOLFSSL_SUCCESS);
+	if (!device_connects(w, d))
+		fail_msg("%d", wolfSSL_get_error(d->ssl, 0));
+	UNTIL(w, only(w) != NULL && only(w)->state == CONN_RELAY);
+	mldsa_free(&mldsa_ca);
+	wc_FreeRng(&rng);
+	device_free(d);
+}
+
 /* ---- limits ---- */
 
 static void each_prepare(struct world *w, struct gw_listener *l)
@@ -297,6 +340,7 @@ int main(void)
 		T(a_device_with_nothing_but_ccm_gets_in_where_it_may, ccm_setup),
 		T(and_nowhere_else, plain_setup),
 		T(a_device_with_an_ml_dsa_certificate, mldsa_setup),
+		T(our_own_ml_dsa_certificate, own_setup),
 		T(a_source_has_so_many_unfinished_handshakes, each_setup),
 		T(a_source_begins_so_many_a_second, rate_setup),
 		T(associations_go_to_the_upstreams_by_turns, upstreams_setup),
