@@ -77,6 +77,7 @@ void conns_reap(struct worker *w)
 
 	while ((c = LIST_FIRST(&w->dead)) != NULL) {
 		LIST_REMOVE(c, next);
+		c->w->freed++;
 		conn_free(c);
 	}
 }

@@ -134,6 +134,7 @@ static uint64_t stack_turn(struct worker *w)
 
 	stack_clock(w->stack, now_us);
 	frames = port_receive(w->port, w->stack, FRAMES_A_TURN);
+	w->work += frames;
 	more = stack_serve(w->stack, serve_enough, &v);
 	w->behind = more || frames >= FRAMES_A_TURN;
 	handshakes_turn(w, clock_boot_us());

@@ -134,6 +134,13 @@ struct refusals { /* refusals.c */
 	} sums[REFUSALS_SUMS];
 };
 
+/* loop.c: the worker's counters when it was last looked whether free pages should go back, and when they went. */
+struct heap_watch {
+	uint64_t sessions; /* that came or went */
+	uint64_t trimmed; /* the same, when pages went back */
+	uint64_t work, since_ms; /* boot clock */
+};
+
 struct worker {
 	const struct gw_config *cfg;
 	struct gw_config *own_cfg; /* cfg, after a reload; NULL: it is main's */
@@ -154,8 +161,9 @@ struct worker {
 	cpu_set_t dataplane_cpus; /* its workers' */
 	struct source wake; /* the port's */
 	bool asleep; /* the port's event is armed */
-	/* loop.c: next_id when free pages were given back, and when it was last looked whether they should be */
-	uint64_t trimmed_id, window_id, window_ms;
+	struct heap_watch heap;
+	uint64_t work; /* frames and events so far */
+	uint64_t freed; /* sessions that are over, so far */
 	uint64_t busy_us, asked_us; /* boot clock: the stack had work; the epoll set was asked */
 	struct trust_table trust;
 	uint64_t journal_seen;
