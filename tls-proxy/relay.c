@@ -231,6 +231,9 @@ static size_t room_made(const struct conn *c)
 /* Is there anything that another turn could read? */
 static bool readable(const struct conn *c)
 {
+	/* The library may have more records of a datagram, and does not say so. */
+	if (c->assoc != NULL)
+		return true;
 	if (!c->dev_eof && c->to_up.n == 0 && (c->dev_may || session_may_read(c->tls)))
 		return true;
 	return !c->up_eof && c->to_dev.n == 0 &&

@@ -89,6 +89,13 @@ static struct pbuf *pbuf_of(struct port *port, struct rte_mbuf *m)
 	return p;
 }
 
+/* The packet's headers, and what it will be known by in the stack. */
+static void port_fetch(const struct rte_mbuf *m)
+{
+	rte_prefetch0(rte_pktmbuf_mtod(m, const void *));
+	rte_prefetch0(m + 1); /* the private area */
+}
+
 unsigned port_receive(struct port *port, struct stack *st, unsigned max)
 {
 	struct rte_mbuf *in[BURST];
@@ -101,7 +108,7 @@ unsigned port_receive(struct port *port, struct stack *st, unsigned max)
 
 		got = rte_eth_rx_burst(port->id, 0, in, BURST);
 		for (uint16_t i = 0; i < got; i++)
-			rte_prefetch0(rte_pktmbuf_mtod(in[i], void *));
+			port_fetch(in[i]);
 		for (uint16_t i = 0; i < got; i++) {
 			p[ip] = pbuf_of(port, in[i]);
 			if (p[ip] != NULL)

@@ -44,6 +44,39 @@ static void a_datagram_stays_a_datagram(void **state)
 	assert_int_equal(port_of(w)->by_address.n + port_of(w)->by_cid.n, 0);
 }
 
+/* RFC 9147 section 4.3: each record of a datagram is a datagram of its own behind us, and none waits for the next. */
+static void records_that_come_together_go_on_at_once(void **state)
+{
+	struct world *w = *state;
+	struct sockaddr_in peer;
+	uint8_t both[2 * DATAGRAM_BYTES], in[64];
+
+	for (size_t i = 0; i < N_HOWS; i++) {
+		struct device *d = device_up(w, &hows[i], 1);
+		size_t first;
+		ssize_t n = -1;
+
+		d->mute = true;
+		assert_int_equal(wolfSSL_write(d->ssl, "one", 3), 3);
+		first = d->last_bytes;
+		memcpy(both, d->last, first);
+		assert_int_equal(wolfSSL_write(d->ssl, "two", 3), 3);
+		memcpy(both + first, d->last, d->last_bytes);
+		d->mute = false;
+		assert_int_equal(send(d->fd, both, first + d->last_bytes, 0),
+				 first + d->last_bytes);
+		UNTIL(w, (n = upstream_gets(w, in, sizeof(in), &peer)) >= 0);
+		assert_int_equal(n, 3);
+		assert_memory_equal(in, "one", 3);
+		UNTIL(w, (n = upstream_gets(w, in, sizeof(in), &peer)) >= 0);
+		assert_int_equal(n, 3);
+		assert_memory_equal(in, "two", 3);
+		wolfSSL_shutdown(d->ssl);
+		UNTIL(w, w->closed == i + 1);
+		device_free(d);
+	}
+}
+
 static void a_bad_wire_delays_and_loses_and_no_more(void **state)
 {
 	static const struct {
@@ -483,6 +516,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, dtls_setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_datagram_stays_a_datagram),
+		T(records_that_come_together_go_on_at_once),
 		T(a_bad_wire_delays_and_loses_and_no_more),
 		T(a_device_with_a_connection_id_may_move),
 		T(a_move_that_is_refused_ends_the_session),
