@@ -43,6 +43,7 @@ extern struct stack *the_stack; /* lwIP's callbacks and hooks carry no context *
 
 /* stream.c */
 void stream_attach(struct stack *st, struct stream *s, struct tcp_pcb *pcb, uint32_t wanted);
+void stream_connects(struct stream *s); /* its connection has come about */
 void stream_tell(struct stream *s); /* something may have become possible */
 
 extern const struct tcp_ext_arg_callbacks stream_ext_callbacks;

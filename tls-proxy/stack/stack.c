@@ -135,13 +135,38 @@ static bool arrival_read(const struct stack *st, struct arrival *a, struct pbuf 
 	return true;
 }
 
+/* lwIP takes a maximum segment size at any time, and asserts when what waits is larger than the new one. RFC 9293 section
+ * 3.2: in SYNs only. */
+static bool mss_is_late(const struct tcp_hdr *hdr, uint16_t option_bytes)
+{
+	const uint8_t *at = (const uint8_t *)(hdr + 1), *end = at + option_bytes;
+
+	while (at < end && *at != 0) {
+		if (*at == 1) {
+			at++;
+			continue;
+		}
+		if (end - at < 2 || at[1] < 2)
+			return false; /* lwIP reads no further either */
+		if (*at == 2)
+			return !(TCPH_FLAGS(hdr) & TCP_SYN);
+		at += at[1];
+	}
+	return false;
+}
+
 /* RFC 5681 section 4.2 wants an acknowledgement for two segments. Those of a turn came as one burst, and for them one
  * goes out when all are in: with data if there is some by then. lwIP acknowledges at once who has waited already, so
  * he has not. Only where every way that the segment may go sets the flag again, or acknowledges. */
-err_t stack_segment(struct tcp_pcb *pcb, const struct tcp_hdr *hdr, const struct pbuf *p)
+err_t stack_segment(struct tcp_pcb *pcb, const struct tcp_hdr *hdr, uint16_t option_bytes,
+		    const struct pbuf *p)
 {
 	struct stack *st = the_stack;
 
+	if (option_bytes > 0 && mss_is_late(hdr, option_bytes)) {
+		st->stats.dropped++;
+		return ERR_VAL;
+	}
 	if (pcb->state != ESTABLISHED || !(pcb->flags & TF_ACK_DELAY) || p->tot_len == 0 ||
 	    (TCPH_FLAGS(hdr) & ~TCP_PSH) != TCP_ACK || st->n_owed == STACK_OWED)
 		return ERR_OK;
@@ -379,7 +404,7 @@ static err_t accepted(void *arg, struct tcp_pcb *pcb, err_t err)
 		return ERR_ABRT;
 	}
 	stream_attach(the_stack, s, pcb, STREAM_READ);
-	s->stk.connected = true;
+	stream_connects(s);
 	return ERR_OK;
 }
 

@@ -192,13 +192,24 @@ static err_t on_sent(void *arg, struct tcp_pcb *pcb, uint16_t bytes)
 	return ERR_OK;
 }
 
+/* lwIP makes segments of half of the largest window that it was ever offered, but whole ones where there was none yet; and
+ * asserts when a small window comes and such a one still waits. */
+void stream_connects(struct stream *s)
+{
+	struct tcp_pcb *pcb = s->stk.pcb;
+
+	if (pcb->snd_wnd_max < 2 * STACK_MSS_MIN)
+		pcb->snd_wnd_max = 2 * STACK_MSS_MIN;
+	s->stk.connected = true;
+}
+
 static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
 {
 	struct stream *s = arg;
 
 	(void)pcb;
 	(void)err;
-	s->stk.connected = true;
+	stream_connects(s);
 	stream_tell(s);
 	return ERR_OK;
 }

@@ -159,23 +159,135 @@ static void a_window_is_told_when_the_port_has_room(void **state)
 	wire_free(x);
 }
 
-/* The worker's end says that it has no room, whatever it has; RFC 1624. */
-static bool window_shut(struct wire *x, uint8_t *ip, uint16_t bytes)
+/* Other 16 bits in a TCP header, and its checksum; RFC 1624. */
+static void tcp_change(uint8_t *tcp, unsigned at, uint16_t to)
 {
-	uint8_t *tcp = ip + 20;
-	uint32_t sum;
+	uint32_t sum = 0xffff & ~(tcp[16] << 8 | tcp[17]);
 
-	(void)x, (void)bytes;
-	if (tcp[0] != 443 >> 8 || tcp[1] != (443 & 255))
-		return true;
-	sum = (uint16_t) ~(tcp[16] << 8 | tcp[17]);
-	sum += (uint16_t) ~(tcp[14] << 8 | tcp[15]);
+	sum += 0xffff & ~(tcp[at] << 8 | tcp[at + 1]);
+	sum += to;
 	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (uint16_t) ~((sum & 0xffff) + (sum >> 16));
-	tcp[14] = tcp[15] = 0;
+	sum = 0xffff & ~((sum & 0xffff) + (sum >> 16));
+	tcp[at] = to >> 8;
+	tcp[at + 1] = to & 255;
 	tcp[16] = sum >> 8;
 	tcp[17] = sum & 255;
+}
+
+static bool from_worker(const uint8_t *ip)
+{
+	return (ip[20] << 8 | ip[21]) == 443;
+}
+
+/* The worker's end says that it has no room, whatever it has. */
+static bool window_shut(struct wire *x, uint8_t *ip, uint16_t bytes)
+{
+	(void)x, (void)bytes;
+	if (from_worker(ip))
+		tcp_change(ip + 20, 14, 0);
 	return true;
+}
+
+/* Or little, in the units of its scale. */
+static bool window_small(struct wire *x, uint8_t *ip, uint16_t bytes)
+{
+	(void)x, (void)bytes;
+	if (from_worker(ip))
+		tcp_change(ip + 20, 14, 256 >> TCP_RCV_SCALE);
+	return true;
+}
+
+/* What waits was cut for another size of segments than the peer has room for now. */
+static void a_window_may_be_small_after_none(void **state)
+{
+	struct wire *x = wire_new(1, "10.1.0.1");
+	static uint8_t bytes[2000], got[2000];
+	size_t out = 0, come = 0;
+	struct end dev, *in;
+	ssize_t n;
+
+	(void)state;
+	x->filter = window_shut;
+	in = pair_up(x, &dev);
+	for (unsigned i = 0; i < 200; i++) {
+		n = stream_send(&dev.s, bytes, sizeof(bytes) - out);
+		assert_true(n > 0 || n == -EAGAIN);
+		out += n > 0 ? n : 0;
+		x->filter = window_small;
+		assert_int_equal(stream_send(&in->s, "x", 1), 1);
+		wire_settle(x, 100000);
+		assert_int_equal(stream_recv(&dev.s, got, 1), 1);
+		n = stream_recv(&in->s, got, sizeof(got));
+		come += n > 0 ? n : 0;
+	}
+	assert_int_equal(out, sizeof(bytes));
+	x->filter = NULL;
+	while (come < out) {
+		WIRE_UNTIL(x, (n = stream_recv(&in->s, got, sizeof(got))) > 0);
+		come += n;
+	}
+	stream_reset(&dev.s);
+	wire_free(x);
+}
+
+static uint16_t sum_of(const uint8_t *at, unsigned bytes, uint32_t sum)
+{
+	for (unsigned i = 0; i < bytes; i += 2)
+		sum += at[i] << 8 | at[i + 1];
+	sum = (sum & 0xffff) + (sum >> 16);
+	return 0xffff & ~(sum + (sum >> 16));
+}
+
+/* An acknowledgement of the worker's comes once more, with an option that belongs into a SYN. */
+static bool mss_late(struct wire *x, uint8_t *ip, uint16_t bytes)
+{
+	uint8_t late[44];
+	uint16_t sum;
+
+	if (!from_worker(ip) || bytes != 40)
+		return true;
+	memcpy(late, ip, 40);
+	memcpy(late + 40, (uint8_t[]){2, 4, 0, 64}, 4);
+	late[3] = 44;
+	late[32] = 6 << 4;
+	late[10] = late[11] = late[36] = late[37] = 0;
+	sum = sum_of(late, 20, 0);
+	late[10] = sum >> 8;
+	late[11] = sum & 255;
+	sum = sum_of(late + 12, 32, 6 + 24);
+	late[36] = sum >> 8;
+	late[37] = sum & 255;
+	wire_put(x, late, 44);
+	return true;
+}
+
+static void the_size_of_segments_stands_once_agreed(void **state)
+{
+	struct wire *x = wire_new(1, "10.1.0.1");
+	struct end dev, *in = pair_up(x, &dev);
+	static uint8_t bytes[1000], got[3000];
+	uint64_t dropped;
+	size_t come = 0;
+
+	(void)state;
+	wire_settle(x, 1000000);
+	dropped = stack_stats(x->stack)->dropped;
+	x->filter = mss_late;
+	assert_int_equal(stream_send(&dev.s, bytes, 1000), 1000);
+	wire_settle(x, 1000000);
+	assert_int_equal(stack_stats(x->stack)->dropped, dropped + 1);
+	x->stall = 1000; /* what is sent now waits, and more is put to it */
+	assert_int_equal(stream_send(&dev.s, bytes, 1000), 1000);
+	assert_int_equal(stream_send(&dev.s, bytes, 1000), 1000);
+	x->stall = 0;
+	while (come < 3000) {
+		ssize_t n;
+
+		WIRE_UNTIL(x, (n = stream_recv(&in->s, got, sizeof(got))) > 0);
+		come += n;
+	}
+	stream_reset(&dev.s);
+	wire_free(x);
 }
 
 /* A probe is a byte of what waits: who takes the last one and still has no room leaves nothing to probe with. */
@@ -492,6 +604,8 @@ int main(void)
 		cmocka_unit_test(who_does_not_read_stops_who_sends),
 		cmocka_unit_test(a_window_is_told_when_the_port_has_room),
 		cmocka_unit_test(a_probe_may_be_all_that_waits),
+		cmocka_unit_test(a_window_may_be_small_after_none),
+		cmocka_unit_test(the_size_of_segments_stands_once_agreed),
 		cmocka_unit_test(a_burst_is_acknowledged_once),
 		cmocka_unit_test(small_segments_do_not_pin_what_they_came_in),
 		cmocka_unit_test(each_end_may_end_first),
