@@ -30,7 +30,8 @@ struct worker_stats {
 	uint64_t forwarded, diverted, admissions, refusals;
 	uint64_t lane; /* packets that the fast lane judged */
 	uint64_t flows; /* now */
-	uint64_t busy_cycles, total_cycles;
+	uint64_t busy_cycles,
+		total_cycles; /* busy: rounds with packets, without what TLS workers had of them */
 	uint64_t packets, bursts; /* of ports and other workers; bursts that were not empty */
 	uint64_t handed,
 		ring_dropped; /* packets to other workers; of those, that found the ring full */
