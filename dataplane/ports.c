@@ -29,6 +29,7 @@
 #define MBUF_BYTES (RTE_MBUF_DEFAULT_BUF_SIZE + sizeof(struct rte_mbuf) + sizeof(struct pkt) + 64)
 #define MBUF_CACHE 256
 #define POOL_NAME "mbufs"
+#define FRAME_BYTES 22 /* around an IP packet: Ethernet, two VLAN tags */
 #define PORTS_SPARE 1 /* buffers for so many ports that are added later, memory_mb permitting */
 #define MTU_DEFAULT 1500
 #define EAL_ARGS_MAX (24 + 2 * MSG_PORTS_MAX)
@@ -225,11 +226,34 @@ static int queues_set_up(uint16_t eth, const struct port_queues *q, struct rte_m
 	return 0;
 }
 
+/* What is configured is what holds: a worker's TCP stack cuts its segments by it, and one that no buffer takes is lost. */
+static int mtu_set(uint16_t eth, uint16_t mtu, struct rte_mempool *pool, struct err *err)
+{
+	unsigned room = rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM - FRAME_BYTES;
+	uint16_t now = 0;
+	int ret;
+
+	if (mtu > room)
+		return err_set(
+			err, -EMSGSIZE,
+			"mtu = %u: packet buffers take %u bytes here; set it to that or less", mtu,
+			room);
+	if (rte_eth_dev_get_mtu(eth, &now) < 0 || now == mtu)
+		return 0;
+	ret = rte_eth_dev_set_mtu(eth, mtu);
+	/* A driver that knows no MTU (vhost-user) carries what fits a buffer. */
+	if (ret < 0 && ret != -ENOTSUP && mtu > now)
+		return err_set(err, ret, "mtu = %u: the device stays at %u (%s); set it to that",
+			       mtu, now, strerror(-ret));
+	if (ret < 0)
+		log_warn("port mtu=%u wanted=%u: %s", now, mtu, strerror(-ret));
+	return 0;
+}
+
 static int start(uint16_t eth, uint16_t mtu, const struct port_queues *q, struct rte_mempool *pool,
 		 int *fds, struct err *err)
 {
 	struct rte_eth_dev_info info;
-	uint16_t now = 0;
 	int ret = rte_eth_dev_info_get(eth, &info);
 
 	if (ret < 0)
@@ -237,11 +261,9 @@ static int start(uint16_t eth, uint16_t mtu, const struct port_queues *q, struct
 	ret = configure(eth, &info, q, err);
 	if (ret < 0)
 		return ret;
-	if (rte_eth_dev_get_mtu(eth, &now) == 0 && now != mtu) {
-		ret = rte_eth_dev_set_mtu(eth, mtu);
-		if (ret < 0)
-			log_warn("port mtu=%u wanted=%u: %s", now, mtu, strerror(-ret));
-	}
+	ret = mtu_set(eth, mtu, pool, err);
+	if (ret < 0)
+		return ret;
 	ret = queues_set_up(eth, q, pool, fds, err);
 	if (ret < 0)
 		return ret;
@@ -341,7 +363,7 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg, 
 	ret = attach(tap, &p->tap_eth, err);
 	port_queues_one(&one);
 	if (ret == 0)
-		ret = start(p->tap_eth, p->mtu_bytes, &one, pool, NULL, err);
+		ret = start(p->tap_eth, RTE_MIN(p->mtu_bytes, MTU_DEFAULT), &one, pool, NULL, err);
 	if (ret < 0) {
 		err_wrap(err, ret, "shadow %s", cfg->tap);
 		goto fail;

@@ -193,11 +193,49 @@ static void a_queue_that_is_not_used_is_closed(void **state)
 	assert_int_equal(n[3], n[0]);
 }
 
+/* A worker's stack cuts its segments by what is configured. */
+static void an_mtu_holds_or_the_port_stays_away(void **state)
+{
+	static const struct {
+		const char *devargs;
+		uint16_t mtu_bytes;
+		int ret;
+		const char *why;
+	} mtus[] = {
+		{"net_tap0,iface=tp0", 1400, 0, ""},
+		{VHOST, 2000, 0, ""},
+		{VHOST, 9000, -EMSGSIZE, "mtu = 9000: packet buffers take "},
+		{"net_tap0,iface=tp0", 2000, -EINVAL, "mtu = 2000: the device stays at 1500"},
+		{"net_tap0,iface=tp0", 1500, 0, ""}, /* nothing of them stays */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(mtus); i++) {
+		uint16_t left = rte_eth_dev_count_avail(), is = 0;
+		struct msg_dp_config cfg;
+		struct err err = {0};
+		struct port p;
+
+		config(&cfg, mtus[i].devargs);
+		cfg.ports[0].mtu_bytes = mtus[i].mtu_bytes;
+		port_from_config(&p, &cfg.ports[0]);
+		assert_int_equal(port_open(&p, 0, &cfg, 1, &err), mtus[i].ret);
+		if (mtus[i].ret == 0 && strstr(mtus[i].devargs, "tap") != NULL) {
+			assert_int_equal(rte_eth_dev_get_mtu(p.eth, &is), 0);
+			assert_int_equal(is, mtus[i].mtu_bytes);
+		}
+		assert_non_null(strstr(err.msg, mtus[i].why));
+		port_close(&p);
+		assert_int_equal(rte_eth_dev_count_avail(), left);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_port_comes_up_with_its_queues),
 		cmocka_unit_test(a_queue_that_is_not_used_is_closed),
+		cmocka_unit_test(an_mtu_holds_or_the_port_stays_away),
 	};
 	char folder[] =
 		"/tmp/sallyport-ports-test.XXXXXX"; /* of the vhost-user sockets, which the driver removes */
