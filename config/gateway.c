@@ -174,10 +174,16 @@ static const struct schema_key limit_stranger_keys[] = {
 	{0}
 };
 
+static const struct schema_key limit_listener_keys[] = {
+	UINT("flows_pct", G(limits.listener_flows_pct), 1, 100, "50", "% of flows_max", "records of connections to listeners, so that the rest is for flows"),
+	{0}
+};
+
 static const struct schema_key limits_keys[] = {
 	{"device", KEY_GROUP, .def = "", .doc = "each device; its segment may say otherwise of flows", .sub = limit_device_keys},
 	{"networks", KEY_GROUP, .def = "", .doc = "all networks together", .sub = limit_network_keys},
 	{"strangers", KEY_GROUP, .def = "", .doc = "sources without a binding", .sub = limit_stranger_keys},
+	{"listeners", KEY_GROUP, .def = "", .doc = "connections to all listeners together", .sub = limit_listener_keys},
 	{0}
 };
 

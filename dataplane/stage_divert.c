@@ -8,7 +8,6 @@
 #include "dataplane/tcp.h"
 
 #define ETH_SRC 6
-#define SHARE 4 /* diverted flows fill at most 1/SHARE of the table */
 
 static const struct msg_listener *listener_of(const struct state *st, const struct pkt *p)
 {
@@ -27,6 +26,14 @@ static bool same_origin(const struct flow *f, const struct pkt *p, const uint8_t
 	       memcmp(f->origin_mac.b, mac, sizeof(f->origin_mac.b)) == 0;
 }
 
+/* Listeners may not take the whole table from the flows that pass. */
+static uint64_t records_max(const struct worker *w)
+{
+	uint32_t pct = w->st->cfg.limits.listener_flows_pct;
+
+	return (uint64_t)w->flows->max * (pct != 0 ? pct : LISTENER_FLOWS_PCT) / 100;
+}
+
 /* The origin decides where a device's address will be bound, so it is written once: frames of the same flow from
  * elsewhere are forged. A SYN leaves no record: the handshake that is bound comes later, and a flood of SYNs is free
  * to send. A stranger's record ages as an opening connection, a device's as an open one. */
@@ -43,7 +50,7 @@ static enum drop_reason may_note(struct worker *w, const struct pkt *p, const ui
 		if (why == DROP_NONE)
 			why = limit_room(w, p->src_bind->slot, NULL);
 	}
-	if (why == DROP_NONE && w->flows->n_diverted >= w->flows->max / SHARE)
+	if (why == DROP_NONE && w->flows->n_diverted >= records_max(w))
 		why = DROP_FLOW_TABLE_FULL;
 	return why;
 }

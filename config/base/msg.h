@@ -190,7 +190,11 @@ struct msg_limits {
 	uint32_t network_new_flows, network_flows_pct; /* all networks; pct of flows_max */
 	uint32_t stranger_packets, stranger_each_packets;
 	uint32_t stranger_new_flows, stranger_each_new_flows; /* to listeners */
+	uint32_t
+		listener_flows_pct; /* records of connections to listeners; pct of flows_max, 0: LISTENER_FLOWS_PCT */
 };
+
+#define LISTENER_FLOWS_PCT 50
 
 #define MSG_PICKUP_ALWAYS UINT32_MAX /* of pickup_ms */
 

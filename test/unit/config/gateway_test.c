@@ -152,6 +152,9 @@ static void errors_say_what_is_wrong(void **state)
 		{"more than all flows",
 		 GW "ports = ( " PORT " );\nlimits = { networks = { flows_pct = 101; }; };",
 		 "limits.networks.flows_pct: 101 is outside 0..100 % of flows_max"},
+		{"no room for connections to listeners",
+		 GW "ports = ( " PORT " );\nlimits = { listeners = { flows_pct = 0; }; };",
+		 "limits.listeners.flows_pct: 0 is outside 1..100 % of flows_max"},
 		{"unknown limit",
 		 GW "ports = ( " PORT " );\nlimits = { strangers = { pps = 1; }; };",
 		 "limits.strangers.pps: unknown key"},
@@ -297,6 +300,7 @@ static void the_shipped_file_is_good(void **state)
 	assert_int_equal(c->limits.device_new_flows, 200);
 	assert_int_equal(c->limits.device_flows, 4096);
 	assert_int_equal(c->limits.network_flows_pct, 50);
+	assert_int_equal(c->limits.listener_flows_pct, 50);
 	assert_int_equal(c->limits.stranger_each_packets, 200);
 	gw_config_free(c);
 }

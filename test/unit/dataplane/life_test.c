@@ -249,21 +249,30 @@ static void refusals_and_diversions_cannot_fill_the_table(void **state)
 	struct frame_spec denied = udp_out,
 			  diverted = {"10.1.0.77", "10.1.0.1",	  .smac = 0x77,	   .dmac = 1,
 				      .proto = 6,  .dport = 8883, .tcp_flags = ACK};
+	static const struct {
+		uint32_t pct;
+		unsigned most; /* of 256 */
+	} rows[] = {{0, 128}, {10, 25}, {80, 204}};
+	struct msg_dp_config c;
 	struct world x;
 
 	(void)state;
-	assert_int_equal(world_new(&x, NULL), 0);
 	denied.dport = 4000;
-	for (unsigned i = 0; i < 300; i++) {
-		denied.sport = 1000 + i;
-		diverted.sport = 1000 + i;
-		world_one(&x, DEV, &denied);
-		world_one(&x, DEV, &diverted);
+	for (unsigned r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+		world_config(&c);
+		c.limits.listener_flows_pct = rows[r].pct;
+		assert_int_equal(world_new(&x, &c), 0);
+		for (unsigned i = 0; i < 300; i++) {
+			denied.sport = 1000 + i;
+			diverted.sport = 1000 + i;
+			world_one(&x, DEV, &denied);
+			world_one(&x, DEV, &diverted);
+		}
+		assert_int_equal(x.w->flows->n_refused, 256 / 8);
+		assert_int_equal(x.w->flows->n_diverted, rows[r].most);
+		assert_verdict(world_one(&x, DEV, &udp_out), DROP_NONE);
+		world_free(&x);
 	}
-	assert_int_equal(x.w->flows->n_refused, 256 / 8);
-	assert_int_equal(x.w->flows->n_diverted, 256 / 4);
-	assert_verdict(world_one(&x, DEV, &udp_out), DROP_NONE);
-	world_free(&x);
 }
 
 static void idle_flows_age_by_their_state(void **state)
