@@ -117,6 +117,28 @@ check "so does the dataplane" wait_for 3 not_listener
 check_not "nobody gets in at the old port" at 8884 s2 s2
 stays "drained"
 
+# ---- DTLS -------------------------------------------------------------------------------------------
+dtls_shakes() { # PORT: a handshake that the device ends at once
+	in_ns s2 timeout 5 openssl s_client -dtls1_2 -connect "$GW4:$1" -CAfile "$D/pki/ca.pem" -cert "$D/pki/s2.pem" \
+		-key "$D/pki/s2.key" -verify_return_error </dev/null 2>&1 | grep -q '^-----BEGIN CERTIFICATE'
+}
+put coap 5684 "$NVR4:1883" 'protocol = "dtls"; tls12 = true;'
+check_match "a DTLS listener is added" '1 added, 0 changed, 0 removed' "$(reload)"
+check "it takes devices" wait_for 5 dtls_shakes 5684
+cut_out coap
+put coap 5684 "$NVR4:1883" 'protocol = "dtls"; tls12 = true; idle_timeout_s = 30;'
+check_match "its keys change" '0 added, 1 changed, 0 removed' "$(reload)"
+check "it takes devices with them" wait_for 5 dtls_shakes 5684
+cut_out coap
+put coap 5685 "$NVR4:1883" 'protocol = "dtls"; tls12 = true;'
+check_match "it moves" '1 added, 0 changed, 1 removed' "$(reload)"
+check "it takes devices there" wait_for 5 dtls_shakes 5685
+check_not "and none where it was" dtls_shakes 5684
+cut_out coap
+check_match "it goes" '0 added, 0 changed, 1 removed' "$(reload)"
+check_not "for good" dtls_shakes 5685
+stays "DTLS"
+
 # ---- what is wrong changes nothing ----------------------------------------------------------------
 cp "$D/gateway.cfg" "$D/good.cfg"
 wrong() { # WHAT REGEX
