@@ -14,6 +14,7 @@
 #define TIME_WAIT_MS 2000 /* the other end's last FIN may still be under way */
 #define HALF_OPEN_MS 5000
 #define ORPHAN_MS 30000 /* closed here, and the other end takes neither what is left nor our FIN */
+#define ROUND_TRIP_MS 60000 /* a sign of life that is older says nothing of the way */
 #define FETCH_AHEAD 32 /* buckets */
 #define LARGE_PAGE ((size_t)2 << 20)
 #define LONG_AGO TICKS(60000) /* beyond any of lwIP's own timeouts */
@@ -260,13 +261,15 @@ static void patience(void)
 	}
 }
 
-/* lwIP probes a shut window with a byte of what waits, and does not stop its probes when that was all and is taken; then
- * its timer finds a state that it holds for impossible. */
-static void probes_end(void)
+/* What lwIP's timers hold for impossible. It probes a shut window with a byte of what waits, and does not stop its probes
+ * when that was all and is taken. It counts a round trip's ticks in 16 bits, however long the answer takes. */
+static void repair(void)
 {
 	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
 		if (pcb->unsent == NULL || pcb->unacked != NULL)
 			pcb->persist_backoff = 0;
+		if (pcb->rttest != 0 && tcp_ticks - pcb->rttest > TICKS(ROUND_TRIP_MS))
+			pcb->rttest = 0;
 	}
 }
 
@@ -286,7 +289,7 @@ static void bucket_timers(struct pcbs *t, uint32_t i)
 	timer_calls++;
 	if (t->slow) {
 		patience();
-		probes_end();
+		repair();
 		unseen();
 		tcp_ticks--; /* which lwIP counts by itself, at each call */
 		tcp_slowtmr();
