@@ -239,14 +239,21 @@ size_t session_room(const struct session *s)
 	return buffer_room(&s->in);
 }
 
+/* Whatever the library makes of it. @return false: the peer sends too much before it has shown who it is */
+static bool handshake_bounded(struct session *s, size_t bytes)
+{
+	if (s->state != SESSION_HANDSHAKE || s->datagrams ||
+	    (s->fed += bytes) <= HANDSHAKE_BYTES_MAX)
+		return true;
+	session_reason_set(s, "handshake too large");
+	session_abort(s, SESSION_ALERT_INTERNAL_ERROR);
+	return false;
+}
+
 void session_feed(struct session *s, const uint8_t *data, size_t bytes)
 {
-	if (s->state == SESSION_HANDSHAKE && !s->datagrams &&
-	    (s->fed += bytes) > HANDSHAKE_BYTES_MAX) {
-		session_reason_set(s, "handshake too large");
-		session_abort(s, SESSION_ALERT_INTERNAL_ERROR);
+	if (!handshake_bounded(s, bytes))
 		return;
-	}
 	if (!buffer_hold_for(&s->in, bytes)) {
 		session_reason_set(s, "out of memory");
 		s->state = SESSION_FAILED;
@@ -271,7 +278,8 @@ uint8_t *session_space(struct session *s, size_t *room)
 
 void session_fed(struct session *s, size_t bytes)
 {
-	s->in.n += bytes;
+	if (handshake_bounded(s, bytes))
+		s->in.n += bytes;
 }
 
 void session_carry(struct session *s, const struct session_wire *wire)

@@ -19,9 +19,12 @@ static const struct stream_ops stack_ops;
 
 /* ---- what is possible ------------------------------------------------------------------------- */
 
+/* Where memory is scarce, those who have nothing under way go on, a segment at a time: others' readers that do not read
+ * must not stop them. */
 static bool send_room(const struct tcp_pcb *pcb)
 {
-	return pcb->snd_buf >= SEND_ROOM && pcb->snd_queuelen <= TCP_SND_QUEUELEN / 2;
+	return pcb->snd_buf >= SEND_ROOM && pcb->snd_queuelen <= TCP_SND_QUEUELEN / 2 &&
+	       (pcb->snd_queuelen == 0 || !stack_mem_scarce());
 }
 
 static uint32_t stream_events(const struct stream *s)
@@ -336,7 +339,7 @@ static ssize_t stack_send(struct stream *s, const void *data, size_t bytes)
 		return -e->error;
 	if (pcb == NULL || e->shut)
 		return -EPIPE;
-	if (!e->connected || !send_room(pcb) || stack_mem_scarce())
+	if (!e->connected || !send_room(pcb))
 		return -EAGAIN;
 	/* lwIP cuts to half of the largest window that it was ever offered; each segment is an entry of its queue. */
 	segment = pcb->snd_wnd_max / 2 < pcb->mss ? pcb->snd_wnd_max / 2 : pcb->mss;
@@ -345,6 +348,8 @@ static ssize_t stack_send(struct stream *s, const void *data, size_t bytes)
 		room = pcb->snd_buf;
 	if (room > 0xffff)
 		room = 0xffff;
+	if (stack_mem_scarce() && room > pcb->mss)
+		room = pcb->mss;
 	if (bytes > room)
 		bytes = room;
 	if (bytes == 0 || tcp_write(pcb, data, bytes, TCP_WRITE_FLAG_COPY) != ERR_OK)

@@ -128,6 +128,38 @@ static void who_does_not_read_stops_who_sends(void **state)
 	wire_free(x);
 }
 
+/* Others' bytes that nobody reads take the memory: who has nothing under way goes on all the same. */
+static void who_does_not_read_does_not_stop_others(void **state)
+{
+	struct wire *x = wire_new(2, "10.1.0.1");
+	struct end slow, other, *in_slow = pair_up(x, &slow), *in = pair_up(x, &other);
+	static uint8_t bytes[16384];
+	char got[2] = "";
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		(void)stream_send(&slow.s, bytes, sizeof(bytes));
+		wire_settle(x, 10000);
+	}
+	stack_mem_limit(stack_mem_used() * 11 / 10);
+	assert_true(stack_mem_scarce());
+	stream_want(&slow.s, STREAM_WRITE);
+	slow.tells = 0;
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(stream_send(&other.s, "m", 1), 1);
+		WIRE_UNTIL(x, stream_recv(&in->s, got, 1) == 1);
+		assert_int_equal(stream_send(&in->s, "a", 1), 1);
+		WIRE_UNTIL(x, stream_recv(&other.s, got, 1) == 1);
+		wire_settle(x, 300000);
+	}
+	assert_int_equal(stream_send(&slow.s, bytes, 1), -EAGAIN);
+	assert_int_equal(slow.tells, 0);
+	stack_mem_limit(1 << 30);
+	stream_reset(&in_slow->s);
+	stream_reset(&other.s);
+	wire_free(x);
+}
+
 /* The port takes no frame just when who was slow reads: the news of his window is sent again, without being asked for. */
 static void a_window_is_told_when_the_port_has_room(void **state)
 {
@@ -602,6 +634,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_pass_unchanged_over_any_wire),
 		cmocka_unit_test(who_does_not_read_stops_who_sends),
+		cmocka_unit_test(who_does_not_read_does_not_stop_others),
 		cmocka_unit_test(a_window_is_told_when_the_port_has_room),
 		cmocka_unit_test(a_probe_may_be_all_that_waits),
 		cmocka_unit_test(a_window_may_be_small_after_none),
