@@ -21,11 +21,13 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "bench/tls_client.h"
 
 #define SESSIONS_MAX 262144u
 #define WIRE_TURNS 64 /* between two looks at standard input */
+#define WIRE_REST_NS 20000
 #define PORTS_MAX 64
 #define HISTOGRAM_US 1000000u
 #define FLOOD_SOURCES 256u /* addresses of strangers, behind the last device's */
@@ -178,8 +180,10 @@ static bool turn(int timeout_ms)
 		return socket_turn(timeout_ms);
 	for (int i = 0; i < WIRE_TURNS; i++)
 		wire_turn();
-	/* Without a command it leaves its core to others. */
-	return socket_turn(l.mode == MODE_REST && l.flood.clients == 0 ? 1 : 0);
+	/* Without a command it leaves its core to others, but when a session ends is a result. */
+	if (l.mode == MODE_REST && l.flood.clients == 0)
+		nanosleep(&(struct timespec){.tv_nsec = WIRE_REST_NS}, NULL);
+	return socket_turn(0);
 }
 
 static void run_begin(enum mode mode, uint64_t ms)
