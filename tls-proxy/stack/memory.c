@@ -28,6 +28,11 @@ bool stack_mem_scarce(void)
 	return used_bytes > limit_bytes - limit_bytes / 8;
 }
 
+bool stack_mem_spent(void)
+{
+	return used_bytes > limit_bytes - limit_bytes / 16;
+}
+
 void stack_mem_limit(size_t bytes)
 {
 	limit_bytes = bytes;

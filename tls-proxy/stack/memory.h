@@ -13,3 +13,5 @@ void stack_mem_limit(size_t bytes);
 
 /** Seven eighths of the limit are taken: no new data, so that acknowledgements and ends of connections still find room. */
 bool stack_mem_scarce(void);
+/** Fifteen sixteenths: not even a little, of anybody's. */
+bool stack_mem_spent(void);

@@ -24,7 +24,7 @@ static const struct stream_ops stack_ops;
 static bool send_room(const struct tcp_pcb *pcb)
 {
 	return pcb->snd_buf >= SEND_ROOM && pcb->snd_queuelen <= TCP_SND_QUEUELEN / 2 &&
-	       (pcb->snd_queuelen == 0 || !stack_mem_scarce());
+	       (pcb->snd_queuelen == 0 ? !stack_mem_spent() : !stack_mem_scarce());
 }
 
 static uint32_t stream_events(const struct stream *s)
