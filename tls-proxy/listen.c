@@ -131,6 +131,8 @@ void listeners_tick(struct worker *w, uint64_t now_ms)
 	}
 }
 
+static const struct gw_listener nobody;
+
 void listener_close(struct listener *l)
 {
 	transport_unlisten(l);
@@ -139,6 +141,8 @@ void listener_close(struct listener *l)
 	tls_ctx_fini(&l->ctx);
 	free(l->limit);
 	l->limit = NULL;
+	if (l->own != NULL)
+		l->cfg = &nobody; /* its place is still looked at */
 	free(l->own);
 	l->own = NULL;
 }

@@ -141,6 +141,7 @@ void worker_drain(struct worker *w)
 	}
 	w->drain_ms = clock_boot_ms() + w->cfg->drain_s * 1000ull;
 	log_info("ending: nobody new, up to %u s for those who are here", w->cfg->drain_s);
+	reload_abort(w); /* what it has prepared listens already */
 	/* DTLS: the sessions live behind the one socket; listener_room() turns away */
 	for (uint32_t i = 0; i < w->n_listeners; i++) {
 		if (w->listeners[i].cfg->protocol != GW_DTLS)

@@ -84,6 +84,12 @@ static void pass(const struct wire *w, int from, const uint8_t *frame, size_t by
 		die("send");
 }
 
+static void drop_held(struct wire *w)
+{
+	for (unsigned i = 0; i < 2 * HELD; i++)
+		free(w->held[i / HELD][i % HELD].frame);
+}
+
 static bool hold(struct wire *w, int from, const uint8_t *frame, size_t bytes, uint64_t now_ms)
 {
 	for (unsigned i = 0; i < HELD; i++) {
@@ -212,6 +218,7 @@ int main(int argc, char **argv)
 	puts("ready");
 	fflush(stdout);
 	run(&w);
+	drop_held(&w);
 	printf("frames=%lu lost=%lu repeated=%lu late=%lu\n", w.frames, w.lost, w.repeated, w.late);
 	return 0;
 }
