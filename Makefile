@@ -33,6 +33,7 @@ LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--as-needed
 ifneq ($(SAN),)
 CPPFLAGS += -DSALLYPORT_SANITIZED
 endif
+comma := ,
 pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
 
 # Includes of DPDK and wolfSSL are system includes: warnings in dependencies do not count.
@@ -69,8 +70,9 @@ CTL := $(call objs,controlplane/ctl)
 $(B)/sallyport-dataplane: LIBS = $(call pkg,--libs,libdpdk) -lrte_net_vhost
 $(B)/sallyport-dataplane: $(call main,dataplane) $(DATAPLANE) $(BASE)
 
-# Signatures of ML-DSA, for which the library asks nobody: tls-proxy/key.h.
-TLS_LIBS = -Wl,--wrap=wc_MlDsaKey_SignCtx $(WOLFSSL) -lm $(call pkg,--libs,libdpdk libconfig libseccomp libcap)
+# What the library asks nobody for: ML-DSA's own signatures (tls-proxy/key.h), known ones (tls-proxy/signatures.h).
+TLS_WRAP := $(patsubst %,-Wl$(comma)--wrap=%,wc_MlDsaKey_SignCtx wc_ecc_verify_hash wc_ed25519_verify_msg wc_MlDsaKey_VerifyCtx)
+TLS_LIBS = $(TLS_WRAP) $(WOLFSSL) -lm $(call pkg,--libs,libdpdk libconfig libseccomp libcap)
 $(B)/sallyport-tls-proxy: LIBS = $(TLS_LIBS)
 $(B)/sallyport-tls-proxy: $(call main,tls-proxy) $(TLS) $(CONFIG) $(BASE)
 

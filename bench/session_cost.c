@@ -4,8 +4,8 @@
  * Clients of the TLS library, 64 devices by turns, shake hands with our session in memory: X25519MLKEM768, P-256
  * certificates of one CA on both sides. Timed is what the session does, by the thread's own clock; the client's share is not. For each number of
  * REVOKED certificates (default 0 10000 100000) a revocation list of the CA names as many others. Then SESSIONS are
- * held open: what the allocator gave out for our side, after a trim. handshake_resumed is a handshake with a ticket, the
- * next ticket included. One line a measure: name value unit min max. */
+ * held open: what the allocator gave out for our side, after a trim. handshake_first is that of devices whose certificate's
+ * signature is not known yet, all others come again. handshake_resumed is a handshake with a ticket, the next ticket included. One line a measure: name value unit min max. */
 #include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,6 +14,7 @@
 #include "bench/tls_device.h"
 #include "test/unit/tls-proxy/pki.h"
 #include "test/unit/tls-proxy/pump.h"
+#include "tls-proxy/signatures.h"
 #include "tls-proxy/tickets.h"
 
 #define HANDSHAKES_MAX 100000
@@ -132,6 +133,20 @@ static void handshakes(const char *name, WOLFSSL_CTX *ctx, const struct tls_ctx 
 		us[i] = over(&p);
 	}
 	print(name, us, n);
+}
+
+/* As few signatures are remembered as can be: each device's is forgotten when it comes again. */
+static void handshakes_first(WOLFSSL_CTX *ctx, const struct tls_ctx *server, unsigned n)
+{
+	signatures_fini();
+	if (signatures_init(4) < 0)
+		die("out of memory");
+	handshakes("handshake_first", ctx, server, n);
+	if (signatures_seen().known > 0)
+		die("a signature was known");
+	signatures_fini();
+	if (signatures_init(SIGNATURES_MAX) < 0)
+		die("out of memory");
 }
 
 /* Each with the ticket of the one before. */
@@ -257,6 +272,7 @@ int main(int argc, char **argv)
 	ctx = device_ctx(&ca);
 	if (tls_ctx_init(&server, &l, &err) < 0)
 		die(err.msg);
+	handshakes_first(ctx, &server, n);
 	handshakes("handshake_no_list", ctx, &server, n);
 	memory(ctx, &server, sessions);
 	tls_ctx_fini(&server);

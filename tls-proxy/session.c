@@ -8,6 +8,7 @@
 #include <wolfssl/error-ssl.h>
 
 #include "tls-proxy/hello.h"
+#include "tls-proxy/signatures.h"
 #include "tls-proxy/stream.h"
 
 /* As the library does after a handshake, but not for TLS 1.3 where a certificate may be asked for again. */
@@ -386,9 +387,11 @@ enum session_state session_step(struct session *s)
 	if (s->state != SESSION_HANDSHAKE || (s->ssl == NULL && !hello_step(s)))
 		return s->state;
 	key_turn(s->cert->key);
+	signatures_turn(&s->identified);
 	session_tickets_show(s, !s->foreign);
 	ret = s->client ? wolfSSL_connect(s->ssl) : wolfSSL_accept(s->ssl);
 	session_tickets_show(s, true);
+	signatures_turn(NULL);
 	key_turn(NULL);
 	if (ret == WOLFSSL_SUCCESS) {
 		if (!s->client)

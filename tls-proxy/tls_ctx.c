@@ -9,17 +9,23 @@
 
 #include "tls-proxy/pem.h"
 #include "tls-proxy/session.h"
+#include "tls-proxy/signatures.h"
 #include "tls-proxy/tickets.h"
 
 #define CHAIN_DEPTH_MAX 4
 
 int tls_ctx_global_init(void)
 {
-	return wolfSSL_Init() == WOLFSSL_SUCCESS ? 0 : -EIO;
+	int ret = wolfSSL_Init() == WOLFSSL_SUCCESS ? signatures_init(SIGNATURES_MAX) : -EIO;
+
+	if (ret < 0)
+		wolfSSL_Cleanup();
+	return ret;
 }
 
 void tls_ctx_global_fini(void)
 {
+	signatures_fini();
 	wolfSSL_Cleanup();
 }
 
