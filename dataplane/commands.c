@@ -14,7 +14,7 @@
 #include "dataplane/worker.h"
 
 #define STEP_TOP 1024
-#define SWEEP_LOOK 8 /* flows between two looks at the clock */
+#define SWEEP_LOOK 256 /* blocks passed by between two looks at the clock */
 #define AGE_ROUND_MS 1000 /* once round the table */
 #define AGE_STEP_MAX 1024
 #define DIED_MS 5000u /* for so long the sweep that follows a revocation finds what it closed */
@@ -79,11 +79,10 @@ static void sweep_flow(struct worker *w, struct flow *f, struct command *c)
 	struct admission a;
 	bool moves;
 
-	if (f->state == FLOW_DIVERTED || !is_swept(f, &c->sweep))
+	if (!flow_is_swept(f) || !is_swept(f, &c->sweep))
 		return;
-	if (f->state == FLOW_REFUSED) {
-		if (f->died)
-			close_flow(w, f, c);
+	if (f->state == FLOW_REFUSED) { /* it has died */
+		close_flow(w, f, c);
 		return;
 	}
 	if (lane_current(w, f))
@@ -262,21 +261,34 @@ static bool list_step(struct worker *w, struct command *c)
 	return c->cursor == 0 || c->count == c->room;
 }
 
-/* A worker has few cycles to spare, and flows differ: one that is current takes ten, one to be judged a thousand. */
+/* All of a block's flows are asked for at once. */
+static void sweep_block(struct worker *w, uint32_t block, struct command *c)
+{
+	uint32_t first = RTE_MAX(block * FLOW_BLOCK, 1u);
+	uint32_t end = RTE_MIN((block + 1) * FLOW_BLOCK, w->flows->max + 1);
+
+	for (uint32_t i = first; i < end; i++)
+		flow_prefetch(&w->flows->flows[i]);
+	for (uint32_t i = first; i < end; i++)
+		sweep_flow(w, &w->flows->flows[i], c);
+	flow_block_marks(w->flows, block);
+}
+
+/* A worker has few cycles to spare, and flows differ: one that is current takes ten, one to be judged a thousand. Blocks of
+ * nobody who is swept are passed by. */
 static bool sweep_step(struct worker *w, struct command *c)
 {
-	uint64_t until = rte_rdtsc() + w->sweep_cycles;
+	uint64_t until = rte_rdtsc() + w->sweep_cycles,
+		 some = c->sweep.n != 0 ? c->sweep.some : ~0ull;
 
-	for (c->cursor = RTE_MAX(c->cursor, 1u); c->cursor <= w->flows->high; c->cursor++) {
-		struct flow *f = &w->flows->flows[c->cursor];
+	while (c->cursor < flow_blocks(w->flows)) {
+		uint32_t block = c->cursor++;
+		bool swept = (w->flows->marks[block] & some) != 0;
 
-		rte_prefetch0(f + SWEEP_LOOK);
-		if (f->used)
-			sweep_flow(w, f, c);
-		if (c->cursor % SWEEP_LOOK == 0 && rte_rdtsc() >= until) {
-			c->cursor++;
+		if (swept)
+			sweep_block(w, block, c);
+		if ((swept || c->cursor % SWEEP_LOOK == 0) && rte_rdtsc() >= until)
 			return false;
-		}
 	}
 	return true;
 }

@@ -16,10 +16,16 @@ static uint32_t buckets_for(uint32_t max)
 	return rte_align32pow2((max * LOAD_DIVISOR + FLOW_WAYS - 1) / FLOW_WAYS);
 }
 
+static uint64_t marks_bytes(uint32_t max)
+{
+	return ((uint64_t)max / FLOW_BLOCK + 1) * sizeof(uint64_t);
+}
+
 uint64_t flow_table_bytes(uint32_t max)
 {
 	return sizeof(struct flow_table) + (uint64_t)buckets_for(max) * sizeof(struct flow_bucket) +
-	       ((uint64_t)max + 1) * sizeof(struct flow) + (uint64_t)max * sizeof(uint32_t);
+	       ((uint64_t)max + 1) * sizeof(struct flow) + (uint64_t)max * sizeof(uint32_t) +
+	       marks_bytes(max);
 }
 
 int flow_table_new(struct flow_table **out, uint32_t max, const uint64_t *seed, int numa_node)
@@ -41,7 +47,8 @@ int flow_table_new(struct flow_table **out, uint32_t max, const uint64_t *seed, 
 	t->flows =
 		rte_zmalloc_socket("flows", ((size_t)max + 1) * sizeof(*t->flows), 64, numa_node);
 	t->spare = rte_malloc_socket("flow_spare", (size_t)max * sizeof(*t->spare), 64, numa_node);
-	if (t->buckets == NULL || t->flows == NULL || t->spare == NULL) {
+	t->marks = rte_zmalloc_socket("flow_marks", marks_bytes(max), 64, numa_node);
+	if (t->buckets == NULL || t->flows == NULL || t->spare == NULL || t->marks == NULL) {
 		flow_table_free(t);
 		return -ENOMEM;
 	}
@@ -60,6 +67,7 @@ void flow_table_free(struct flow_table *t)
 	rte_free(t->buckets);
 	rte_free(t->flows);
 	rte_free(t->spare);
+	rte_free(t->marks);
 	rte_free(t);
 }
 
@@ -215,4 +223,14 @@ void flow_set_state(struct flow_table *t, struct flow *f, uint8_t state)
 	t->n_refused += (state == FLOW_REFUSED) - (f->state == FLOW_REFUSED);
 	t->n_diverted += (state == FLOW_DIVERTED) - (f->state == FLOW_DIVERTED);
 	f->state = state;
+}
+
+void flow_block_marks(struct flow_table *t, uint32_t block)
+{
+	uint32_t first = block * FLOW_BLOCK, end = RTE_MIN(first + FLOW_BLOCK, t->max + 1);
+	uint64_t marks = 0;
+
+	for (uint32_t i = first; i < end; i++)
+		marks |= flow_is_swept(&t->flows[i]) ? flow_marks_of(&t->flows[i]) : 0;
+	t->marks[block] = marks;
 }

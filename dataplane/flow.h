@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* flow: the flow table of one worker. 96 bytes a flow, always two cache lines, beside 16 bytes of bucket and 4 of the
- * spare stack; only its worker touches it, so there is no lock and no atomic. Never evicts: a full table refuses what
+/* flow: the flow table of one worker. 96 bytes a flow, always two cache lines, beside 16 bytes of bucket, 4 of the
+ * spare stack and 1 of the marks; only its worker touches it, so there is no lock and no atomic. Never evicts: a full table refuses what
  * is new.
  *
  * Hash: keyed folded multiplication, so that who does not know the seed cannot choose collisions. A key has two
@@ -20,6 +20,7 @@
 #define FLOW_SEEDS 6
 #define FLOW_RULE_NONE 0xffff
 #define FLOW_WAYS 8
+#define FLOW_BLOCK 8 /* flows that share a mark */
 #define FLOW_TICK_SHIFT 6 /* a tick is 64 us: 32 bits of them last three days */
 
 /* One end of a flow. A hint is where the fast lane finds what the end's address was last seen to be; it proves itself
@@ -81,6 +82,8 @@ struct flow_table {
 	struct flow_bucket *buckets;
 	struct flow *flows; /* [0] is never used */
 	uint32_t *spare; /* stack of free indices */
+	uint64_t *
+		marks; /* of each block of flows, whose may lie in it: flow_mark(), flow_block_marks() */
 	uint32_t n_spare;
 	uint32_t mask; /* buckets - 1 */
 	uint32_t max; /* flows */
@@ -206,6 +209,34 @@ void flow_remove(struct flow_table *t, struct flow *f);
 
 /** Change the state, keeping the table's counts. */
 void flow_set_state(struct flow_table *t, struct flow *f, uint8_t state);
+
+/* By what a sweep for the devices of some slots finds a flow: a bit of each end's device; of one between networks the first. */
+static inline uint64_t flow_marks_of(const struct flow *f)
+{
+	uint32_t a = f->end[0].slot, b = f->end[1].slot;
+
+	return (a != 0 || b == 0 ? 1ull << a % 64 : 0) | (b != 0 ? 1ull << b % 64 : 0);
+}
+
+/** Of a flow whose ends were just admitted: a sweep must find it, until it is gone and was seen to be. */
+static inline void flow_mark(struct flow_table *t, const struct flow *f)
+{
+	t->marks[(uint32_t)(f - t->flows) / FLOW_BLOCK] |= flow_marks_of(f);
+}
+
+/** Is it a sweep's business? What is refused or at a listener is not, but for what has died since. */
+static inline bool flow_is_swept(const struct flow *f)
+{
+	return f->used && f->state != FLOW_DIVERTED && (f->state != FLOW_REFUSED || f->died);
+}
+
+static inline uint32_t flow_blocks(const struct flow_table *t) /* that may have flows */
+{
+	return t->high / FLOW_BLOCK + 1;
+}
+
+/** Of flows that went away, marks stay until this takes them. */
+void flow_block_marks(struct flow_table *t, uint32_t block);
 
 /** A packet passed. */
 static inline void flow_passed(struct flow *f, uint32_t tick, uint16_t ip_bytes)

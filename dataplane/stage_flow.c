@@ -17,6 +17,7 @@ static void flow_grant(struct worker *w, struct flow *f, const struct admission 
 {
 	limit_flow_ended(w, f);
 	admission_note(f, a);
+	flow_mark(w->flows, f);
 	f->epoch = w->epoch;
 	limit_flow_started(w, f);
 }

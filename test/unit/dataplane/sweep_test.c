@@ -52,7 +52,7 @@ static void open_flows(struct world *x)
 
 	assert_int_equal(world_one(x, DEV, &cam).edge, EDGE_FORWARD);
 	assert_int_equal(world_one(x, 1, &plc).edge, EDGE_FORWARD);
-	assert_int_equal(flow_count(x->w->flows), 2);
+	assert_int_equal(flow_count(x->w->flows) - x->w->flows->n_diverted, 2);
 }
 
 static struct msg_sweep order(uint64_t seq, uint32_t slot)
@@ -140,6 +140,125 @@ static void a_busy_worker_sweeps_in_steps(void **state)
 	world_free(&x);
 }
 
+/* A gateway whose devices have come and gone is full of records of their connections to listeners. */
+static void whoever_has_no_flows_costs_no_walk(void **state)
+{
+	static const struct {
+		const char *name;
+		uint32_t slot; /* 0: all */
+		unsigned steps_max;
+		uint32_t closed;
+	} rows[] = {
+		{"the one with a flow", 5, 24, 1},
+		{"one without", 7, 24, 0},
+		{"all", 0, 24, 1},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		static struct sweeper s;
+		struct msg_sweep m = order(1, rows[i].slot);
+		struct heard h = {.n = 0};
+		struct msg_dp_config cfg;
+		struct world x;
+		unsigned steps;
+
+		memset(&s, 0, sizeof(s));
+		world_config(&cfg);
+		cfg.flows_max = 8192;
+		assert_int_equal(world_new(&x, &cfg), 0);
+		for (uint32_t n = 0; n < 4000; n++) {
+			struct flow_key id = {.sport = (uint16_t)n, .dport = 8883, .proto = 6};
+			struct flow *f = flow_insert(x.w->flows, &id, flow_hash(x.st->seed, &id));
+
+			assert_non_null(f);
+			flow_set_state(x.w->flows, f, FLOW_DIVERTED);
+			f->end[0].slot = 5;
+		}
+		open_flows(&x);
+		world_trust(&x, 5, 0, STANDING_REVOKED, 0);
+		x.w->sweep_cycles =
+			1; /* a step is a block that is looked at, or many that are not */
+		assert_int_equal(sweep_order(&s, &m), 0);
+		assert_int_equal(sweep_step(&s, x.st, hear, &h), 0);
+		steps = work(&x);
+		assert_int_equal(sweep_step(&s, x.st, hear, &h), 0);
+		assert_int_equal(h.n, 1);
+		if (h.m[0].closed != rows[i].closed || steps > rows[i].steps_max)
+			fail_msg("%s: closed %u, in %u steps", rows[i].name, h.m[0].closed, steps);
+		world_free(&x);
+	}
+}
+
+/* What sweeps go by, beside what is there. */
+static void marks_check(const struct world *x, bool exact, unsigned round)
+{
+	const struct flow_table *t = x->w->flows;
+
+	for (uint32_t block = 0; block < flow_blocks(t); block++) {
+		uint64_t want = 0;
+
+		for (uint32_t i = block * FLOW_BLOCK; i < (block + 1) * FLOW_BLOCK && i <= t->max;
+		     i++)
+			want |= flow_is_swept(&t->flows[i]) ? flow_marks_of(&t->flows[i]) : 0;
+		if ((want & ~t->marks[block]) != 0 || (exact && want != t->marks[block]))
+			fail_msg("round %u, block %u: %llx is marked, %llx is there", round, block,
+				 (unsigned long long)t->marks[block], (unsigned long long)want);
+	}
+}
+
+/* Flows begin, are refused, die, are judged anew and taken away, in any order: no sweep may miss one. */
+static void marks_follow_the_flows(void **state)
+{
+	static struct sweeper s;
+	uint32_t seed = 7;
+	struct world x;
+
+	(void)state;
+	assert_int_equal(world_new(&x, NULL), 0);
+	for (unsigned round = 0; round < 4000; round++) {
+		struct heard h = {.n = 0};
+		struct msg_sweep m;
+		uint32_t what, slot;
+
+		seed = seed * 1664525 + 1013904223;
+		what = seed >> 16;
+		slot = 5 + (what >> 8 & 1);
+		if (what % 16 == 0) {
+			bool good = what >> 4 & 1;
+
+			world_trust(&x, slot, slot == 5 ? WORLD_CAMS : WORLD_PLCS,
+				    good ? STANDING_FULL : STANDING_REVOKED,
+				    good ? CLOCK_NEVER_MS : 0);
+		} else if (what % 16 == 1) {
+			m = order(1, what >> 4 & 1 ? slot : 0);
+			assert_int_equal(sweep_order(&s, &m), 0);
+			assert_int_equal(sweep_step(&s, x.st, hear, &h), 0);
+			work(&x);
+			assert_int_equal(sweep_step(&s, x.st, hear, &h), 0);
+			assert_int_equal(h.n, 1);
+			marks_check(&x, m.n_slots == 0, round);
+		} else if (what % 16 == 2) {
+			x.now_us += 40000000; /* flows age */
+			worker_pin(x.w, x.now_us);
+			while (worker_age(x.w))
+				;
+		} else {
+			struct frame_spec f = {slot == 5 ? "10.1.0.10" : "10.1.0.11",
+					       "10.2.0.10",
+					       .smac = slot == 5 ? 0x10 : 0x11,
+					       .dmac = 1,
+					       .proto = 17,
+					       .sport = (what >> 9) % 128,
+					       .dport = what % 16 == 3 ? 81 : 5000};
+
+			(void)world_one(&x, DEV, &f);
+		}
+		marks_check(&x, false, round);
+	}
+	world_free(&x);
+}
+
 static void orders_have_bounds(void **state)
 {
 	static struct sweeper s;
@@ -157,6 +276,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(orders_are_carried_out_together),
 		cmocka_unit_test(a_busy_worker_sweeps_in_steps),
+		cmocka_unit_test(whoever_has_no_flows_costs_no_walk),
+		cmocka_unit_test(marks_follow_the_flows),
 		cmocka_unit_test(orders_have_bounds),
 	};
 
