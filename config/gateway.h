@@ -233,5 +233,8 @@ unsigned gw_upstream_sources(const struct gw_config *cfg, const struct ip_addr *
 int gw_upstream_source(const struct gw_config *cfg, const struct ip_addr *upstream,
 		       struct ip_addr *out);
 
-/** What fits through every DPDK port: bytes of an IP packet of the workers' stack. 0: there is no such port */
-uint16_t gw_stack_mtu(const struct gw_config *cfg);
+/** Bytes of an IP packet that the workers' stack sends from this address: the MTU of the DPDK port that has it; of an
+ * address that none has, what fits through each of them. 0: there is no such port */
+uint16_t gw_stack_mtu(const struct gw_config *cfg, const struct ip_addr *own);
+/** The largest MTU of a DPDK port; 0: there is none */
+uint16_t gw_stack_mtu_max(const struct gw_config *cfg);

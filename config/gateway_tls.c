@@ -151,14 +151,31 @@ bool gw_uses_stack(const struct gw_config *cfg)
 	return false;
 }
 
-uint16_t gw_stack_mtu(const struct gw_config *cfg)
+uint16_t gw_stack_mtu(const struct gw_config *cfg, const struct ip_addr *own)
+{
+	const struct gw_port *home;
+	uint16_t mtu = 0;
+
+	if (gw_address_home(cfg, own, &home) != NULL && home->devargs[0] != '\0')
+		return home->mtu_bytes;
+
+	for (uint32_t i = 0; i < cfg->n_ports; i++) {
+		const struct gw_port *p = &cfg->ports[i];
+
+		if (p->devargs[0] != '\0' && (mtu == 0 || p->mtu_bytes < mtu))
+			mtu = p->mtu_bytes;
+	}
+	return mtu;
+}
+
+uint16_t gw_stack_mtu_max(const struct gw_config *cfg)
 {
 	uint16_t mtu = 0;
 
 	for (uint32_t i = 0; i < cfg->n_ports; i++) {
 		const struct gw_port *p = &cfg->ports[i];
 
-		if (p->devargs[0] != '\0' && (mtu == 0 || p->mtu_bytes < mtu))
+		if (p->devargs[0] != '\0' && p->mtu_bytes > mtu)
 			mtu = p->mtu_bytes;
 	}
 	return mtu;

@@ -5,6 +5,7 @@
 #include <rte_ethdev.h>
 
 #include "dataplane/path.h"
+#include "dataplane/port_tap.h"
 
 /* Of a send to a TLS worker, on this machine; what is above it was the worker's time, whom its bell has woken up on our
  * core. */
@@ -39,8 +40,10 @@ static void send_port(struct worker *w, uint16_t port)
 	for (uint16_t i = 0; i < n; i++)
 		bytes += rte_pktmbuf_pkt_len(pkt[i]);
 	if (port_present(p) && p->eth != PORT_ETH_NONE)
-		sent = port_is_link(port)
-			       ? send_link(w, p, pkt, n)
+		sent = port_is_link(port) ? send_link(w, p, pkt, n)
+		       : p->large_fd >= 0
+			       ? port_tap_send(p->eth, p->large_fd, port_tx_queue(p, w->index), pkt,
+					       n)
 			       : rte_eth_tx_burst(p->eth, port_tx_queue(p, w->index), pkt, n);
 	for (uint16_t i = sent; i < n; i++) {
 		bytes -= rte_pktmbuf_pkt_len(pkt[i]);
@@ -56,10 +59,11 @@ static void send_port(struct worker *w, uint16_t port)
 static void send_kernel(struct worker *w, uint16_t port)
 {
 	struct rte_mbuf **pkt = w->kernel[port].pkt;
+	const struct port *p = &w->st->ports[port];
 	uint16_t n = w->kernel[port].n, sent = 0;
 
-	if (port_present(&w->st->ports[port]) && w->st->ports[port].tap_eth != PORT_ETH_NONE)
-		sent = rte_eth_tx_burst(w->st->ports[port].tap_eth, 0, pkt, n);
+	if (port_present(p) && p->tap_eth != PORT_ETH_NONE)
+		sent = port_tap_send(p->tap_eth, p->tap_fd, 0, pkt, n);
 	for (uint16_t i = sent; i < n; i++)
 		free_dropped(w, pkt[i], DROP_KERNEL_FULL);
 	w->stats.port[port].to_kernel += sent;

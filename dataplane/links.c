@@ -13,6 +13,7 @@
 #include "config/base/log.h"
 #include "dataplane/doors.h"
 #include "dataplane/path.h"
+#include "dataplane/port_pool.h"
 #include "dataplane/rewrite.h"
 
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
@@ -57,7 +58,7 @@ int links_from_config(struct state *st)
 		port_none(p);
 		snprintf(p->name, sizeof(p->name), "tls%u", n);
 		p->vlans[0] = 1;
-		p->mtu_bytes = LINK_MTU;
+		p->mtu_bytes = port_pool_mtu(&st->cfg);
 		p->mac = mac;
 		p->owner = n % st->n_workers;
 	}

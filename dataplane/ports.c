@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <rte_dev.h>
 #include <rte_eal.h>
@@ -18,19 +16,10 @@
 #include "config/base/log.h"
 #include "dataplane/pkt.h"
 #include "dataplane/port_fd.h"
+#include "dataplane/port_pool.h"
+#include "dataplane/port_tap.h"
 #include "dataplane/worker.h"
 
-#define RX_DESCRIPTORS 2048
-#define TX_DESCRIPTORS 2048
-#define DESCRIPTORS_MIN 256 /* a queue */
-#define PORT_MBUFS 12288 /* rings of a port and its shadow, AF_XDP's fill ring, bursts under way */
-#define LINK_MBUFS 1024 /* under way from a TLS worker: the driver copies, no ring holds any */
-#define QUEUE_MBUFS 4096 /* AF_XDP's fill ring, and what is under way, of each further queue */
-#define MBUF_BYTES (RTE_MBUF_DEFAULT_BUF_SIZE + sizeof(struct rte_mbuf) + sizeof(struct pkt) + 64)
-#define MBUF_CACHE 256
-#define POOL_NAME "mbufs"
-#define FRAME_BYTES 22 /* around an IP packet: Ethernet, two VLAN tags */
-#define PORTS_SPARE 1 /* buffers for so many ports that are added later, memory_mb permitting */
 #define MTU_DEFAULT 1500
 #define EAL_ARGS_MAX (24 + 2 * MSG_PORTS_MAX)
 
@@ -42,7 +31,8 @@ static void forget_descriptors(struct port *p)
 
 void port_none(struct port *p)
 {
-	*p = (struct port){.eth = PORT_ETH_NONE, .tap_eth = PORT_ETH_NONE, .tap_fd = -1};
+	*p = (struct port){
+		.eth = PORT_ETH_NONE, .tap_eth = PORT_ETH_NONE, .tap_fd = -1, .large_fd = -1};
 	port_queues_one(&p->queues);
 	forget_descriptors(p);
 }
@@ -226,22 +216,26 @@ static int queues_set_up(uint16_t eth, const struct port_queues *q, struct rte_m
 	return 0;
 }
 
-/* What is configured is what holds: a worker's TCP stack cuts its segments by it, and one that no buffer takes is lost. */
-static int mtu_set(uint16_t eth, uint16_t mtu, struct rte_mempool *pool, struct err *err)
+static bool driver_is(const struct rte_eth_dev_info *info, const char *name)
 {
-	unsigned room = rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM - FRAME_BYTES;
+	return info->driver_name != NULL && strcmp(info->driver_name, name) == 0;
+}
+
+/* What is configured is what holds: a worker's TCP stack cuts its segments by it, and one that nothing takes is lost. */
+static int mtu_set(uint16_t eth, const struct rte_eth_dev_info *info, uint16_t mtu, struct err *err)
+{
 	uint16_t now = 0;
 	int ret;
 
-	if (mtu > room)
-		return err_set(
-			err, -EMSGSIZE,
-			"mtu = %u: packet buffers take %u bytes here; set it to that or less", mtu,
-			room);
+	/* These drivers know of no more, and yet carry what the kernel's interface and their buffers take. */
+	if (mtu > MTU_DEFAULT && (driver_is(info, "net_tap") || driver_is(info, "net_af_packet"))) {
+		ret = port_tap_mtu(info->if_index, mtu);
+		return ret < 0 ? err_set(err, ret, "mtu = %u: %s", mtu, strerror(-ret)) : 0;
+	}
 	if (rte_eth_dev_get_mtu(eth, &now) < 0 || now == mtu)
 		return 0;
 	ret = rte_eth_dev_set_mtu(eth, mtu);
-	/* A driver that knows no MTU (vhost-user) carries what fits a buffer. */
+	/* A driver that knows no MTU (vhost-user, memif) carries what fits a buffer. */
 	if (ret < 0 && ret != -ENOTSUP && mtu > now)
 		return err_set(err, ret, "mtu = %u: the device stays at %u (%s); set it to that",
 			       mtu, now, strerror(-ret));
@@ -261,7 +255,7 @@ static int start(uint16_t eth, uint16_t mtu, const struct port_queues *q, struct
 	ret = configure(eth, &info, q, err);
 	if (ret < 0)
 		return ret;
-	ret = mtu_set(eth, mtu, pool, err);
+	ret = mtu_set(eth, &info, mtu, err);
 	if (ret < 0)
 		return ret;
 	ret = queues_set_up(eth, q, pool, fds, err);
@@ -316,7 +310,7 @@ static void stop(uint16_t *eth)
 
 void port_close(struct port *p)
 {
-	p->tap_fd = -1;
+	p->tap_fd = p->large_fd = -1;
 	stop(&p->tap_eth);
 	port_kick_close(p->kick);
 	p->kick = NULL;
@@ -352,6 +346,7 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg, 
 	for (uint16_t q = 0; q < p->queues.rx; q++)
 		p->rx_fd[q] = p->rx_fd[q] >= 0 ? p->rx_fd[q] : port_fd_tap(p->eth, q);
 	p->kick = port_kick_open(p->eth, p->queues.rx, p->rx_fd);
+	p->large_fd = p->mtu_bytes > MTU_DEFAULT ? port_fd_tap(p->eth, 0) : -1;
 	ret = rte_eth_macaddr_get(p->eth, &addr);
 	if (ret < 0) {
 		err_set(err, ret, "MAC address: %s", strerror(-ret));
@@ -363,7 +358,7 @@ static int bring_up(struct port *p, unsigned index, const struct msg_port *cfg, 
 	ret = attach(tap, &p->tap_eth, err);
 	port_queues_one(&one);
 	if (ret == 0)
-		ret = start(p->tap_eth, RTE_MIN(p->mtu_bytes, MTU_DEFAULT), &one, pool, NULL, err);
+		ret = start(p->tap_eth, p->mtu_bytes, &one, pool, NULL, err);
 	if (ret < 0) {
 		err_wrap(err, ret, "shadow %s", cfg->tap);
 		goto fail;
@@ -384,95 +379,14 @@ static unsigned dpdk_ports(const struct msg_dp_config *cfg)
 	return n;
 }
 
-/* Those that hash share their rings' entries among the queues, down to a least number. */
-static size_t port_mbufs(const char *devargs, uint16_t workers)
-{
-	unsigned asked = RTE_MIN(port_queues_asked(devargs), PORT_QUEUES_MAX);
-	size_t rings = (size_t)RTE_MIN(workers, PORT_QUEUES_MAX) * 2 * DESCRIPTORS_MIN;
-	size_t more = rings > RX_DESCRIPTORS + TX_DESCRIPTORS
-			      ? rings - (RX_DESCRIPTORS + TX_DESCRIPTORS)
-			      : 0;
-
-	return PORT_MBUFS + RTE_MAX(more, asked > 1 ? (size_t)(asked - 1) * QUEUE_MBUFS : 0);
-}
-
-/* With small pages, AF_XDP loses every frame that lies across two of them (the kernel takes no buffer that is not
- * contiguous), so each buffer gets a page of its own. */
-static struct rte_mempool *paged_pool(unsigned n)
-{
-	const unsigned page = getpagesize(), header = sizeof(struct rte_mempool_objhdr);
-	const unsigned flags = RTE_MEMPOOL_F_NO_SPREAD | RTE_MEMPOOL_F_NO_IOVA_CONTIG;
-	struct rte_pktmbuf_pool_private priv = {.mbuf_priv_size = sizeof(struct pkt)};
-	unsigned elem = page - RTE_ALIGN(header, RTE_CACHE_LINE_SIZE);
-	struct rte_mempool *mp;
-	void *mem;
-
-	mp = rte_mempool_create_empty(POOL_NAME, n, elem, MBUF_CACHE, sizeof(priv), SOCKET_ID_ANY,
-				      flags);
-	if (mp == NULL)
-		return NULL;
-	priv.mbuf_data_room_size = elem - sizeof(struct rte_mbuf) - sizeof(struct pkt);
-	rte_pktmbuf_pool_init(mp, &priv);
-	mem = mmap(NULL, (size_t)n * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		   0);
-	if (mem == MAP_FAILED)
-		goto fail;
-	/* The mapping lives as long as the process. */
-	if (rte_mempool_populate_virt(mp, mem, (size_t)n * page, page, NULL, NULL) < (int)n) {
-		munmap(mem, (size_t)n * page);
-		goto fail;
-	}
-	rte_mempool_obj_iter(mp, rte_pktmbuf_init, NULL);
-	return mp;
-fail:
-	rte_mempool_free(mp);
-	rte_errno = ENOMEM;
-	return NULL;
-}
-
-/* One for all ports, those that come later too: a frame that goes out by another port is not copied. */
-static struct rte_mempool *pool_get(const struct msg_dp_config *cfg, uint16_t workers,
-				    struct err *err)
-{
-	size_t each = cfg->hugepages ? MBUF_BYTES : (size_t)getpagesize();
-	size_t room = (size_t)cfg->memory_mb * 1024 * 1024 / 2 / each;
-	size_t n = (size_t)PORTS_SPARE * PORT_MBUFS + (size_t)workers * MBUF_CACHE * 2;
-	struct rte_mempool *pool = rte_mempool_lookup(POOL_NAME);
-
-	if (pool != NULL)
-		return pool;
-	for (unsigned i = 0; i < cfg->n_ports; i++) {
-		if (cfg->ports[i].devargs[0] != '\0')
-			n += port_mbufs(cfg->ports[i].devargs, workers);
-	}
-	n += (size_t)cfg->tls_workers * LINK_MBUFS;
-	if (n > room)
-		n = room;
-	if (!cfg->hugepages && !any_pci(cfg))
-		pool = paged_pool(n);
-	else
-		pool = rte_pktmbuf_pool_create(POOL_NAME, n, MBUF_CACHE, sizeof(struct pkt),
-					       RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
-	if (pool == NULL)
-		err_set(err, -rte_errno, "%zu packet buffers: %s", n, rte_strerror(rte_errno));
-	return pool;
-}
-
-void ports_buffers(uint64_t *all, uint64_t *free)
-{
-	const struct rte_mempool *pool = rte_mempool_lookup(POOL_NAME);
-
-	*all = pool != NULL ? pool->size : 0;
-	*free = pool != NULL ? rte_mempool_avail_count(pool) : 0;
-}
-
 int port_open(struct port *p, unsigned index, const struct msg_dp_config *cfg, uint16_t workers,
 	      struct err *err)
 {
-	struct rte_mempool *pool = pool_get(cfg, workers, err);
-	int ret =
-		pool != NULL ? bring_up(p, index, &cfg->ports[index], workers, pool, err) : -ENOMEM;
+	struct rte_mempool *pool;
+	int ret = port_pool_get(&pool, cfg, cfg->ports[index].devargs, p->mtu_bytes, workers, err);
 
+	if (ret == 0)
+		ret = bring_up(p, index, &cfg->ports[index], workers, pool, err);
 	if (ret == 0)
 		log_info("port up name=%s devargs=%s shadow=%s mtu=%u rx_queues=%u tx_queues=%u "
 			 "rss=%s",
@@ -485,12 +399,12 @@ int port_open(struct port *p, unsigned index, const struct msg_dp_config *cfg, u
 int port_open_link(struct port *p, unsigned n, const struct msg_dp_config *cfg, uint16_t workers,
 		   struct err *err)
 {
-	struct rte_mempool *pool = pool_get(cfg, workers, err);
+	struct rte_mempool *pool;
 	char devargs[192];
-	int ret;
+	int ret = port_pool_get(&pool, cfg, "net_vhost", p->mtu_bytes, workers, err);
 
-	if (pool == NULL)
-		return -ENOMEM;
+	if (ret < 0)
+		return ret;
 	snprintf(devargs, sizeof(devargs), "net_vhost_tls%u,iface=%.84s/tls%u.sock,client=1", n,
 		 cfg->tls_dir, n);
 	ret = attach(devargs, &p->eth, err);

@@ -17,8 +17,6 @@
 #define PORT_LINKS MSG_PORT_LINK
 #define PORTS_ALL (PORT_LINKS + MSG_TLS_WORKERS_MAX)
 
-#define LINK_MTU 1500 /* the driver's own; it lets larger ones pass */
-
 #define PORT_ETH_NONE 0xffff /* no ethdev: kernel-only, absent, or a test */
 
 struct port {
@@ -41,6 +39,7 @@ struct port {
 		[PORT_QUEUES_MAX]; /* a queue; readable while packets wait; -1: it cannot say. The drivers' own */
 	struct port_kick *kick; /* of a vhost-user port, to be armed before sleeping; else NULL */
 	int tap_fd; /* the same of the shadow */
+	int large_fd; /* of a TAP port with an MTU that its driver does not know (port_tap.h); else -1 */
 	uint64_t rx_cookie
 		[PORT_QUEUES_MAX]; /* of rx_fd, where it is an AF_XDP socket. Control thread's */
 };
@@ -121,8 +120,5 @@ void port_close(struct port *p);
 /** The same of the link to TLS worker n (links.h): vhost-user in client mode, no shadow. The worker may be away. */
 int port_open_link(struct port *p, unsigned n, const struct msg_dp_config *cfg, uint16_t workers,
 		   struct err *err);
-
-/** Packet buffers of the process: how many there are, and how many are free. No port was opened: 0. Any thread. */
-void ports_buffers(uint64_t *all, uint64_t *free);
 
 bool port_link_up(const struct port *p); /* control thread */

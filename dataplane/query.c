@@ -10,6 +10,7 @@
 
 #include "dataplane/links.h"
 #include "dataplane/parse.h"
+#include "dataplane/port_pool.h"
 #include "dataplane/worker.h"
 
 #define LIST_ROOM 256
@@ -138,7 +139,7 @@ void query_stats(struct state *st, struct msg_stats *m)
 	m->bindings = bindings_count(st->bindings);
 	m->routes = st->n_routes;
 	m->neighbours = neighs_count(st->neighs);
-	ports_buffers(&m->buffers, &m->buffers_free);
+	port_pool_count(&m->buffers, &m->buffers_free);
 	m->started_ms = st->started_ms;
 	m->n_ports = st->n_ports;
 	m->n_lcores = st->n_workers;

@@ -39,6 +39,11 @@ static uint64_t stack_sessions(const struct gw_config *cfg)
 	return n;
 }
 
+static uint16_t mtu_of(void *arg, const struct ip_addr *own)
+{
+	return gw_stack_mtu(((struct worker *)arg)->cfg, own);
+}
+
 int transport_start(struct worker *w, struct err *err)
 {
 	const struct gw_config *cfg = w->cfg;
@@ -53,6 +58,7 @@ int transport_start(struct worker *w, struct err *err)
 		.memory_bytes = MEMORY_BYTES + sessions * SESSION_BYTES,
 		.send = port_send,
 		.fetch = conn_fetch,
+		.mtu_of = mtu_of,
 	};
 	struct port_config pc = {.index = w->index, .hugepages = cfg->hugepages};
 	char leaf[32], path[MSG_PATH_BYTES];
@@ -65,7 +71,8 @@ int transport_start(struct worker *w, struct err *err)
 			       w->index, cfg->tls_workers);
 	snprintf(leaf, sizeof(leaf), "tls%u.sock", w->index);
 	pc.path = gw_run_path(cfg, leaf, path);
-	sc.mtu_bytes = pc.mtu_bytes = gw_stack_mtu(cfg);
+	sc.mtu_bytes = pc.mtu_bytes = gw_stack_mtu_max(cfg);
+	sc.mtu_arg = w;
 	while (sc.buckets < 2 * sessions && sc.buckets < 1u << 19)
 		sc.buckets *= 2;
 	cpus_read(cfg->lcores, &w->dataplane_cpus);

@@ -257,7 +257,7 @@ const struct peers_handler sync_peers_handler = {
 /* The TLS workers' stack does not learn of it: what it sends there in full segments never arrives. Said once of each. */
 static void mtu_check(struct agent *a, const struct msg_route *r)
 {
-	uint16_t mtu = gw_uses_stack(a->cfg) ? gw_stack_mtu(a->cfg) : 0;
+	uint16_t mtu = gw_uses_stack(a->cfg) ? gw_stack_mtu_max(a->cfg) : 0;
 	char text[ADDR_TEXT_BYTES];
 
 	if (r->kind != ROUTE_FORWARD || r->mtu_bytes == 0 || r->mtu_bytes >= mtu)

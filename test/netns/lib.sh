@@ -257,7 +257,7 @@ crl_revoke() { # NAME: into the list; the workers read it after `daemon_hup tls-
 
 # ---- the gateway --------------------------------------------------------------------------------
 # A scenario may change what is written by setting these before world_up.
-VLANS=${VLANS:-}
+VLANS=${VLANS:-} UP_EXTRA=${UP_EXTRA:-}
 TRANSPORT=${TRANSPORT:-socket}
 LISTENER_EXTRA=${LISTENER_EXTRA:-proxy_protocol = false;}
 GATEWAY_EXTRA=${GATEWAY_EXTRA:-}
@@ -279,7 +279,7 @@ config_write() {
 		ports = (
 		  { name = "dev"; side = "device"; devargs = "${DEV_DEVARGS:-net_af_xdp0,iface=dev0}"; isolated = true;
 		    addresses = [ "$GW4/24", "$GW6/64" ]; $VLANS },
-		  { name = "up"; side = "uplink"; devargs = "${UP_DEVARGS:-net_af_xdp1,iface=up0}"; addresses = [ "$UP4/24", "$UP6/64" ]; },
+		  { name = "up"; side = "uplink"; devargs = "${UP_DEVARGS:-net_af_xdp1,iface=up0}"; addresses = [ "$UP4/24", "$UP6/64" ]; $UP_EXTRA },
 		  { name = "wifi"; side = "device"; kernel = "wifi0"; addresses = [ "$WIFI4/24", "$WIFI6/64" ]; } );
 		listeners = (
 		  { name = "mqtt"; transport = "$TRANSPORT"; address = "$GW4"; port = 8883; upstream = "$NVR4:1883"; $LISTENER_EXTRA

@@ -22,6 +22,8 @@ struct stack {
 	struct pcbs *pcbs;
 	struct netif netif;
 	struct ip_addr addrs[STACK_ADDRS_MAX];
+	uint16_t mtus[STACK_ADDRS_MAX]; /* of these */
+	uint16_t mtu_least; /* of all of them */
 	uint32_t n_addrs;
 	/* streams of whom something is wanted and possible: to be told in the next turn, in this one */
 	struct ready_list ready, serving;
@@ -53,6 +55,8 @@ extern uint8_t stream_half_open; /* its address stands where a stream will */
 void stack_acknowledge(struct stack *st); /* what is owed */
 void stack_speaks_as(struct stack *st,
 		     const struct ip_addr *own); /* what goes out next comes from there */
+/** Of packets from there. */
+uint16_t stack_mtu_of(const struct stack *st, const struct ip_addr *own);
 /** Of this worker's slice, in turn. @return 0: it has none */
 uint16_t stack_next_port(struct stack *st);
 

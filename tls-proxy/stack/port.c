@@ -24,11 +24,13 @@
 #define RING 2048 /* frames each way that wait while the other side has the core */
 #define BURST STACK_BURST
 #define BUFFERS 16383
+#define LARGE_BUFFERS 8191 /* of them where one takes more than two pages */
 #define CACHED                                                                                     \
 	512 /* of them, taken and given back without the ring, those that were used last first */
 #define OUT_MAX 2048 /* frames that wait for room in the ring */
 #define MEMORY_MB 32 /* beside the buffers */
 #define ETHER_BYTES 14
+#define VIRTIO_BYTES 16 /* the driver counts its own header, and a VLAN tag */
 
 struct port {
 	struct rte_mempool *pool;
@@ -36,7 +38,7 @@ struct port {
 	uint8_t header[2][ETHER_BYTES]; /* IPv4, IPv6 */
 	bool up;
 	int wake_fd;
-	uint32_t held; /* buffers that are pbufs now */
+	uint32_t held, held_max; /* buffers that are pbufs now */
 	uint32_t n_out;
 	struct rte_mbuf *out[OUT_MAX];
 	struct port_stats stats;
@@ -73,7 +75,7 @@ static struct pbuf *pbuf_of(struct port *port, struct rte_mbuf *m)
 		port->stats.in_dropped++;
 		return NULL;
 	}
-	if (port->held < BUFFERS / 3) {
+	if (port->held < port->held_max) {
 		h->pc.custom_free_function = held_free;
 		h->port = port;
 		port->held++;
@@ -229,9 +231,19 @@ static void lcores_text(char *out, size_t bytes)
 
 static uint16_t buffer_room(const struct port_config *cfg)
 {
-	uint16_t room = RTE_PKTMBUF_HEADROOM + ETHER_BYTES + cfg->mtu_bytes;
+	uint16_t room = RTE_PKTMBUF_HEADROOM + VIRTIO_BYTES + ETHER_BYTES + cfg->mtu_bytes;
 
 	return room > RTE_MBUF_DEFAULT_BUF_SIZE ? RTE_ALIGN(room, 64) : RTE_MBUF_DEFAULT_BUF_SIZE;
+}
+
+static uint32_t buffers(const struct port_config *cfg)
+{
+	return buffer_room(cfg) > 8192 ? LARGE_BUFFERS : BUFFERS;
+}
+
+static unsigned buffers_mb(const struct port_config *cfg)
+{
+	return (unsigned)(buffers(cfg) * (buffer_room(cfg) + 256ull) >> 20);
 }
 
 static int eal_start(const struct port_config *cfg, struct err *err)
@@ -248,8 +260,7 @@ static int eal_start(const struct port_config *cfg, struct err *err)
 	argv[argc++] = "--no-pci";
 	argv[argc++] = "--iova-mode=va";
 	argv[argc++] = "--log-level=error";
-	snprintf(memory, sizeof(memory), "%u",
-		 MEMORY_MB + (unsigned)(BUFFERS * (buffer_room(cfg) + 256ull) >> 20));
+	snprintf(memory, sizeof(memory), "%u", MEMORY_MB + buffers_mb(cfg));
 	argv[argc++] = "-m";
 	argv[argc++] = memory;
 	if (cfg->hugepages) {
@@ -295,11 +306,14 @@ static int port_start(struct port *port, const struct port_config *cfg, struct e
 	struct rte_eth_conf conf = {.intr_conf.rxq = 1};
 	int ret;
 
-	port->pool = rte_pktmbuf_pool_create("stack", BUFFERS, CACHED,
+	port->pool = rte_pktmbuf_pool_create("stack", buffers(cfg), CACHED,
 					     RTE_ALIGN(sizeof(struct held), RTE_MBUF_PRIV_ALIGN),
 					     buffer_room(cfg), SOCKET_ID_ANY);
 	if (port->pool == NULL)
 		return err_set(err, -rte_errno, "packet buffers: %s", rte_strerror(rte_errno));
+	port->held_max = buffers(cfg) / 3;
+	log_info("packet buffers=%u mtu=%u memory=%u MB", buffers(cfg), cfg->mtu_bytes,
+		 buffers_mb(cfg));
 	ret = rte_eth_dev_configure(port->id, 1, 1, &conf);
 	if (ret == 0)
 		ret = rte_eth_rx_queue_setup(port->id, 0, RING, SOCKET_ID_ANY, NULL, port->pool);

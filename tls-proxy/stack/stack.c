@@ -81,18 +81,27 @@ static bool tuple_read(struct tuple *t, const uint8_t *ip, size_t bytes)
 	return !ip_addr_eq(&t->src, &t->dst);
 }
 
-static bool address_is_ours(const struct stack *st, const struct ip_addr *a)
+/* @return -1: not ours */
+static int address_find(const struct stack *st, const struct ip_addr *a)
 {
 	for (uint32_t i = 0; i < st->n_addrs; i++) {
 		if (ip_addr_eq(&st->addrs[i], a))
-			return true;
+			return (int)i;
 	}
-	return false;
+	return -1;
 }
 
-/* It has the address that this packet is for. */
-static void interface_is(struct netif *n, const struct ip_addr *a)
+uint16_t stack_mtu_of(const struct stack *st, const struct ip_addr *own)
 {
+	int i = address_find(st, own);
+
+	return i >= 0 ? st->mtus[i] : st->mtu_least;
+}
+
+/* It has the address that this packet is for, and the MTU by which a connection's largest segment is said. */
+static void interface_is(struct netif *n, const struct ip_addr *a, uint16_t mtu)
+{
+	n->mtu = mtu;
 	if (ip_addr_is_v4(a))
 		lwip_netif_v4(n, a->b + 12);
 	else
@@ -101,7 +110,7 @@ static void interface_is(struct netif *n, const struct ip_addr *a)
 
 void stack_speaks_as(struct stack *st, const struct ip_addr *own)
 {
-	interface_is(&st->netif, own);
+	interface_is(&st->netif, own, stack_mtu_of(st, own));
 }
 
 uint16_t stack_next_port(struct stack *st)
@@ -122,13 +131,16 @@ struct arrival {
 	struct pbuf *p;
 	struct tuple t;
 	uint32_t bucket;
+	int to; /* the address of ours */
 };
 
 static bool arrival_read(const struct stack *st, struct arrival *a, struct pbuf *p)
 {
 	a->p = p;
-	if (p->next != NULL || !tuple_read(&a->t, p->payload, p->len) ||
-	    !address_is_ours(st, &a->t.dst))
+	if (p->next != NULL || !tuple_read(&a->t, p->payload, p->len))
+		return false;
+	a->to = address_find(st, &a->t.dst);
+	if (a->to < 0)
 		return false;
 	if (a->t.proto == PROTO_TCP)
 		a->bucket = pcbs_bucket(st->pcbs, &a->t.dst, a->t.dport, &a->t.src, a->t.sport);
@@ -197,7 +209,7 @@ void stack_acknowledge(struct stack *st)
 
 static void arrival_input(struct stack *st, struct arrival *a)
 {
-	interface_is(&st->netif, &a->t.dst);
+	interface_is(&st->netif, &a->t.dst, st->mtus[a->to]);
 	if (a->t.proto == PROTO_UDP) {
 		udp_arrives(st, a->p, a->t.dport);
 		return;
@@ -307,6 +319,7 @@ int stack_new(struct stack **out, const struct stack_config *cfg, struct err *er
 	if (st == NULL)
 		goto fail;
 	st->cfg = *cfg;
+	st->mtu_least = cfg->mtu_bytes;
 	stack_mem_limit(cfg->memory_bytes);
 	ret = pcbs_new(&st->pcbs, cfg->buckets, 0);
 	if (ret < 0)
@@ -346,17 +359,25 @@ const struct stack_stats *stack_stats(struct stack *st)
 
 int stack_address_add(struct stack *st, const struct ip_addr *a)
 {
-	if (address_is_ours(st, a))
-		return 0;
-	if (st->n_addrs == STACK_ADDRS_MAX)
+	uint16_t mtu = st->cfg.mtu_of != NULL ? st->cfg.mtu_of(st->cfg.mtu_arg, a) : 0;
+	int i = address_find(st, a);
+
+	if (i < 0 && st->n_addrs == STACK_ADDRS_MAX)
 		return -ENOSPC;
-	st->addrs[st->n_addrs++] = *a;
+	if (i < 0)
+		i = (int)st->n_addrs++;
+	st->addrs[i] = *a;
+	st->mtus[i] = mtu != 0 && mtu < st->cfg.mtu_bytes ? mtu : st->cfg.mtu_bytes;
+	st->mtu_least = st->cfg.mtu_bytes;
+	for (uint32_t k = 0; k < st->n_addrs; k++)
+		st->mtu_least = st->mtus[k] < st->mtu_least ? st->mtus[k] : st->mtu_least;
 	return 0;
 }
 
 void stack_clock(struct stack *st, uint64_t now_us)
 {
 	st->now_us = now_us;
+	st->netif.mtu = st->mtu_least; /* a SYN that is sent again: whosever it is */
 	pcbs_timers(st->pcbs, now_us);
 }
 

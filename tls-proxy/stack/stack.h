@@ -29,7 +29,11 @@ struct stack_listener {
 };
 
 struct stack_config {
-	uint16_t mtu_bytes;
+	uint16_t mtu_bytes; /* that the port takes */
+	/* Of packets from this address of ours, at most mtu_bytes; NULL: mtu_bytes. With `mtu_arg`; asked when a connection
+	 * begins */
+	uint16_t (*mtu_of)(void *mtu_arg, const struct ip_addr *own);
+	void *mtu_arg;
 	/* towards upstreams: ports first..last with port % workers == index */
 	uint16_t port_first, port_last;
 	uint32_t workers, index;

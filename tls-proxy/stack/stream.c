@@ -478,6 +478,7 @@ static int connect_from(struct stack *st, struct stream *s, const struct ip_addr
 	}
 	stream_attach(st, s, pcb, STREAM_WRITE);
 	s->stk.bucket = bucket;
+	stack_speaks_as(st, from); /* its MTU */
 	pcbs_enter(st->pcbs, bucket);
 	err = tcp_connect(pcb, &r, port, on_connected);
 	pcbs_leave(st->pcbs, true);

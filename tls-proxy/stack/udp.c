@@ -149,7 +149,8 @@ static void stack_udp_send(struct datagram *d, const struct datagram_peer *to, c
 	struct stack *st = the_stack;
 	struct udp_pcb *pcb = d->stk.pcb;
 	ip_addr_t addr = to != NULL ? addr_to_lwip(&to->addr) : pcb->remote_ip;
-	size_t room = st->cfg.mtu_bytes - UDP_BYTES - (IP_IS_V4(&addr) ? IP_HLEN : IP6_HLEN);
+	size_t room =
+		stack_mtu_of(st, &d->stk.own) - UDP_BYTES - (IP_IS_V4(&addr) ? IP_HLEN : IP6_HLEN);
 	struct pbuf *p = NULL;
 
 	if (head_bytes + bytes <= room && !stack_mem_scarce())

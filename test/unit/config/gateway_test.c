@@ -385,7 +385,13 @@ static void the_tls_group_has_defaults(void **state)
 	assert_int_equal(c->tls_port_last, 32767);
 	assert_int_equal(c->n_tls_addrs, 0);
 	assert_true(gw_uses_stack(c));
-	assert_int_equal(gw_stack_mtu(c), 1400);
+	assert_int_equal(gw_stack_mtu_max(c), 1500);
+	ip_addr_parse(&want, "10.0.0.1");
+	assert_int_equal(gw_stack_mtu(c, &want), 1500);
+	ip_addr_parse(&want, "10.1.0.2");
+	assert_int_equal(gw_stack_mtu(c, &want), 1400);
+	ip_addr_parse(&want, "10.2.0.1"); /* of a kernel-only port */
+	assert_int_equal(gw_stack_mtu(c, &want), 1400);
 	assert_int_equal(c->n_tls_sources, 1);
 	ip_addr_parse(&want, "10.1.0.1");
 	assert_true(ip_addr_eq(&c->tls_sources[0], &want));

@@ -11,11 +11,20 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #include <rte_ethdev.h>
 #include <rte_log.h>
 
+#include "dataplane/port_pool.h"
+#include "dataplane/port_tap.h"
 #include "dataplane/ports.h"
 #include "test/unit/dataplane/world.h"
 
@@ -193,6 +202,127 @@ static void a_queue_that_is_not_used_is_closed(void **state)
 	assert_int_equal(n[3], n[0]);
 }
 
+static int mtu_of(const char *interface)
+{
+	struct ifreq ifr = {0};
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", interface);
+	assert_int_equal(ioctl(s, SIOCGIFMTU, &ifr), 0);
+	close(s);
+	return ifr.ifr_mtu;
+}
+
+/* The kernel's end of a TAP. */
+static int packet_socket(const char *interface)
+{
+	struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
+	struct timeval second = {.tv_sec = 1};
+	struct ifreq ifr = {0};
+	int s = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
+
+	at.sll_ifindex = (int)if_nametoindex(interface);
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", interface);
+	ifr.ifr_flags = IFF_UP;
+	assert_int_equal(ioctl(s, SIOCSIFFLAGS, &ifr), 0);
+	assert_int_equal(bind(s, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof(second)), 0);
+	return s;
+}
+
+/* @return the first frame from the kernel that is as large; others are the kernel's own (ND) */
+static struct rte_mbuf *frame_from(uint16_t eth, uint16_t bytes)
+{
+	for (int i = 0; i < 1000; i++) {
+		struct rte_mbuf *m;
+
+		if (rte_eth_rx_burst(eth, 0, &m, 1) == 0)
+			usleep(1000);
+		else if (rte_pktmbuf_pkt_len(m) == bytes)
+			return m;
+		else
+			rte_pktmbuf_free(m);
+	}
+	return NULL;
+}
+
+static bool frame_to(int s, uint16_t bytes)
+{
+	uint8_t frame[16384];
+	ssize_t n;
+
+	do {
+		n = recv(s, frame, sizeof(frame), 0);
+	} while (n > 0 && n != bytes);
+	return n == bytes;
+}
+
+/* Past the driver, which sends nothing above its 1,518 bytes; small and large ones in their order. */
+static void a_tap_carries_what_its_mtu_says(void **state)
+{
+	static const uint16_t sizes[] = {60, 1518, 1519, 9014, 100};
+	struct rte_mbuf *m, *out[COUNT(sizes)];
+	uint8_t frame[9014] = {0};
+	struct msg_dp_config cfg;
+	struct err err = {0};
+	struct port p;
+	int s;
+
+	(void)state;
+	memset(frame, 0xff, 6);
+	frame[12] = 0x88;
+	frame[13] = 0xb5; /* for experiments */
+	config(&cfg, "net_tap0,iface=tp0");
+	cfg.ports[0].mtu_bytes = 9000;
+	port_from_config(&p, &cfg.ports[0]);
+	assert_int_equal(port_open(&p, 0, &cfg, 1, &err), 0);
+	s = packet_socket("tp0");
+	assert_int_equal(send(s, frame, sizeof(frame), 0), sizeof(frame));
+	m = frame_from(p.eth, sizeof(frame));
+	assert_non_null(m);
+	assert_int_equal(m->nb_segs, 1);
+	for (size_t i = 0; i < COUNT(sizes); i++) {
+		out[i] = rte_pktmbuf_alloc(m->pool);
+		memcpy(rte_pktmbuf_append(out[i], sizes[i]), frame, sizes[i]);
+	}
+	rte_pktmbuf_free(m);
+	assert_int_equal(port_tap_send(p.eth, p.large_fd, 0, out, COUNT(sizes)), COUNT(sizes));
+	for (size_t i = 0; i < COUNT(sizes); i++)
+		assert_true(frame_to(s, sizes[i]));
+	close(s);
+	port_close(&p);
+}
+
+/* Memory is counted for what there is: frames of 1,500 bytes have no large buffers. */
+static void buffers_are_as_large_as_the_port_needs(void **state)
+{
+	static const struct {
+		const char *devargs;
+		uint16_t mtu_bytes;
+		bool large;
+	} ports[] = {
+		{"net_tap0,iface=tp0", 1500, false}, {"net_af_xdp0,iface=x", 1500, false},
+		{"net_memif0", 2000, false},	     {"net_memif0,bsize=9000", 1500, true},
+		{"net_null0", 9000, true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(ports); i++) {
+		struct rte_mempool *pool = NULL;
+		struct msg_dp_config cfg;
+		struct err err = {0};
+		unsigned room;
+
+		config(&cfg, ports[i].devargs);
+		assert_int_equal(
+			port_pool_get(&pool, &cfg, ports[i].devargs, ports[i].mtu_bytes, 1, &err),
+			0);
+		room = rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM;
+		assert_true(room >= ports[i].mtu_bytes + 22u);
+		assert_int_equal(room >= 9022, ports[i].large);
+	}
+}
+
 /* A worker's stack cuts its segments by what is configured. */
 static void an_mtu_holds_or_the_port_stays_away(void **state)
 {
@@ -204,14 +334,24 @@ static void an_mtu_holds_or_the_port_stays_away(void **state)
 	} mtus[] = {
 		{"net_tap0,iface=tp0", 1400, 0, ""},
 		{VHOST, 2000, 0, ""},
-		{VHOST, 9000, -EMSGSIZE, "mtu = 9000: packet buffers take "},
-		{"net_tap0,iface=tp0", 2000, -EINVAL, "mtu = 2000: the device stays at 1500"},
+		{VHOST, 9000, 0, ""},
+		{"net_null0", 9000, 0, ""},
+		{"net_tap0,iface=tp0", 2000, 0, ""},
+		{"net_tap0,iface=tp0", 9000, 0, ""},
+		{"net_memif0,role=server,socket=sallyport-ports-test", 9000, 0, ""},
+		{"net_memif0,role=server,socket=sallyport-ports-test2,bsize=9216", 9000, 0, ""},
+		{"net_af_packet0,iface=lo,framesz=9216,blocksz=36864", 9000, 0, ""},
+		{"net_af_packet0,iface=lo", 9000, -EMSGSIZE, "framesz=9216,blocksz=36864"},
+		{"net_af_packet0,iface=lo,framesz=16384,blocksz=65536", 9000, -EMSGSIZE,
+		 "restart the dataplane"},
+		{"net_af_xdp0,iface=lo", 9000, -EMSGSIZE,
+		 "mtu = 9000: a buffer of this driver takes "},
 		{"net_tap0,iface=tp0", 1500, 0, ""}, /* nothing of them stays */
 	};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(mtus); i++) {
-		uint16_t left = rte_eth_dev_count_avail(), is = 0;
+		uint16_t left = rte_eth_dev_count_avail();
 		struct msg_dp_config cfg;
 		struct err err = {0};
 		struct port p;
@@ -220,10 +360,10 @@ static void an_mtu_holds_or_the_port_stays_away(void **state)
 		cfg.ports[0].mtu_bytes = mtus[i].mtu_bytes;
 		port_from_config(&p, &cfg.ports[0]);
 		assert_int_equal(port_open(&p, 0, &cfg, 1, &err), mtus[i].ret);
-		if (mtus[i].ret == 0 && strstr(mtus[i].devargs, "tap") != NULL) {
-			assert_int_equal(rte_eth_dev_get_mtu(p.eth, &is), 0);
-			assert_int_equal(is, mtus[i].mtu_bytes);
-		}
+		if (mtus[i].ret == 0 && strstr(mtus[i].devargs, "tap") != NULL)
+			assert_int_equal(mtu_of("tp0"), mtus[i].mtu_bytes);
+		if (mtus[i].ret == 0 && strstr(mtus[i].devargs, "iface=lo") != NULL)
+			assert_int_equal(mtu_of("lo"), mtus[i].mtu_bytes);
 		assert_non_null(strstr(err.msg, mtus[i].why));
 		port_close(&p);
 		assert_int_equal(rte_eth_dev_count_avail(), left);
@@ -236,6 +376,8 @@ int main(void)
 		cmocka_unit_test(each_port_comes_up_with_its_queues),
 		cmocka_unit_test(a_queue_that_is_not_used_is_closed),
 		cmocka_unit_test(an_mtu_holds_or_the_port_stays_away),
+		cmocka_unit_test(a_tap_carries_what_its_mtu_says),
+		cmocka_unit_test(buffers_are_as_large_as_the_port_needs),
 	};
 	char folder[] =
 		"/tmp/sallyport-ports-test.XXXXXX"; /* of the vhost-user sockets, which the driver removes */
