@@ -84,7 +84,7 @@
 #define SO_REUSE 0
 
 #define TCP_TMR_INTERVAL                                                                           \
-	50 /* ms: delayed acknowledgements; twice that: the tick of retransmissions */
+	50 /* ms: delayed acknowledgements, but see pcbs.c; twice that: the tick of retransmissions */
 #define LWIP_TCP_RTO_TIME 1000 /* RFC 6298, 2.1 */
 #define TCP_MSL 15000 /* LAST-ACK for twice as long; TIME-WAIT is shorter, see pcbs.c */
 

@@ -198,11 +198,10 @@ void stack_mem_free(void *mem)
 typedef uint64_t words __attribute__((vector_size(32)));
 
 /* RFC 1071: the sum of 16-bit words in any order; here of 32-bit words, eight sums side by side for the vector unit. */
-static inline __attribute__((always_inline)) uint16_t sum_of(uint8_t *to, const uint8_t *at,
-							     size_t bytes)
+static inline __attribute__((always_inline)) uint64_t sum_wide(uint8_t *to, const uint8_t *at,
+							       size_t bytes)
 {
 	words word, low = {0}, high = {0};
-	uint64_t sum = 0, rest;
 
 	for (; bytes >= sizeof(word); bytes -= sizeof(word), at += sizeof(word)) {
 		memcpy(&word, at, sizeof(word));
@@ -214,19 +213,55 @@ static inline __attribute__((always_inline)) uint16_t sum_of(uint8_t *to, const 
 		}
 	}
 	low += high;
-	for (int i = 0; i < 4; i++)
-		sum += low[i];
-	if (to != NULL)
-		memcpy(to, at, bytes);
+	return low[0] + low[1] + low[2] + low[3];
+}
+
+/* Less than 32 bytes: headers, and what is left. By pieces of fixed sizes, for whoever copies such a rest as a whole and
+ * reads it again as a word waits for his own writing. */
+static inline __attribute__((always_inline)) uint64_t sum_rest(uint8_t *to, const uint8_t *at,
+							       size_t bytes)
+{
+	uint64_t sum = 0, eight;
+	uint32_t four;
+	uint16_t two;
+
 	for (; bytes >= 8; bytes -= 8, at += 8) {
-		memcpy(&rest, at, 8);
-		sum += (rest & 0xffffffff) + (rest >> 32);
+		memcpy(&eight, at, 8);
+		sum += (eight & 0xffffffff) + (eight >> 32);
+		if (to != NULL) {
+			memcpy(to, &eight, 8);
+			to += 8;
+		}
 	}
-	rest = 0;
-	if (bytes > 0)
-		memcpy(&rest, at,
-		       bytes); /* zeroes follow, as the padding of an odd byte wants it */
-	sum += (rest & 0xffffffff) + (rest >> 32);
+	if (bytes & 4) {
+		memcpy(&four, at, 4);
+		sum += four;
+		if (to != NULL)
+			memcpy(to, &four, 4);
+	}
+	at += bytes & 4;
+	to += to != NULL ? bytes & 4 : 0;
+	if (bytes & 2) {
+		memcpy(&two, at, 2);
+		sum += two;
+		if (to != NULL)
+			memcpy(to, &two, 2);
+	}
+	if (bytes & 1) { /* a zero follows, as the padding of an odd byte wants it */
+		sum += at[bytes & 2];
+		if (to != NULL)
+			to[bytes & 2] = at[bytes & 2];
+	}
+	return sum;
+}
+
+static inline __attribute__((always_inline)) uint16_t sum_of(uint8_t *to, const uint8_t *at,
+							     size_t bytes)
+{
+	size_t wide = bytes & ~(sizeof(words) - 1);
+	uint64_t sum = wide > 0 ? sum_wide(to, at, wide) : 0;
+
+	sum += sum_rest(to != NULL ? to + wide : NULL, at + wide, bytes - wide);
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);

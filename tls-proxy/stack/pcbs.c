@@ -15,9 +15,17 @@
 #define HALF_OPEN_MS 5000
 #define ORPHAN_MS 30000 /* closed here, and the other end takes neither what is left nor our FIN */
 #define ROUND_TRIP_MS 60000 /* a sign of life that is older says nothing of the way */
-#define FETCH_AHEAD 32 /* buckets */
+#define FETCH_AHEAD 16 /* buckets */
 #define LARGE_PAGE ((size_t)2 << 20)
 #define LONG_AGO TICKS(60000) /* beyond any of lwIP's own timeouts */
+/* Of those that just began to wait: one is acknowledged when so many more have come, or so much time has passed; and looked
+ * after by the timers later still. All of them are to fit into the cache. */
+#define YOUNG 8192 /* a power of two */
+#define YOUNG_ACK (YOUNG / 4)
+#define YOUNG_OLD (YOUNG / 2)
+#define YOUNG_ACK_US 40000
+#define YOUNG_OLD_US 80000
+#define TF_YOUNG 0x8000u /* in pcb->flags, where lwIP has no use for it */
 
 _Static_assert(PCBS_TICK_MS == TCP_SLOW_INTERVAL, "a tick is lwIP's");
 _Static_assert(sizeof(struct tcp_pcb) <= STACK_BLOCK_BYTES &&
@@ -26,6 +34,14 @@ _Static_assert(sizeof(struct tcp_pcb) <= STACK_BLOCK_BYTES &&
 
 struct bucket {
 	struct tcp_pcb *active, *tw;
+};
+
+/* Most connections wait for a moment only: for an answer that carries the acknowledgement, or for that of the other end.
+ * They stand in line here first, and when their turn comes most are looked for in vain: the timers never hear of them. */
+struct young {
+	uint32_t bucket;
+	uint16_t local_port, remote_port;
+	uint32_t since_us;
 };
 
 struct pcbs {
@@ -39,6 +55,10 @@ struct pcbs {
 	uint32_t at;
 	bool slow; /* it counts a tick */
 	uint64_t round_us;
+	/* positions in `young`, modulo YOUNG: the first, the first that has not been acknowledged, behind the last */
+	uint32_t first, owing, end;
+	uint32_t now_us;
+	struct young young[YOUNG];
 };
 
 /* lwIP's own counter of timer calls. A connection that carries its value is passed over, and with as many calls as there
@@ -70,6 +90,7 @@ int pcbs_new(struct pcbs **out, uint32_t buckets, uint64_t now_us)
 	t->timed = calloc(t->words, sizeof(*t->timed));
 	t->in = UINT32_MAX;
 	t->round_us = now_us;
+	t->now_us = (uint32_t)now_us;
 	if (t->b == NULL || t->timed == NULL ||
 	    getrandom(t->key, sizeof(t->key), 0) != sizeof(t->key)) {
 		pcbs_free(t);
@@ -158,19 +179,27 @@ void pcbs_fetch_more(const struct pcbs *t, uint32_t bucket, uint16_t remote_port
 }
 
 /* Does lwIP's clock matter to it? An idle connection waits for nothing: the dataplane's and conn.c's clocks end it. */
-static bool pcb_waits(const struct tcp_pcb *pcb)
+enum wait {
+	WAIT_NOT,
+	WAIT_WHILE, /* for an acknowledgement, its own or the other's */
+	WAIT_TIMERS,
+};
+
+static enum wait pcb_waits(const struct tcp_pcb *pcb)
 {
-	if (pcb->unacked != NULL || pcb->unsent != NULL || pcb->ooseq != NULL ||
-	    pcb->refused_data != NULL || (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)))
-		return true;
+	if (pcb->unsent != NULL || pcb->ooseq != NULL || pcb->refused_data != NULL ||
+	    (pcb->flags & (TF_ACK_NOW | TF_CLOSEPEND)))
+		return WAIT_TIMERS;
 	switch (pcb->state) {
 	case ESTABLISHED:
 	case CLOSE_WAIT:
-		return false;
+		return pcb->unacked != NULL || (pcb->flags & TF_ACK_DELAY) ? WAIT_WHILE : WAIT_NOT;
 	case FIN_WAIT_2:
-		return (pcb->flags & TF_RXCLOSED) != 0;
+		return (pcb->flags & (TF_RXCLOSED | TF_ACK_DELAY)) || pcb->unacked != NULL
+			       ? WAIT_TIMERS
+			       : WAIT_NOT;
 	default:
-		return true;
+		return WAIT_TIMERS;
 	}
 }
 
@@ -180,6 +209,22 @@ static void bucket_timed(struct pcbs *t, uint32_t i)
 
 	t->n_timed += (t->timed[i / 64] & bit) == 0;
 	t->timed[i / 64] |= bit;
+}
+
+/* Whatever it waits for, somebody looks after it from now on. */
+static void pcb_note(struct pcbs *t, uint32_t bucket, struct tcp_pcb *pcb)
+{
+	enum wait wait = pcb_waits(pcb);
+
+	if (wait == WAIT_WHILE && (pcb->flags & TF_YOUNG))
+		return;
+	if (wait == WAIT_WHILE && t->end - t->first < YOUNG) {
+		pcb->flags |= TF_YOUNG;
+		t->young[t->end++ % YOUNG] =
+			(struct young){bucket, pcb->local_port, pcb->remote_port, t->now_us};
+	} else if (wait != WAIT_NOT) {
+		bucket_timed(t, bucket);
+	}
 }
 
 void pcbs_enter(struct pcbs *t, uint32_t bucket)
@@ -194,19 +239,19 @@ void pcbs_leave(struct pcbs *t, bool changed)
 {
 	struct bucket *b = &t->b[t->in];
 
-	if (changed || tcp_tw_pcbs != NULL ||
-	    (tcp_active_pcbs != NULL && pcb_waits(tcp_active_pcbs)))
+	if (changed || tcp_tw_pcbs != NULL)
 		bucket_timed(t, t->in);
+	else if (tcp_active_pcbs != NULL)
+		pcb_note(t, t->in, tcp_active_pcbs);
 	b->active = tcp_active_pcbs;
 	b->tw = tcp_tw_pcbs;
 	tcp_active_pcbs = tcp_tw_pcbs = NULL;
 	t->in = UINT32_MAX;
 }
 
-void pcbs_touched(struct pcbs *t, uint32_t bucket, const struct tcp_pcb *pcb)
+void pcbs_touched(struct pcbs *t, uint32_t bucket, struct tcp_pcb *pcb)
 {
-	if (pcb_waits(pcb))
-		bucket_timed(t, bucket);
+	pcb_note(t, bucket, pcb);
 }
 
 static bool list_has(const struct tcp_pcb *pcb, const ip_addr_t *local, uint16_t local_port,
@@ -279,6 +324,13 @@ static void unseen(void)
 		pcb->last_timer = timer_calls;
 }
 
+static bool pcb_is_left(const struct tcp_pcb *pcb)
+{
+	enum wait wait = pcb_waits(pcb);
+
+	return wait == WAIT_TIMERS || (wait == WAIT_WHILE && !(pcb->flags & TF_YOUNG));
+}
+
 static void bucket_timers(struct pcbs *t, uint32_t i)
 {
 	bool waits = false;
@@ -296,12 +348,18 @@ static void bucket_timers(struct pcbs *t, uint32_t i)
 		timer_calls++;
 	}
 	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL && !waits; pcb = pcb->next)
-		waits = pcb_waits(pcb);
+		waits = pcb_is_left(pcb);
 	if (!waits && tcp_tw_pcbs == NULL) {
 		t->timed[i / 64] &= ~(1ull << (i & 63));
 		t->n_timed--;
 	}
 	pcbs_leave(t, false);
+}
+
+static void neighbour_fetch(const struct tcp_pcb *pcb)
+{
+	if (pcb != NULL && pcb->next != NULL)
+		fetch(pcb->next, sizeof(*pcb));
 }
 
 /* Some words' buckets: first into the cache, then their timers. @return the next word */
@@ -315,17 +373,55 @@ static uint32_t words_timers(struct pcbs *t, uint32_t word, uint32_t end)
 			pcbs_fetch(t, due[n++]);
 		}
 	}
-	for (uint32_t i = 0; i < n; i++)
-		pcbs_fetch_more(t, due[i], 0, 1);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct tcp_pcb *pcb = t->b[due[i]].active;
-
-		if (pcb != NULL && pcb->next != NULL)
-			fetch(pcb->next, sizeof(*pcb));
+	for (uint32_t i = 0; i < n + 2 * PCBS_FETCH_APART; i++) {
+		if (i < n)
+			pcbs_fetch_more(t, due[i], 0, 1);
+		if (i - PCBS_FETCH_APART < n)
+			neighbour_fetch(t->b[due[i - PCBS_FETCH_APART]].active);
+		if (i >= 2 * PCBS_FETCH_APART)
+			bucket_timers(t, due[i - 2 * PCBS_FETCH_APART]);
 	}
-	for (uint32_t i = 0; i < n; i++)
-		bucket_timers(t, due[i]);
 	return word;
+}
+
+/* ---- those who just began to wait --------------------------------------------------------------- */
+
+static bool young_is_due(const struct pcbs *t, uint32_t at, uint32_t others, uint32_t age_us)
+{
+	return at != t->end &&
+	       (t->end - at > others || t->now_us - t->young[at % YOUNG].since_us >= age_us);
+}
+
+/* @return NULL: it is gone. Those behind it come into the cache; beyond the last stand earlier ones, which does no harm. */
+static struct tcp_pcb *young_take(const struct pcbs *t, uint32_t at)
+{
+	const struct young *y = &t->young[at % YOUNG];
+
+	pcbs_fetch(t, t->young[(at + 2 * PCBS_FETCH_APART) % YOUNG].bucket);
+	pcbs_fetch_more(t, t->young[(at + PCBS_FETCH_APART) % YOUNG].bucket, 0, 1);
+	return pcbs_with(t, y->bucket, y->local_port, y->remote_port);
+}
+
+static void young_settle(struct pcbs *t)
+{
+	struct tcp_pcb *pcb;
+
+	for (; young_is_due(t, t->owing, YOUNG_ACK, YOUNG_ACK_US); t->owing++) {
+		pcb = young_take(t, t->owing);
+		if (pcb == NULL || !(pcb->flags & TF_ACK_DELAY))
+			continue;
+		tcp_ack_now(pcb);
+		tcp_output(pcb);
+		pcb_note(t, t->young[t->owing % YOUNG].bucket, pcb);
+	}
+	for (; young_is_due(t, t->first, YOUNG_OLD, YOUNG_OLD_US); t->first++) {
+		pcb = young_take(t, t->first);
+		if (pcb == NULL || !(pcb->flags & TF_YOUNG))
+			continue;
+		pcb->flags &= ~TF_YOUNG;
+		if (pcb_waits(pcb) != WAIT_NOT)
+			bucket_timed(t, t->young[t->first % YOUNG].bucket);
+	}
 }
 
 void pcbs_timers(struct pcbs *t, uint64_t now_us)
@@ -333,6 +429,8 @@ void pcbs_timers(struct pcbs *t, uint64_t now_us)
 	uint64_t past_us = now_us - t->round_us;
 	uint32_t end = past_us >= ROUND_US ? t->words : past_us * t->words / ROUND_US;
 
+	t->now_us = (uint32_t)now_us;
+	young_settle(t);
 	while (t->at < end)
 		t->at = words_timers(t, t->at, end);
 	if (past_us < ROUND_US)
@@ -344,13 +442,26 @@ void pcbs_timers(struct pcbs *t, uint64_t now_us)
 	t->at = 0;
 }
 
+static uint64_t young_wait_us(const struct pcbs *t, uint32_t at, uint32_t age_us, uint64_t now_us)
+{
+	uint32_t past_us = (uint32_t)now_us - t->young[at % YOUNG].since_us;
+
+	if (at == t->end)
+		return UINT64_MAX;
+	return past_us < age_us ? age_us - past_us : 0;
+}
+
 uint64_t pcbs_wait_us(const struct pcbs *t, uint64_t now_us)
 {
-	uint64_t next_us = t->round_us + ROUND_US;
+	uint64_t next_us = t->round_us + ROUND_US, wait_us = UINT64_MAX;
+	uint64_t ack_us = young_wait_us(t, t->owing, YOUNG_ACK_US, now_us);
+	uint64_t old_us = young_wait_us(t, t->first, YOUNG_OLD_US, now_us);
 
-	if (t->n_timed == 0)
-		return UINT64_MAX;
-	return next_us > now_us ? next_us - now_us : 0;
+	if (t->n_timed > 0)
+		wait_us = next_us > now_us ? next_us - now_us : 0;
+	if (wait_us > ack_us)
+		wait_us = ack_us;
+	return wait_us < old_us ? wait_us : old_us;
 }
 
 void pcbs_forget(struct pcbs *t, const struct tcp_pcb_listen *l)
@@ -363,9 +474,23 @@ void pcbs_forget(struct pcbs *t, const struct tcp_pcb_listen *l)
 	}
 }
 
-int64_t pcbs_check(const struct pcbs *t)
+/* @return how many that stand in line are there still */
+static int64_t young_there(const struct pcbs *t)
 {
 	int64_t n = 0;
+
+	for (uint32_t at = t->first; at != t->end; at++) {
+		const struct young *y = &t->young[at % YOUNG];
+		const struct tcp_pcb *p = pcbs_with(t, y->bucket, y->local_port, y->remote_port);
+
+		n += p != NULL && (p->flags & TF_YOUNG);
+	}
+	return n;
+}
+
+int64_t pcbs_check(const struct pcbs *t)
+{
+	int64_t n = 0, young = 0;
 
 	if (tcp_active_pcbs != NULL || tcp_tw_pcbs != NULL || tcp_bound_pcbs != NULL)
 		return -1;
@@ -373,7 +498,8 @@ int64_t pcbs_check(const struct pcbs *t)
 		bool waits = t->b[i].tw != NULL, timed = t->timed[i / 64] >> (i & 63) & 1;
 
 		for (const struct tcp_pcb *p = t->b[i].active; p != NULL; p = p->next, n++) {
-			waits |= pcb_waits(p);
+			waits |= pcb_is_left(p);
+			young += (p->flags & TF_YOUNG) != 0;
 			if (pcbs_bucket_of(t, p) != i || p->state <= LISTEN ||
 			    p->state == TIME_WAIT)
 				return -1;
@@ -385,5 +511,5 @@ int64_t pcbs_check(const struct pcbs *t)
 		if (waits && !timed)
 			return -1;
 	}
-	return n;
+	return young <= young_there(t) ? n : -1;
 }

@@ -28,13 +28,15 @@ void pcbs_enter(struct pcbs *t, uint32_t bucket);
 /** changed: somebody in it may wait for something now, whoever. Else, after input, only the first of the list, where lwIP
  * puts whom a segment was for. */
 void pcbs_leave(struct pcbs *t, bool changed);
-/** Into the cache, for a pcbs_enter() that follows: the bucket; then step by step what it points at. */
-enum { PCBS_FETCH_STEPS = 4 };
+/** Into the cache, for a pcbs_enter() that follows: the bucket; then step by step what it points at. The processor forgets
+ * what it is asked for while two dozen lines are under way: one connection at a time, and the next while another one is
+ * worked on, so many apart. */
+enum { PCBS_FETCH_STEPS = 4, PCBS_FETCH_APART = 2 };
 void pcbs_fetch(const struct pcbs *t, uint32_t bucket);
 void pcbs_fetch_more(const struct pcbs *t, uint32_t bucket, uint16_t remote_port, int step);
 
 /** After tcp_write(), tcp_recved() and the like, outside of a bucket: its timers may run now. */
-void pcbs_touched(struct pcbs *t, uint32_t bucket, const struct tcp_pcb *pcb);
+void pcbs_touched(struct pcbs *t, uint32_t bucket, struct tcp_pcb *pcb);
 
 /** The first connection of the bucket with these ports; not between pcbs_enter() and pcbs_leave(). NULL: none */
 struct tcp_pcb *pcbs_with(const struct pcbs *t, uint32_t bucket, uint16_t local_port,

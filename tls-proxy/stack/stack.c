@@ -126,6 +126,8 @@ uint16_t stack_next_port(struct stack *st)
 	return first + st->next_port++ % slice * c->workers;
 }
 
+#define FETCH_LEAD (PCBS_FETCH_APART * (PCBS_FETCH_STEPS - 1))
+
 /* One packet of a burst, between the passes over it. */
 struct arrival {
 	struct pbuf *p;
@@ -220,7 +222,7 @@ static void arrival_input(struct stack *st, struct arrival *a)
 	pcbs_leave(st->pcbs, false);
 }
 
-/* With many connections each one's memory is cold: all of a burst's is fetched at once, in the order of the pointers. */
+/* With many connections each one's memory is cold: it is fetched a few packets ahead, in the order of the pointers. */
 static void burst_input(struct stack *st, struct pbuf *const *in, unsigned n)
 {
 	struct arrival a[STACK_BURST];
@@ -236,14 +238,15 @@ static void burst_input(struct stack *st, struct pbuf *const *in, unsigned n)
 			pbuf_free(in[i]);
 		}
 	}
-	for (int step = 1; step < PCBS_FETCH_STEPS; step++) {
-		for (unsigned i = 0; i < m; i++) {
-			if (a[i].t.proto == PROTO_TCP)
-				pcbs_fetch_more(st->pcbs, a[i].bucket, a[i].t.sport, step);
+	for (unsigned i = 0; i < m + FETCH_LEAD; i++) {
+		for (unsigned step = 1, at = i; step < PCBS_FETCH_STEPS;
+		     step++, at -= PCBS_FETCH_APART) {
+			if (at < m && a[at].t.proto == PROTO_TCP)
+				pcbs_fetch_more(st->pcbs, a[at].bucket, a[at].t.sport, step);
 		}
+		if (i >= FETCH_LEAD)
+			arrival_input(st, &a[i - FETCH_LEAD]);
 	}
-	for (unsigned i = 0; i < m; i++)
-		arrival_input(st, &a[i]);
 	st->stats.in += n;
 }
 

@@ -130,6 +130,44 @@ static void a_lost_segment_is_sent_again_in_time(void **state)
 	wire_free(x);
 }
 
+/* An acknowledgement waits for data to go with, but not for long: less where thousands wait. */
+static void an_acknowledgement_waits_for_a_while_or_for_others(void **state)
+{
+	static const struct {
+		uint32_t connections, at_least, at_most; /* acknowledged at once */
+	} rows[] = {{10, 0, 0}, {1000, 0, 0}, {3500, 500, 2500}};
+	struct end *dev = calloc(3500, sizeof(*dev));
+
+	(void)state;
+	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+		struct wire *x = wire_new(rows[r].connections, "10.0.0.2");
+		uint32_t n = rows[r].connections, now = 0, later = 0;
+
+		for (uint32_t i = 0; i < n; i++)
+			pair_up(x, &dev[i]);
+		wire_settle(x, 1000000);
+		for (uint32_t i = 0; i < n; i++)
+			assert_int_equal(stream_send(&dev[i].s, "x", 1), 1);
+		for (int i = 0; i < 100; i++)
+			wire_turn(x, 10);
+		assert_true(pcbs_check(x->stack->pcbs) == 2 * (int64_t)n);
+		for (uint32_t i = 0; i < n; i++)
+			now += dev[i].s.stk.pcb->unacked == NULL;
+		assert_in_range(now, rows[r].at_least, rows[r].at_most);
+		wire_turn(x, 40000);
+		wire_turn(x, 10);
+		for (uint32_t i = 0; i < n; i++)
+			later += dev[i].s.stk.pcb->unacked == NULL;
+		assert_int_equal(later, n);
+		wire_settle(x, 1000000);
+		assert_true(pcbs_check(x->stack->pcbs) == 2 * (int64_t)n);
+		for (uint32_t i = 0; i < n; i++)
+			stream_reset(&dev[i].s);
+		wire_free(x);
+	}
+	free(dev);
+}
+
 static void checksums(uint8_t *ip, uint16_t bytes)
 {
 	uint8_t pseudo[12] = {10, 1, 0, 1, 10, 0, 0, 2, 0, 6, 0, (uint8_t)(bytes - 20)};
@@ -324,6 +362,7 @@ int main(void)
 		cmocka_unit_test(lists_stay_whole_while_connections_come_and_go),
 		cmocka_unit_test(an_idle_connection_waits_for_nothing),
 		cmocka_unit_test(a_lost_segment_is_sent_again_in_time),
+		cmocka_unit_test(an_acknowledgement_waits_for_a_while_or_for_others),
 		cmocka_unit_test(a_malformed_packet_is_dropped),
 		cmocka_unit_test(a_flood_of_syns_is_bounded_and_leaves_nothing),
 		cmocka_unit_test(only_the_ports_of_its_slice_are_used_each_once),
