@@ -101,7 +101,8 @@ $(B)/o/lwip/%.o: $(D)/.sources tls-proxy/stack/lwipopts.h tls-proxy/stack/hooks.
 	$(Q)$(CC) -I. $(LWIP_CFLAGS) $(CFLAGS) -std=gnu11 -w $(HARDEN) -fno-strict-aliasing -c -o $@ $(LWIP)/$*.c
 
 # The files that look into the library, behind the installed headers.
-$(B)/o/tls-proxy/session_dtls.o $(B)/o/tls-proxy/session_fetch.o: CPPFLAGS += -isystem $(D)/src/wolfssl
+$(B)/o/tls-proxy/session_dtls.o $(B)/o/tls-proxy/session_fetch.o $(B)/o/tls-proxy/session_record.o \
+	$(B)/o/test/unit/tls-proxy/session_record_test.o $(B)/o/test/fuzz/tls_record_fuzz.o: CPPFLAGS += -isystem $(D)/src/wolfssl
 # wolfSSL's headers, whose structures depend on its flags, are system headers, which -MMD leaves out.
 $(B)/o/%.o: %.c $(WOLFSSL) | $(D)/.packages
 	@mkdir -p $(@D)

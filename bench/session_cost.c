@@ -5,7 +5,9 @@
  * certificates of one CA on both sides. Timed is what the session does, by the thread's own clock; the client's share is not. For each number of
  * REVOKED certificates (default 0 10000 100000) a revocation list of the CA names as many others. Then SESSIONS are
  * held open: what the allocator gave out for our side, after a trim. handshake_first is that of devices whose certificate's
- * signature is not known yet, all others come again. handshake_resumed is a handshake with a ticket, the next ticket included. One line a measure: name value unit min max. */
+ * signature is not known yet, all others come again. handshake_resumed is a handshake with a ticket, the next ticket
+ * included. record_N: N bytes of an open session opened, and sealed for the way back. One line a measure: name value unit
+ * min max. */
 #include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -109,7 +111,7 @@ static int by_size(const void *a, const void *b)
 static void print(const char *name, double *us, unsigned n)
 {
 	qsort(us, n, sizeof(us[0]), by_size);
-	printf("%s %.1f us %.1f %.1f\n", name, us[n / 2], us[0], us[n * 99 / 100]);
+	printf("%s %.2f us %.2f %.2f\n", name, us[n / 2], us[0], us[n * 99 / 100]);
 	fflush(stdout);
 }
 
@@ -172,6 +174,47 @@ static void resumed(WOLFSSL_CTX *ctx, const struct tls_ctx *server, unsigned n)
 	}
 	wolfSSL_SESSION_free(ticket);
 	print("handshake_resumed", us, n);
+}
+
+/* @return ns for a record there and one back, of `batch` that came together */
+static double echo(struct pump *p, size_t bytes, unsigned batch)
+{
+	static uint8_t data[16384], back[SESSION_RECORD_BYTES];
+
+	for (unsigned i = 0; i < batch; i++) {
+		if (wolfSSL_write(p->ssl, data, bytes) != (int)bytes)
+			die("the client cannot write");
+	}
+	spent_ns = 0;
+	begin();
+	for (unsigned i = 0; i < batch; i++) {
+		if (session_read(p->peer, back, sizeof(back)) != (ssize_t)bytes ||
+		    session_write(p->peer, back, bytes) != (ssize_t)bytes)
+			die("a record is lost");
+	}
+	end();
+	while (pump_carry(p))
+		;
+	for (unsigned i = 0; i < batch; i++) {
+		if (wolfSSL_read(p->ssl, back, bytes) != (int)bytes)
+			die("the client cannot read");
+	}
+	return (double)spent_ns / batch;
+}
+
+static void records(WOLFSSL_CTX *ctx, const struct tls_ctx *server, size_t bytes, unsigned batch,
+		    unsigned n)
+{
+	static double us[HANDSHAKES_MAX];
+	static struct pump p;
+	char name[32];
+
+	shake(&p, ctx, server, NULL);
+	for (unsigned i = 0; i < n; i++)
+		us[i] = echo(&p, bytes, batch) / 1000;
+	over(&p);
+	snprintf(name, sizeof(name), "record_%zu", bytes);
+	print(name, us, n);
 }
 
 static size_t allocated(void)
@@ -274,6 +317,8 @@ int main(int argc, char **argv)
 		die(err.msg);
 	handshakes_first(ctx, &server, n);
 	handshakes("handshake_no_list", ctx, &server, n);
+	records(ctx, &server, 256, 32, n);
+	records(ctx, &server, 16384, 1, n);
 	memory(ctx, &server, sessions);
 	tls_ctx_fini(&server);
 	l.resumption_s = 3600;

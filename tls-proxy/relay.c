@@ -12,7 +12,7 @@
 /* Plaintext between its two ends: one place for all sessions, so that it is in the cache. What an end does not take at once
  * waits in the session's own buffer. */
 static struct {
-	uint8_t data[RELAY_BYTES];
+	uint8_t data[SESSION_RECORD_BYTES];
 	size_t used; /* since it was wiped */
 } hands;
 
@@ -60,8 +60,8 @@ static ssize_t up_read(struct conn *c, void *out, size_t bytes)
 		return session_read(c->up_tls, out, bytes);
 	if (!c->up_may)
 		return -EAGAIN;
-	n = stream_recv(&c->up, out, bytes);
-	c->up_may = n == (ssize_t)bytes && (!stream_is_near(&c->up) || stream_has(&c->up));
+	n = stream_recv(&c->up, out, RELAY_BYTES);
+	c->up_may = n == RELAY_BYTES && (!stream_is_near(&c->up) || stream_has(&c->up));
 	return n;
 }
 

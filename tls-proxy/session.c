@@ -297,9 +297,8 @@ bool session_may_read(const struct session *s)
 {
 	const struct session_wire *w = &s->wire;
 
-	return buffer_waiting(&s->in) > 0 ||
-	       (w->stream != NULL && *w->may && stream_has(w->stream)) ||
-	       wolfSSL_pending(s->ssl) > 0;
+	return session_record_waits(s) || (w->stream != NULL && *w->may && stream_has(w->stream)) ||
+	       (s->opens == NULL && wolfSSL_pending(s->ssl) > 0);
 }
 
 void session_trim(struct session *s)
@@ -402,6 +401,7 @@ enum session_state session_step(struct session *s)
 			session_abort(s, SESSION_ALERT_ACCESS_DENIED);
 		} else {
 			handshake_over(s);
+			session_records_settle(s);
 		}
 		return s->state;
 	}
@@ -425,14 +425,19 @@ static void read_prepare(struct session *s)
 ssize_t session_read(struct session *s, uint8_t *out, size_t bytes)
 {
 	int ret, error;
+	ssize_t n;
 
 	if (s->state != SESSION_OPEN)
 		return -EPROTO;
 	/* The library takes a record's bytes and no more: without new ones it has nothing to say. */
 	if (!s->datagrams && !session_may_read(s))
 		return -EAGAIN;
+	n = session_record_open(s, out, bytes);
+	if (n != -ENOTSUP)
+		return n;
 	read_prepare(s);
 	ret = wolfSSL_read(s->ssl, out, bytes);
+	session_records_settle(s);
 	if (ret > 0)
 		return ret;
 	error = wolfSSL_get_error(s->ssl, ret);
@@ -455,12 +460,23 @@ ssize_t session_write(struct session *s, const uint8_t *data, size_t bytes)
 		return -EAGAIN;
 	if (bytes > 16 * 1024)
 		bytes = 16 * 1024;
+	if (s->seals != NULL && bytes > 0) {
+		ret = session_record_seal(s, data, bytes);
+		if (ret == -ENOMEM) {
+			session_reason_set(s, "out of memory");
+			s->state = SESSION_FAILED;
+			return -EPROTO;
+		}
+		if (ret != -ENOTSUP)
+			return ret;
+	}
 	/* Its handshake's flights fit any link; of what it carries, a datagram stays a datagram. */
 	if (s->datagrams)
 		wolfSSL_dtls_set_mtu(s->ssl, RECORD_BYTES);
 	if (s->datagrams && (int)bytes > wolfSSL_GetMaxOutputSize(s->ssl))
 		return bytes; /* no record holds it */
 	ret = wolfSSL_write(s->ssl, data, bytes);
+	session_records_settle(s);
 	if (ret > 0)
 		return ret;
 	error = wolfSSL_get_error(s->ssl, ret);
@@ -500,6 +516,7 @@ void session_close_notify(struct session *s)
 		return;
 	s->shut = true;
 	wolfSSL_shutdown(s->ssl);
+	session_records_settle(s);
 }
 
 void session_abort(struct session *s, enum session_alert alert)

@@ -77,6 +77,8 @@ bool session_may_read(const struct session *s);
 /** Work on what was fed. */
 enum session_state session_step(struct session *s);
 
+/* With so much room session_read() copies no record twice: the largest one, and its type. */
+#define SESSION_RECORD_BYTES (16 * 1024 + 1)
 /** Plaintext from the peer; of DTLS, that of one datagram. @return bytes; -EAGAIN: none now; 0: the peer sent close_notify; -EPROTO: failed */
 ssize_t session_read(struct session *s, uint8_t *out, size_t bytes);
 /** Plaintext to the peer; of DTLS, in one datagram, lost if no record holds it. @return bytes taken; -EAGAIN: send session_output() first; -EPROTO: failed */

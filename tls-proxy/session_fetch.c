@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* session_fetch: what a record of an open session reads and writes, into the cache. With thousands of sessions all of it is
- * cold, some thirty lines: for a few sessions at a time they come together. */
+ * cold, some twenty lines: for a few sessions at a time they come together. */
 #include "tls-proxy/session_internal.h"
 
 #include <stddef.h>
@@ -31,11 +31,16 @@ void session_fetch(const struct session *s, int step)
 	if (step == 0) {
 		__builtin_prefetch(s);
 		fetch(&s->wire, sizeof(*s) - offsetof(struct session, wire));
+	} else if (step == 1 && s->opens != NULL) { /* session_record.c */
+		fetch(ssl->keys.aead_enc_imp_IV,
+		      offsetof(Keys, sequence_number_lo) - offsetof(Keys, aead_enc_imp_IV) + LINE);
+		aes_fetch(s->opens);
+		aes_fetch(s->seals);
 	} else if (step == 1 && ssl != NULL) {
 		fetch(ssl, offsetof(WOLFSSL, buffers) + 2 * LINE);
 		fetch(&ssl->error, offsetof(WOLFSSL, keys) + LINE - offsetof(WOLFSSL, error));
 		fetch((const char *)&ssl->options - 4 * LINE, 5 * LINE);
-	} else if (step == 2 && ssl != NULL) {
+	} else if (step == 2 && ssl != NULL && s->opens == NULL) {
 		aes_fetch(ssl->encrypt.aes);
 		aes_fetch(ssl->decrypt.aes);
 	}

@@ -137,6 +137,7 @@ void session_ticket_give(struct session *s)
 		session_reason_set(s, "the library cannot write a ticket");
 		s->state = SESSION_FAILED;
 	}
+	session_records_settle(s);
 	ticket_drop(s->ticket);
 	s->ticket = NULL;
 	tls_cert_drop(s->cert);

@@ -38,6 +38,8 @@ struct stack_end {
 	struct pbuf *rx, *rx_last; /* unread bytes; no chain: each one counts its own */
 	LIST_ENTRY(stream) next; /* of those of whom something is wanted and possible */
 	uint32_t bucket;
+	uint32_t rx_bytes; /* unread */
+	uint32_t rx_low; /* STREAM_READ not before so many, or the end */
 	uint16_t rx_at; /* of the first that much is read */
 	uint16_t rx_n;
 	uint16_t rx_room; /* free behind the last */
@@ -58,6 +60,9 @@ struct stream_ops {
 	void (*reset)(struct stream *s);
 	/* Would recv() have something to say? NULL: to ask is as dear as recv() itself, a system call. */
 	bool (*has)(const struct stream *s);
+	/* Of one that is near. */
+	const uint8_t *(*view)(struct stream *s, void *buf, size_t bytes);
+	void (*taken)(struct stream *s, size_t bytes);
 };
 
 struct stream {
@@ -93,6 +98,19 @@ static inline bool stream_is_near(const struct stream *s)
 static inline bool stream_has(const struct stream *s)
 {
 	return s->ops != NULL && s->ops->has(s);
+}
+
+/** Only of one that is near: the next so many bytes, where they are if they lie together, else copied into buf; then
+ * stream_taken(), before anything else is asked of the stream. @return NULL: so many have not come; STREAM_READ and
+ * stream_has() tell when they have, or the end, until something is received otherwise */
+static inline const uint8_t *stream_view(struct stream *s, void *buf, size_t bytes)
+{
+	return s->ops->view(s, buf, bytes);
+}
+
+static inline void stream_taken(struct stream *s, size_t bytes)
+{
+	s->ops->taken(s, bytes);
 }
 
 /** @return bytes taken; -EAGAIN: no room; else -errno: the connection is lost */

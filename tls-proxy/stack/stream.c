@@ -27,6 +27,13 @@ static bool send_room(const struct tcp_pcb *pcb)
 	       (pcb->snd_queuelen == 0 ? !stack_mem_spent() : !stack_mem_scarce());
 }
 
+/* Whoever waits for more gets what there is when memory is scarce: the parts of many records must not be all that it holds,
+ * or none of them would ever be whole. */
+static bool rx_ready(const struct stack_end *e)
+{
+	return (e->rx_bytes > 0 && (e->rx_bytes >= e->rx_low || stack_mem_scarce())) || e->eof;
+}
+
 static uint32_t stream_events(const struct stream *s)
 {
 	const struct stack_end *e = &s->stk;
@@ -36,7 +43,7 @@ static uint32_t stream_events(const struct stream *s)
 		return e->wanted == 0 && e->lost_told ? 0 : e->wanted | STREAM_GONE | STREAM_LOST;
 	if (e->wanted == 0)
 		return 0;
-	if (e->rx != NULL || e->eof)
+	if (rx_ready(e))
 		can |= STREAM_READ;
 	if ((e->wanted & STREAM_WRITE) && (e->pcb == NULL || (e->connected && send_room(e->pcb))))
 		can |= STREAM_WRITE;
@@ -116,6 +123,7 @@ bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 
 static void rx_append(struct stack_end *e, struct pbuf *p)
 {
+	e->rx_bytes += p->len;
 	if (e->rx_n >= RX_PIECES && p->len < RX_SMALL_BYTES) {
 		if (e->rx_room < p->len) {
 			struct pbuf *b = pbuf_alloc(PBUF_RAW, RX_BUFFER_BYTES, PBUF_RAM);
@@ -157,6 +165,7 @@ static void rx_drop(struct stack_end *e)
 	}
 	e->rx_last = NULL;
 	e->rx_n = e->rx_room = e->rx_at = 0;
+	e->rx_bytes = 0;
 }
 
 static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
@@ -284,9 +293,9 @@ void stream_attach(struct stack *st, struct stream *s, struct tcp_pcb *pcb, uint
 
 /* ---- stream_ops ------------------------------------------------------------------------------- */
 
-static ssize_t stack_recv(struct stream *s, void *out, size_t bytes)
+/* The next bytes, to nowhere if out is NULL. @return how many */
+static uint32_t rx_take(struct stack_end *e, uint8_t *out, size_t bytes)
 {
-	struct stack_end *e = &s->stk;
 	uint32_t n = 0;
 
 	while (e->rx != NULL && n < bytes) {
@@ -295,7 +304,8 @@ static ssize_t stack_recv(struct stream *s, void *out, size_t bytes)
 
 		if (take > bytes - n)
 			take = bytes - n;
-		memcpy((uint8_t *)out + n, (uint8_t *)p->payload + e->rx_at, take);
+		if (out != NULL)
+			memcpy(out + n, (uint8_t *)p->payload + e->rx_at, take);
 		n += take;
 		e->rx_at += take;
 		if (e->rx_at < p->len)
@@ -310,15 +320,32 @@ static ssize_t stack_recv(struct stream *s, void *out, size_t bytes)
 		e->rx_last = NULL;
 		e->rx_room = 0;
 	}
-	for (uint32_t left = n; e->pcb != NULL && left > 0;) {
+	e->rx_bytes -= n;
+	e->rx_low = 0;
+	return n;
+}
+
+/* So many were read: the peer may send as many more. */
+static void rx_taken(struct stack_end *e, uint32_t n)
+{
+	if (n == 0 || e->pcb == NULL)
+		return;
+	for (uint32_t left = n; left > 0;) {
 		uint16_t part = left < 0xffff ? left : 0xffff;
 
 		tcp_recved(e->pcb, part);
 		left -= part;
 	}
 	/* The news of the window may not have got out. */
-	if (n > 0 && e->pcb != NULL)
-		pcbs_touched(the_stack->pcbs, e->bucket, e->pcb);
+	pcbs_touched(the_stack->pcbs, e->bucket, e->pcb);
+}
+
+static ssize_t stack_recv(struct stream *s, void *out, size_t bytes)
+{
+	struct stack_end *e = &s->stk;
+	uint32_t n = rx_take(e, out, bytes);
+
+	rx_taken(e, n);
 	if (n > 0)
 		return n;
 	return e->error != 0 ? -e->error : e->eof ? 0 : -EAGAIN;
@@ -326,7 +353,34 @@ static ssize_t stack_recv(struct stream *s, void *out, size_t bytes)
 
 static bool stack_has(const struct stream *s)
 {
-	return s->stk.rx != NULL || s->stk.eof || s->stk.error != 0;
+	return rx_ready(&s->stk) || s->stk.error != 0;
+}
+
+static const uint8_t *stack_view(struct stream *s, void *buf, size_t bytes)
+{
+	struct stack_end *e = &s->stk;
+	const struct pbuf *p = e->rx;
+	size_t at = e->rx_at, n = 0;
+
+	e->rx_low = bytes;
+	if (e->rx_bytes < bytes || p == NULL)
+		return NULL;
+	if (p->len - at >= bytes)
+		return (const uint8_t *)p->payload + at;
+	for (; n < bytes; p = p->next, at = 0) {
+		size_t part = p->len - at;
+
+		if (part > bytes - n)
+			part = bytes - n;
+		memcpy((uint8_t *)buf + n, (const uint8_t *)p->payload + at, part);
+		n += part;
+	}
+	return buf;
+}
+
+static void stack_taken(struct stream *s, size_t bytes)
+{
+	rx_taken(&s->stk, rx_take(&s->stk, NULL, bytes));
 }
 
 static ssize_t stack_send(struct stream *s, const void *data, size_t bytes)
@@ -444,6 +498,8 @@ static const struct stream_ops stack_ops = {
 	.close = stack_close,
 	.reset = stack_reset,
 	.has = stack_has,
+	.view = stack_view,
+	.taken = stack_taken,
 };
 
 /* ---- connecting ------------------------------------------------------------------------------- */

@@ -7,9 +7,9 @@
 #include <cmocka.h>
 #include <malloc.h>
 
+#include "test/unit/tls-proxy/near.h"
 #include "test/unit/tls-proxy/pki.h"
 #include "test/unit/tls-proxy/pump.h"
-#include "tls-proxy/stream.h"
 
 static struct pki pki;
 static struct tls_ctx server;
@@ -365,58 +365,6 @@ static void a_revoked_certificate_is_refused_after_a_reload(void **state)
 
 /* ---- records straight from and to a stream ------------------------------------------------------ */
 
-struct near {
-	struct stream stream;
-	uint8_t in[40000], out[40000];
-	size_t at, arrived, n; /* read, come, and still to come */
-	size_t n_out, room;
-	bool fin, may, over; /* the peer's; what the session was given */
-	int lost; /* errno */
-};
-
-static struct near *near_of(const struct stream *s)
-{
-	return s->arg;
-}
-
-static ssize_t near_recv(struct stream *s, void *out, size_t bytes)
-{
-	struct near *w = near_of(s);
-	size_t n = w->arrived - w->at < bytes ? w->arrived - w->at : bytes;
-
-	if (w->lost != 0)
-		return -w->lost;
-	if (n == 0)
-		return w->fin && w->arrived == w->n ? 0 : -EAGAIN;
-	memcpy(out, w->in + w->at, n);
-	w->at += n;
-	return (ssize_t)n;
-}
-
-static ssize_t near_send(struct stream *s, const void *data, size_t bytes)
-{
-	struct near *w = near_of(s);
-	size_t n = w->room < bytes ? w->room : bytes;
-
-	if (w->lost != 0)
-		return -w->lost;
-	if (n == 0)
-		return -EAGAIN;
-	memcpy(w->out + w->n_out, data, n);
-	w->n_out += n;
-	w->room -= n;
-	return (ssize_t)n;
-}
-
-static bool near_has(const struct stream *s)
-{
-	const struct near *w = near_of(s);
-
-	return w->arrived > w->at || w->fin || w->lost != 0;
-}
-
-static const struct stream_ops near_ops = {.recv = near_recv, .send = near_send, .has = near_has};
-
 static int to_near(WOLFSSL *ssl, char *buf, int bytes, void *arg)
 {
 	struct near *w = arg;
@@ -433,10 +381,7 @@ static void near_pair(struct session **s, struct client *c, struct near *w, size
 	static const uint8_t text[16000] = "a record";
 
 	pair(s, c);
-	*w = (struct near){.may = true, .room = sizeof(w->out)};
-	w->stream.ops = &near_ops;
-	w->stream.arg = w;
-	session_carry(*s, &(struct session_wire){&w->stream, &w->may, &w->over});
+	near_join(w, *s);
 	wolfSSL_SSLSetIOSend(c->p.ssl, to_near);
 	wolfSSL_SetIOWriteCtx(c->p.ssl, w);
 	assert_int_equal(wolfSSL_write(c->p.ssl, text, bytes), bytes);
