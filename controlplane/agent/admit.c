@@ -15,7 +15,7 @@
 #define WALL_S_MAX (UINT32_MAX * 64ull) /* beyond the year 9999, RFC 5280 section 4.1.2.5 */
 
 struct admission {
-	LIST_ENTRY(admission) next;
+	LIST_ENTRY(admission) next, saving;
 	struct agent *a;
 	struct peer *worker; /* NULL: gone meanwhile */
 	struct device *dev;
@@ -45,7 +45,8 @@ static void cert_save(struct agent *a, const struct device *dev)
 			 (unsigned long long)c->not_before_s, (unsigned long long)c->not_after_s,
 			 (unsigned long long)c->crl_next_update_s);
 	/* Not fatal: after an agent's restart the device has to knock again. */
-	if (store_meta_put(a->store, key, value, &err) < 0)
+	(void)store_gather(a->store, &err); /* else it is written by itself */
+	if (store_meta_put_later(a->store, key, value, &err) < 0)
 		log_warn("certificate of %s not stored: %s", dev->identity, err.msg);
 }
 
@@ -284,6 +285,7 @@ static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 	struct judgement j;
 	struct admission *ad;
 	struct device *dev;
+	bool fresh;
 
 	if (memchr(m->identity, '\0', sizeof(m->identity)) == NULL ||
 	    m->serial_bytes > sizeof(m->serial) || m->not_after_s > WALL_S_MAX ||
@@ -308,7 +310,8 @@ static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 		refuse(p, m, decide_reason_text(j.reason));
 		return 0;
 	}
-	if (registry_present(a->registry, dev, &c))
+	fresh = registry_present(a->registry, dev, &c);
+	if (fresh)
 		cert_save(a, dev);
 	enforce_now(a);
 	ad = calloc(1, sizeof(*ad));
@@ -323,8 +326,35 @@ static int admit(struct agent *a, struct peer *p, const struct msg_admit *m)
 	ad->listener = (uint8_t)listener;
 	ad->cert = c;
 	LIST_INSERT_HEAD(&a->admissions, ad, next);
-	ask_origin(ad);
+	/* Nobody is answered before what his answer rests on is durable; it may have come in this turn by another session. */
+	if (fresh || !LIST_EMPTY(&a->saving))
+		LIST_INSERT_HEAD(&a->saving, ad, saving);
+	else
+		ask_origin(ad);
 	return 0;
+}
+
+static void flush(struct agent *a)
+{
+	struct err err = {""};
+
+	/* Not fatal: after an agent's restart the devices have to knock again. */
+	if (store_flush(a->store, &err) < 0)
+		log_warn("certificates and bindings not stored: %s", err.msg);
+}
+
+void admit_settle(struct agent *a)
+{
+	struct admission *ad;
+
+	flush(a);
+	if (LIST_EMPTY(&a->saving))
+		return;
+	while ((ad = LIST_FIRST(&a->saving)) != NULL) {
+		LIST_REMOVE(ad, saving);
+		ask_origin(ad);
+	}
+	flush(a); /* bindings of those for whom there was no dataplane to ask */
 }
 
 /* The slot that the worker names finds it at once; what it names wrongly, or not, is looked for everywhere. */

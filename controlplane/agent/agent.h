@@ -31,13 +31,14 @@ struct MHD_Daemon;
 
 /* A device's address, and where it must come from. */
 struct binding {
-	LIST_ENTRY(binding) of_device;
+	LIST_ENTRY(binding) of_device, unsaved;
 	struct device *dev;
 	struct ip_addr ip;
 	struct mac_addr mac;
 	uint16_t port, vlan;
 	uint32_t sessions; /* open from this address */
 	uint64_t lease_ms; /* boot clock; CLOCK_NEVER_MS while a session is open */
+	bool is_unsaved; /* its lease is another than the store's: bindings_save() */
 };
 
 /* A live TLS session, as its worker announced it. */
@@ -100,8 +101,10 @@ struct agent {
 	void *bindings; /* tsearch(3) by ip */
 	uint32_t n_bindings;
 	LIST_HEAD(device_bindings, binding) * bound; /* by slot */
+	LIST_HEAD(, binding) unsaved;
 	LIST_HEAD(, session) sessions;
 	LIST_HEAD(, admission) admissions;
+	LIST_HEAD(, admission) saving; /* of them, those that wait for the store: admit_settle() */
 	struct refusal refusals[AGENT_REFUSALS_MAX];
 
 	bool dp_ready; /* the dataplane has ports and gets changes */
@@ -144,6 +147,8 @@ int binding_set(struct agent *a, struct device *dev, const struct ip_addr *ip,
 void binding_remove(struct agent *a, struct binding *b, const char *why);
 void binding_session(struct agent *a, const struct ip_addr *ip, struct device *dev, int change);
 void bindings_expire(struct agent *a, uint64_t now_ms);
+/** Leases of which the store has others. They change with sessions, and after a crash the last ones are of no weight. */
+void bindings_save(struct agent *a);
 int bindings_restore(struct agent *a, struct err *err); /* from the store, same boot only */
 void bindings_sync(struct agent *a, struct peer *dp); /* all to a dataplane */
 void bindings_free(struct agent *a);
@@ -223,6 +228,8 @@ void entry_lease_load(struct agent *a, uint64_t now_boot_ms,
 
 /* admit.c */
 int admit_message(struct agent *a, struct peer *p, const union msg_any *m);
+/** At the end of a turn: what it brought is written to the disk as one, and only then answered. */
+void admit_settle(struct agent *a);
 /** Listeners have other indices: by the one before, the one now. */
 void admit_listeners_move(struct agent *a, const uint8_t was[static MSG_LISTENERS_MAX]);
 void admit_worker_left(struct agent *a, struct peer *p);

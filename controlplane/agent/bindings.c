@@ -68,6 +68,7 @@ static void binding_store(struct agent *a, const struct binding *b)
 
 	memcpy(s.port, a->cfg->ports[b->port].name, sizeof(s.port));
 	memcpy(s.identity, b->dev->identity, sizeof(s.identity));
+	(void)store_gather(a->store, &err); /* else it is written by itself */
 	/* Not fatal: after an agent's restart the device has to knock again. */
 	if (store_boot_id(s.boot_id) < 0 || store_binding_put(a->store, &s, &err) < 0)
 		log_warn("binding not stored: %s", err.msg);
@@ -104,6 +105,8 @@ static void binding_unlink(struct agent *a, struct binding *b)
 	a->review |= enforce_is_upstream(a, &b->ip);
 	tdelete(b, &a->bindings, binding_cmp);
 	LIST_REMOVE(b, of_device);
+	if (b->is_unsaved)
+		LIST_REMOVE(b, unsaved);
 	a->n_bindings--;
 }
 
@@ -119,6 +122,7 @@ void binding_remove(struct agent *a, struct binding *b, const char *why)
 	if (dp != NULL)
 		peer_send(dp, &m, -1);
 	binding_kernel(a, b, false);
+	(void)store_gather(a->store, &err);
 	store_binding_del(a->store, &b->ip, &err);
 	free(b);
 }
@@ -217,8 +221,21 @@ void binding_session(struct agent *a, const struct ip_addr *ip, struct device *d
 	b->sessions = change < 0 && b->sessions == 0 ? 0 : b->sessions + change;
 	b->lease_ms = b->sessions > 0 ? CLOCK_NEVER_MS
 				      : clock_boot_ms() + a->cfg->binding_lease_s * 1000ull;
-	if (b->sessions <= 1)
+	if (b->sessions > 1 || b->is_unsaved)
+		return;
+	b->is_unsaved = true;
+	LIST_INSERT_HEAD(&a->unsaved, b, unsaved);
+}
+
+void bindings_save(struct agent *a)
+{
+	struct binding *b;
+
+	while ((b = LIST_FIRST(&a->unsaved)) != NULL) {
+		LIST_REMOVE(b, unsaved);
+		b->is_unsaved = false;
 		binding_store(a, b);
+	}
 }
 
 /* twalk(3) may not see the tree change: collect, then act. */

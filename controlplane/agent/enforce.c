@@ -413,8 +413,11 @@ static void now_done(void *arg, struct enforcement *e)
 
 void enforce_now(struct agent *a)
 {
-	struct enforcement *e = enforcement_new(a, now_done, NULL);
+	struct enforcement *e;
 
+	if (!a->review && !registry_is_dirty(a->registry))
+		return; /* most devices that come are known */
+	e = enforcement_new(a, now_done, NULL);
 	if (e != NULL)
 		enforce_run(e);
 	else

@@ -138,6 +138,7 @@ static void tick(struct agent *a, uint64_t now)
 	link_tick(a->link, now, clock_wall_ms());
 	enforce_tick(a, now);
 	bindings_expire(a, now);
+	bindings_save(a);
 	peers_tick(a->peers, now);
 	reload_tick(a, now);
 	tls_state_tick(a, now);
@@ -335,6 +336,7 @@ static void agent_stop(struct agent *a)
 
 	/* Peers go first: their leaving still writes bindings. */
 	peers_free(a->peers);
+	bindings_save(a);
 	metrics_stop(a);
 	api_server_free(a->api);
 	reload_fini(a);
@@ -412,6 +414,7 @@ static int agent_run(struct agent *a)
 			tick(a, now);
 			a->tick_ms = now + AGENT_TICK_MS;
 		}
+		admit_settle(a);
 		now = clock_boot_ms();
 		wait_ms = a->tick_ms > now ? (int)(a->tick_ms - now) : 0;
 		mirror_ms = mirror_wait_ms(a->mirror);

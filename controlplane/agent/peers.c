@@ -27,7 +27,7 @@ struct queued {
 };
 
 struct request {
-	LIST_ENTRY(request) next;
+	TAILQ_ENTRY(request) next;
 	uint64_t seq, deadline_ms;
 	uint16_t more_type; /* 0: one reply */
 	void (*each)(void *arg, const union msg_any *m);
@@ -46,7 +46,7 @@ struct peer {
 	bool root; /* root's or our own user's: may be the dataplane */
 	void *data;
 	STAILQ_HEAD(, queued) queue;
-	LIST_HEAD(, request) requests;
+	TAILQ_HEAD(, request) requests; /* the oldest, which is answered next, first */
 };
 
 struct peers {
@@ -71,8 +71,8 @@ static void peer_close(struct peer *p)
 	p->ps->n--;
 	loop_del(p->ps->loop, &p->src);
 	close(p->src.fd);
-	while ((r = LIST_FIRST(&p->requests)) != NULL) {
-		LIST_REMOVE(r, next);
+	while ((r = TAILQ_FIRST(&p->requests)) != NULL) {
+		TAILQ_REMOVE(&p->requests, r, next);
 		r->done(r->arg, NULL);
 		free(r);
 	}
@@ -125,7 +125,7 @@ static void peers_accept(void *arg, uint32_t events)
 	p->src = (struct loop_source){.fd = fd, .ready = peer_ready, .arg = p};
 	p->connected_ms = clock_boot_ms();
 	STAILQ_INIT(&p->queue);
-	LIST_INIT(&p->requests);
+	TAILQ_INIT(&p->requests);
 	LIST_INSERT_HEAD(&ps->list, p, next);
 	ps->n++;
 	if (loop_add(ps->loop, &p->src, EPOLLIN) < 0)
@@ -233,7 +233,7 @@ static bool peer_reply(struct peer *p, const union msg_any *m)
 {
 	struct request *r;
 
-	LIST_FOREACH(r, &p->requests, next) {
+	TAILQ_FOREACH(r, &p->requests, next) {
 		if (r->seq == m->h.seq)
 			break;
 	}
@@ -243,7 +243,7 @@ static bool peer_reply(struct peer *p, const union msg_any *m)
 		r->each(r->arg, m);
 		return true;
 	}
-	LIST_REMOVE(r, next);
+	TAILQ_REMOVE(&p->requests, r, next);
 	r->done(r->arg, m);
 	free(r);
 	return true;
@@ -443,7 +443,7 @@ static void request_add(struct peer *p, void *m, int fd, uint32_t timeout_ms,
 	*r = *like;
 	r->seq = h->seq = ++p->seq;
 	r->deadline_ms = clock_boot_ms() + timeout_ms;
-	LIST_INSERT_HEAD(&p->requests, r, next);
+	TAILQ_INSERT_TAIL(&p->requests, r, next);
 	peer_send(p, m, fd);
 }
 
@@ -464,12 +464,12 @@ static void requests_expire(struct peer *p, uint64_t now_ms)
 {
 	struct request *r, *next;
 
-	/* Callbacks may add requests at the head; the walk goes on behind. */
-	for (r = LIST_FIRST(&p->requests); r != NULL; r = next) {
-		next = LIST_NEXT(r, next);
+	/* Callbacks may add requests at the end, which are not due. */
+	for (r = TAILQ_FIRST(&p->requests); r != NULL; r = next) {
+		next = TAILQ_NEXT(r, next);
 		if (r->deadline_ms > now_ms)
 			continue;
-		LIST_REMOVE(r, next);
+		TAILQ_REMOVE(&p->requests, r, next);
 		log_warn("no answer in time pid=%u role=%u", p->hello.pid, p->hello.role);
 		r->done(r->arg, NULL);
 		free(r);

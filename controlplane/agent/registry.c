@@ -217,6 +217,11 @@ struct device *registry_next_dirty(struct registry *r)
 	return d;
 }
 
+bool registry_is_dirty(const struct registry *r)
+{
+	return r->n_dirty > 0;
+}
+
 static void touch_by_digest(struct registry *r, const uint8_t digest[32], uint64_t revision)
 {
 	for (uint32_t i = 0; i < r->n_devices; i++) {

@@ -110,6 +110,7 @@ void registry_touch(struct registry *r, struct device *d); /* make dirty */
 void registry_touch_all(struct registry *r);
 struct device *
 registry_next_dirty(struct registry *r); /* takes it off the list; NULL = none left */
+bool registry_is_dirty(const struct registry *r); /* is anything on that list? */
 
 /** @param lease_until_ms boot clock */
 struct evidence registry_evidence(const struct registry *r, const struct device *d,

@@ -123,6 +123,11 @@ int store_stmt_run(struct store *s, sqlite3_stmt *st, struct err *err, const cha
 			what); /* before reset, which keeps the code but may change the text */
 	sqlite3_reset(st);
 	sqlite3_clear_bindings(st);
+	/* Of some errors (a full disk) all of an open transaction is undone. */
+	if (ret < 0 && s->gathering && sqlite3_get_autocommit(s->db)) {
+		s->gathering = false;
+		s->lost = ret;
+	}
 	return ret;
 }
 
@@ -261,10 +266,42 @@ void store_close(struct store *s)
 {
 	if (s == NULL)
 		return;
+	store_settle(s);
 	for (unsigned i = 0; i < STMT_COUNT; i++)
 		sqlite3_finalize(s->stmt[i]);
 	sqlite3_close(s->db);
 	free(s);
+}
+
+/* ---- what is written together ---- */
+
+int store_gather(struct store *s, struct err *err)
+{
+	int ret = s->gathering ? 0 : store_db_exec(s, "BEGIN", err, "begin");
+
+	s->gathering = ret == 0;
+	return ret;
+}
+
+int store_flush(struct store *s, struct err *err)
+{
+	int lost = s->lost, ret = 0;
+
+	if (lost < 0)
+		err_set(err, lost, "store: what waited to be written was lost: %s",
+			strerror(-lost));
+	if (s->gathering)
+		ret = store_db_exec(s, "COMMIT", err, "write");
+	if (ret < 0 && !sqlite3_get_autocommit(s->db))
+		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+	s->gathering = false;
+	s->lost = 0;
+	return ret < 0 ? ret : lost;
+}
+
+void store_settle(struct store *s)
+{
+	s->lost = store_flush(s, NULL);
 }
 
 /* ---- decision log ---- */
@@ -276,6 +313,7 @@ int store_entry_add(struct store *s, const struct store_entry *e, struct err *er
 
 	if (ret < 0)
 		return ret;
+	store_settle(s);
 	sqlite3_bind_int64(st, 1, (sqlite3_int64)e->revision);
 	sqlite3_bind_int(st, 2, e->snapshot);
 	sqlite3_bind_blob(st, 3, e->hash, sizeof(e->hash), SQLITE_STATIC);
@@ -388,6 +426,7 @@ int store_receipt_put(struct store *s, uint64_t revision, const void *receipt, s
 
 	if (ret < 0)
 		return ret;
+	store_settle(s);
 	sqlite3_bind_int64(st, 1, (sqlite3_int64)revision);
 	sqlite3_bind_blob64(st, 2, receipt, bytes, SQLITE_STATIC);
 	ret = store_stmt_run(s, st, err, "write receipt");
@@ -400,6 +439,12 @@ int store_receipt_put(struct store *s, uint64_t revision, const void *receipt, s
 /* ---- small things by name ---- */
 
 int store_meta_put(struct store *s, const char *key, const char *value, struct err *err)
+{
+	store_settle(s);
+	return store_meta_put_later(s, key, value, err);
+}
+
+int store_meta_put_later(struct store *s, const char *key, const char *value, struct err *err)
 {
 	sqlite3_stmt *st = NULL;
 	int ret = store_stmt_get(s, META_PUT, &st, err);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* store: what the agent must still know after a restart, in SQLite (WAL). The decision log, receipts, policy ids and
  * alarms are durable when a call returns 0 (synchronous=FULL). Bindings live in a second file without that cost: they
- * are of use only within one boot. One thread; calls block for the disk.
+ * are of use only within one boot. What comes by the hundred can be written together: store_gather(). One thread; calls
+ * block for the disk.
  *
  * Errors: -ENOSPC (disk full), -EIO, -EUCLEAN (file is not or no longer a database), -ENOMEM, -EBUSY; text in err where
  * there is one. A call that failed changed nothing. */
@@ -62,9 +63,19 @@ int store_entry_find(struct store *s, uint64_t revision, uint8_t hash[32], uint8
 int store_receipt_put(struct store *s, uint64_t revision, const void *receipt, size_t bytes,
 		      struct err *err);
 
+/* ---- what is written together ---- */
+
+/** From now on store_meta_put_later(), store_binding_put() and _del() wait for store_flush(), or for a call that is durable at
+ * its return as ever and takes along what waits. Reading finds it at once. @return 0, or an error above: each call is by itself */
+int store_gather(struct store *s, struct err *err);
+/** @return 0: what waited is durable (bindings: written), or nothing did; or an error above: none of it was, or not all */
+int store_flush(struct store *s, struct err *err);
+
 /* ---- small things by name ---- */
 
 int store_meta_put(struct store *s, const char *key, const char *value, struct err *err);
+/** The same, durable after store_flush() only, if store_gather() was called. */
+int store_meta_put_later(struct store *s, const char *key, const char *value, struct err *err);
 /** @return 0, -ENOENT, -ERANGE (value does not fit), or an error above */
 int store_meta_get(struct store *s, const char *key, char *value, size_t value_bytes);
 

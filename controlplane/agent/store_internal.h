@@ -32,12 +32,16 @@ enum stmt {
 struct store {
 	sqlite3 *db;
 	sqlite3_stmt *stmt[STMT_COUNT]; /* prepared at first use */
+	bool gathering; /* a transaction is open, for store_flush() */
+	int lost; /* -errno: something that waited was not written; store_flush() tells it */
 };
 
 int store_db_error(sqlite3 *db, int rc, struct err *err,
 		   const char *what); /* @return -errno for rc; never 0 */
 int store_db_exec(struct store *s, const char *text, struct err *err, const char *what);
 int store_stmt_get(struct store *s, enum stmt i, sqlite3_stmt **out, struct err *err);
+/** Before what must be durable at its return: what waits is written first. */
+void store_settle(struct store *s);
 /** Run a statement that returns no rows, and reset it. */
 int store_stmt_run(struct store *s, sqlite3_stmt *st, struct err *err, const char *what);
 /** @return false if the column is no text or does not fit */

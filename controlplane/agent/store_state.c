@@ -84,7 +84,7 @@ int store_bindings_clear(struct store *s, struct err *err)
 	return ret < 0 ? ret : store_stmt_run(s, st, err, "clear bindings");
 }
 
-int store_boot_id(char out[STORE_BOOT_ID_BYTES])
+static int boot_id_read(char out[STORE_BOOT_ID_BYTES])
 {
 	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC), ret = 0;
 	ssize_t n;
@@ -102,6 +102,16 @@ int store_boot_id(char out[STORE_BOOT_ID_BYTES])
 	return ret;
 }
 
+/* It does not change while we run, and each binding is stored with it. */
+int store_boot_id(char out[STORE_BOOT_ID_BYTES])
+{
+	static char kept[STORE_BOOT_ID_BYTES];
+	int ret = kept[0] == '\0' ? boot_id_read(kept) : 0;
+
+	memcpy(out, kept, sizeof(kept));
+	return ret;
+}
+
 /* ---- ids that names keep ---- */
 
 int store_policy_ids_set(struct store *s, const struct store_policy_id *ids, uint32_t n,
@@ -112,6 +122,7 @@ int store_policy_ids_set(struct store *s, const struct store_policy_id *ids, uin
 
 	if (ret == 0)
 		ret = store_stmt_get(s, IDS_PUT, &put, err);
+	store_settle(s);
 	if (ret == 0)
 		ret = store_db_exec(s, "BEGIN IMMEDIATE", err, "begin");
 	if (ret < 0)
@@ -161,6 +172,7 @@ int store_alarm_add(struct store *s, uint64_t at_ms, const char *kind, const cha
 
 	if (ret < 0)
 		return ret;
+	store_settle(s);
 	sqlite3_bind_int64(st, 1, (sqlite3_int64)at_ms);
 	sqlite3_bind_text(st, 2, kind, (int)strnlen(kind, STORE_ALARM_KIND_BYTES - 1),
 			  SQLITE_STATIC);

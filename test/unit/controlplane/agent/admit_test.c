@@ -2,6 +2,8 @@
 /* Who gets in, what ends a session, and what a failure leaves behind. */
 #include "test/unit/controlplane/agent/admit_world.h"
 
+#include <sqlite3.h>
+
 static void a_good_device_gets_in_and_out(void **state)
 {
 	struct world *w = *state;
@@ -31,6 +33,64 @@ static void a_good_device_gets_in_and_out(void **state)
 	knock(w, "spiffe://p/cam/9", 2, "10.1.0.6");
 	assert_int_equal(w->answers, 2);
 	assert_int_equal(w->admitted.slot, 0);
+}
+
+/* Certificates that the store would have after a crash. */
+static unsigned certificates_stored(const struct world *w)
+{
+	sqlite3_stmt *st = NULL;
+	char path[128];
+	sqlite3 *db;
+	unsigned n;
+
+	snprintf(path, sizeof(path), "%s/store.db", w->dir);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM meta WHERE k LIKE 'cert/%'",
+					    -1, &st, NULL),
+			 SQLITE_OK);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	n = (unsigned)sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	return n;
+}
+
+/* Who comes in one turn waits for one write to the disk, and nobody is answered before it. */
+static void devices_of_one_turn_are_stored_as_one(void **state)
+{
+	static const struct {
+		const char *name;
+		bool dataplane;
+	} rows[] = {{"with a dataplane", true}, {"without", false}};
+	struct world *w = *state;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		unsigned answers = w->answers, stored = certificates_stored(w);
+		uint8_t cert = 20 + i;
+
+		if (!rows[i].dataplane) {
+			close(w->dp);
+			w->dp = -1;
+			turns(w, 3);
+		}
+		knock_only(w, CAM, cert, "10.1.0.5");
+		knock_only(w, CAM2, cert, "10.1.0.6");
+		knock_only(w, CAM, cert,
+			   "10.1.0.7"); /* the same once more, while it is not stored */
+		for (int k = 0; k < 3; k++) {
+			assert_int_equal(loop_turn(w->a.loop, 0), 0);
+			hear(w, &w->tls, worker_hears);
+			hear(w, &w->dp, dataplane_hears);
+		}
+		assert_int_equal(w->answers, answers);
+		assert_int_equal(certificates_stored(w), stored);
+		turns(w, 6);
+		if (w->answers != answers + 3 || w->admitted.slot == 0)
+			fail_msg("%s: %u answers, %s", rows[i].name, w->answers - answers,
+				 w->admitted.reason);
+		assert_int_equal(certificates_stored(w), 2);
+		assert_true(LIST_EMPTY(&w->a.saving));
+	}
 }
 
 static void what_is_decided_while_the_dataplane_is_asked_counts(void **state)
@@ -343,6 +403,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_good_device_gets_in_and_out),
+		T(devices_of_one_turn_are_stored_as_one),
 		T(what_is_decided_while_the_dataplane_is_asked_counts),
 		T(a_session_stands_on_its_own_certificate),
 		T(a_list_that_names_its_certificate_ends_everything),

@@ -142,6 +142,7 @@ static void turns(struct world *w, int n)
 	for (int i = 0; i < n; i++) {
 		assert_int_equal(loop_turn(w->a.loop, 0), 0);
 		peers_tick(w->a.peers, clock_boot_ms());
+		admit_settle(&w->a);
 		hear(w, &w->dp, dataplane_hears);
 		hear(w, &w->tls, worker_hears);
 	}
@@ -217,7 +218,7 @@ static struct decision on_cert(uint8_t op, const char *identity, uint8_t cert)
 }
 
 /* Certificate n is good from an hour ago for n hours. */
-static void knock(struct world *w, const char *identity, uint8_t cert, const char *ip)
+static void knock_only(struct world *w, const char *identity, uint8_t cert, const char *ip)
 {
 	uint64_t now_s = clock_wall_ms() / 1000;
 	struct msg_admit m = {.session = ++w->session,
@@ -236,6 +237,11 @@ static void knock(struct world *w, const char *identity, uint8_t cert, const cha
 	m.flow.dport = 8883;
 	m.flow.proto = POLICY_PROTO_TCP;
 	assert_int_equal(msg_send(w->tls, &m, -1), 0);
+}
+
+static void knock(struct world *w, const char *identity, uint8_t cert, const char *ip)
+{
+	knock_only(w, identity, cert, ip);
 	turns(w, 5);
 }
 

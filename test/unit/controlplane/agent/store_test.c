@@ -162,6 +162,25 @@ static void the_log_is_there_after_reopening(void **state)
 	assert_int_equal(store_entry_find(w->store, 11, hash, &receipt, &bytes), -ENOENT);
 }
 
+/* As a restart after a power cut would find it. */
+static unsigned seen_by_another(const struct world *w, const char *like)
+{
+	char path[128], text[160];
+	sqlite3_stmt *st = NULL;
+	sqlite3 *db;
+	unsigned n;
+
+	snprintf(path, sizeof(path), "%s/store.db", w->dir);
+	snprintf(text, sizeof(text), "SELECT count(*) FROM meta WHERE k LIKE '%s'", like);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, text, -1, &st, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	n = (unsigned)sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	return n;
+}
+
 static void a_full_disk_loses_nothing_that_was_written(void **state)
 {
 	struct world *w = *state;
@@ -188,6 +207,20 @@ static void a_full_disk_loses_nothing_that_was_written(void **state)
 	for (uint64_t i = 1; i < n; i++)
 		assert_int_equal(store_entry_find(w->store, i, hash, NULL, NULL), 0);
 	assert_int_equal(store_entry_find(w->store, n, hash, NULL, NULL), -ENOENT);
+	/* What waited in vain is told, once, and the store goes on. */
+	assert_int_equal(store_gather(w->store, NULL), 0);
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	for (ret = 0, n = 0; ret == 0 && n < 100; n++) {
+		char key[16];
+
+		snprintf(key, sizeof(key), "late-%u", (unsigned)n);
+		ret = store_meta_put_later(w->store, key, (const char *)big, NULL);
+	}
+	assert_true(store_flush(w->store, &err) < 0);
+	assert_int_equal(seen_by_another(w, "late%"), 0);
+	assert_int_equal(store_flush(w->store, &err), 0);
+	assert_int_equal(store_entry_find(w->store, 1, hash, NULL, NULL), 0);
 	store_close(w->store);
 	w->store = NULL;
 	assert_int_equal(umount(w->dir), 0);
@@ -250,6 +283,74 @@ static void small_things_are_kept_by_name(void **state)
 	assert_int_equal(store_meta_get(w->store, "a", value, sizeof(value)), 0);
 	assert_string_equal(value, "two");
 	assert_int_equal(store_meta_get(w->store, "a", value, 3), -ERANGE);
+}
+
+static int end_by_flush(struct world *w)
+{
+	return store_flush(w->store, NULL);
+}
+
+static int end_by_small_thing(struct world *w)
+{
+	return store_meta_put(w->store, "now", "1", NULL);
+}
+
+static int end_by_entry(struct world *w)
+{
+	return add(w->store, 1, false, "abc", 3, NULL);
+}
+
+static int end_by_ids(struct world *w)
+{
+	static const struct store_policy_id ids[] = {{"cameras", 1}};
+
+	return store_policy_ids_set(w->store, ids, 1, NULL);
+}
+
+static int end_by_alarm(struct world *w)
+{
+	return store_alarm_add(w->store, 1, "kind", "text", NULL);
+}
+
+static int end_by_closing(struct world *w)
+{
+	store_close(w->store);
+	w->store = NULL;
+	return 0;
+}
+
+/* What waits is found by us at once, by others after its end, and by nobody half. */
+static void what_waits_is_written_as_one(void **state)
+{
+	static const struct {
+		const char *name;
+		int (*end)(struct world *w);
+	} rows[] = {
+		{"flush", end_by_flush},    {"something small that is durable", end_by_small_thing},
+		{"an entry", end_by_entry}, {"policy ids", end_by_ids},
+		{"an alarm", end_by_alarm}, {"the store is closed", end_by_closing},
+	};
+	struct world *w = *state;
+	char key[32], value[16];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		unsigned before = seen_by_another(w, "late%");
+
+		assert_int_equal(store_gather(w->store, NULL), 0);
+		for (unsigned k = 0; k < 3; k++) {
+			assert_int_equal(store_gather(w->store, NULL), 0);
+			snprintf(key, sizeof(key), "late-%zu-%u", i, k);
+			assert_int_equal(store_meta_put_later(w->store, key, "x", NULL), 0);
+		}
+		assert_int_equal(store_meta_get(w->store, key, value, sizeof(value)), 0);
+		assert_int_equal(seen_by_another(w, "late%"), before);
+		if (rows[i].end(w) != 0 || seen_by_another(w, "late%") != before + 3)
+			fail_msg("%s: %u are there", rows[i].name, seen_by_another(w, "late%"));
+		if (w->store != NULL)
+			assert_int_equal(store_flush(w->store, NULL), 0); /* nothing waits */
+		reopen(w);
+		assert_int_equal(store_meta_get(w->store, key, value, sizeof(value)), 0);
+	}
 }
 
 static int take_binding(void *arg, const struct store_binding *b)
@@ -371,6 +472,7 @@ int main(void)
 		T(a_store_that_is_no_database_is_refused_and_left_alone),
 		T(damaged_bindings_are_begun_anew),
 		T(small_things_are_kept_by_name),
+		T(what_waits_is_written_as_one),
 		T(bindings_come_back_as_they_were),
 		T(policy_ids_are_replaced_as_a_whole_or_not_at_all),
 		T(alarms_are_bounded_and_the_newest_come_first),
