@@ -186,7 +186,7 @@ $(B)/fuzz/dataplane%: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_vhos
 $(B)/fuzz/tls%: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/fuzz/tls%: LIBS = $(TLS_LIBS)
 $(B)/fuzz/controlplane%: PARTS = $(AGENT) $(CONTROLLER) $(DECISION) $(CONFIG) $(BASE)
-$(B)/fuzz/controlplane%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap libseccomp)
+$(B)/fuzz/controlplane%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap libseccomp cmocka)
 $(FUZZ:%=$(B)/fuzz/%): $(B)/fuzz/%: $(B)/o/test/fuzz/%.o $$(PARTS)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  link  $@")

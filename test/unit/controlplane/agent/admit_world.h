@@ -186,7 +186,7 @@ static void decide_now(struct world *w, struct decision d)
 	turns(w, 5);
 }
 
-static struct receipt receipt_of(struct world *w, uint64_t revision)
+static inline struct receipt receipt_of(struct world *w, uint64_t revision)
 {
 	struct receipt r = {0};
 	struct err err = {""};
@@ -208,7 +208,7 @@ static struct decision on_device(uint8_t op, const char *identity)
 	return d;
 }
 
-static struct decision on_cert(uint8_t op, const char *identity, uint8_t cert)
+static inline struct decision on_cert(uint8_t op, const char *identity, uint8_t cert)
 {
 	struct decision d = on_device(op, identity);
 
@@ -218,7 +218,7 @@ static struct decision on_cert(uint8_t op, const char *identity, uint8_t cert)
 }
 
 /* Certificate n is good from an hour ago for n hours. */
-static void knock_only(struct world *w, const char *identity, uint8_t cert, const char *ip)
+static inline void knock_only(struct world *w, const char *identity, uint8_t cert, const char *ip)
 {
 	uint64_t now_s = clock_wall_ms() / 1000;
 	struct msg_admit m = {.session = ++w->session,
@@ -239,13 +239,13 @@ static void knock_only(struct world *w, const char *identity, uint8_t cert, cons
 	assert_int_equal(msg_send(w->tls, &m, -1), 0);
 }
 
-static void knock(struct world *w, const char *identity, uint8_t cert, const char *ip)
+static inline void knock(struct world *w, const char *identity, uint8_t cert, const char *ip)
 {
 	knock_only(w, identity, cert, ip);
 	turns(w, 5);
 }
 
-static void session_ends(struct world *w, uint64_t session)
+static inline void session_ends(struct world *w, uint64_t session)
 {
 	struct msg_session_closed m = {.session = session, .reason = "test"};
 
@@ -254,7 +254,7 @@ static void session_ends(struct world *w, uint64_t session)
 	turns(w, 3);
 }
 
-static struct binding *bound(struct world *w, const char *ip)
+static inline struct binding *bound(struct world *w, const char *ip)
 {
 	struct ip_addr a;
 
@@ -262,12 +262,12 @@ static struct binding *bound(struct world *w, const char *ip)
 	return binding_find(&w->a, &a);
 }
 
-static bool in_kernel(const char *ip)
+static inline bool in_kernel(const char *ip)
 {
 	return sh("nft list set inet sallyport bound4 | grep -q '%s\\b'", ip) == 0;
 }
 
-static uint32_t generation(struct world *w, const char *identity)
+static inline uint32_t generation(struct world *w, const char *identity)
 {
 	return w->a.trust.rec[registry_find(w->a.registry, IDENTITY_URI, identity)->slot]
 		.generation;
