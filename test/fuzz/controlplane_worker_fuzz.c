@@ -87,6 +87,8 @@ static void turn(struct world *w)
 	if (loop_turn(w->a.loop, 0) < 0)
 		abort();
 	peers_tick(w->a.peers, clock_boot_ms());
+	bindings_save(&w->a);
+	admit_settle(&w->a);
 	hear(w, &w->dp, dataplane_hears);
 	hear(w, &w->tls, heard);
 }
