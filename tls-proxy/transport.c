@@ -109,26 +109,28 @@ void transport_stop(struct worker *w)
 	w->wake.fd = -1; /* the port's, and closed with it */
 }
 
+#define ASK_STREAMS 8 /* told between two looks at the clock */
+
 struct serving {
 	struct worker *w;
 	uint64_t until_us;
+	unsigned told;
 };
 
 static bool serve_enough(void *arg)
 {
-	const struct serving *v = arg;
+	struct serving *v = arg;
 
 	/* A revocation waits for one stream at most, not for a batch of handshakes. */
 	conns_follow(v->w);
-	return clock_boot_us() >= v->until_us;
+	return ++v->told % ASK_STREAMS == 0 && clock_boot_us() >= v->until_us;
 }
 
-/* How long to look for frames that do not come? On a core of the dataplane's none can come before we leave it. */
-static uint64_t spin_us(const struct worker *w)
+static bool shares_core(const struct worker *w)
 {
 	int cpu = sched_getcpu();
 
-	return cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &w->dataplane_cpus) ? 0 : SPIN_US;
+	return cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &w->dataplane_cpus);
 }
 
 /* Frames in, streams told, frames out. @return microseconds that the worker may sleep; the port's event is armed then */
@@ -136,9 +138,13 @@ static uint64_t stack_turn(struct worker *w)
 {
 	uint64_t now_us = clock_boot_us();
 	struct serving v = {.w = w, .until_us = now_us + SERVE_US};
+	/* On a core of the dataplane's, what goes out early only takes the core from us, and nothing comes before we
+	 * leave it. */
+	bool shared = shares_core(w);
 	unsigned frames;
 	bool more;
 
+	port_hold(w->port, shared);
 	stack_clock(w->stack, now_us);
 	frames = port_receive(w->port, w->stack, FRAMES_A_TURN);
 	w->work += frames;
@@ -151,7 +157,7 @@ static uint64_t stack_turn(struct worker *w)
 	/* On a core that it shares with the dataplane, which waits for these frames. */
 	if (clock_boot_us() > now_us + YIELD_US)
 		sched_yield();
-	if (w->busy_us == now_us || now_us < w->busy_us + spin_us(w) ||
+	if (w->busy_us == now_us || now_us < w->busy_us + (shared ? 0 : SPIN_US) ||
 	    stack_wait_us(w->stack, now_us) == 0)
 		return 0;
 	w->asleep = port_sleep(w->port, w->stack);

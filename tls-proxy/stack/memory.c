@@ -261,6 +261,8 @@ static inline __attribute__((always_inline)) uint16_t sum_of(uint8_t *to, const 
 	size_t wide = bytes & ~(sizeof(words) - 1);
 	uint64_t sum = wide > 0 ? sum_wide(to, at, wide) : 0;
 
+	if (bytes == 0) /* then there may be no data at all */
+		return 0;
 	sum += sum_rest(to != NULL ? to + wide : NULL, at + wide, bytes - wide);
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffffffff) + (sum >> 32);

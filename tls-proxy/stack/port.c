@@ -37,6 +37,7 @@ struct port {
 	uint16_t id;
 	uint8_t header[2][ETHER_BYTES]; /* IPv4, IPv6 */
 	bool up;
+	bool hold; /* frames wait for port_flush() */
 	int wake_fd;
 	uint32_t held, held_max; /* buffers that are pbufs now */
 	uint32_t n_out;
@@ -147,9 +148,14 @@ bool port_send(void *arg, const struct pbuf *p)
 		at += p->len;
 	}
 	port->out[port->n_out++] = m;
-	if (port->n_out % BURST == 0)
+	if (port->n_out % BURST == 0 && !port->hold)
 		port_flush(port);
 	return true;
+}
+
+void port_hold(struct port *port, bool hold)
+{
+	port->hold = hold;
 }
 
 void port_flush(struct port *port)

@@ -43,6 +43,9 @@ bool port_send(void *port, const struct pbuf *p);
 /** Received frames into the stack, at most `max`. @return how many */
 unsigned port_receive(struct port *p, struct stack *st, unsigned max);
 void port_flush(struct port *p);
+/** Frames go out by port_flush() alone, not by the burst: each bell that is rung for a burst would have the dataplane run on
+ * our core, for those few. */
+void port_hold(struct port *p, bool hold);
 
 /** Readable when frames came after port_sleep(). */
 int port_wake_fd(const struct port *p);

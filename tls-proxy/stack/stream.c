@@ -11,7 +11,6 @@
 #define RX_SMALL_BYTES 1024
 #define RX_BUFFER_BYTES 4096
 #define PORT_TRIES 2048
-#define FETCH_AHEAD 4 /* streams; with all that is theirs they are some 15 kB */
 
 uint8_t stream_half_open;
 
@@ -69,43 +68,59 @@ void stack_fetch(const struct stream *s)
 		__builtin_prefetch(pcb + at);
 }
 
-/* Those who are next, as many as fit into the cache: streams of a burst are cold together. @return how many */
-static int serving_fetch(const struct stack *st)
+/* A step of a stream that will be told, the first of all its own. */
+static void serving_fetch_step(const struct stack *st, const struct stream *s, int step)
 {
-	const struct stream *next[FETCH_AHEAD], *s = LIST_FIRST(&st->serving);
-	int n = 0;
+	if (step == 0) {
+		stack_fetch(s);
+		__builtin_prefetch(s->stk.rx);
+	}
+	if (st->cfg.fetch != NULL)
+		st->cfg.fetch(s, step);
+}
 
-	for (; s != NULL && n < FETCH_AHEAD; s = LIST_NEXT(s, stk.next))
-		next[n++] = s;
-	for (int i = 0; i < n; i++) {
-		stack_fetch(next[i]);
-		__builtin_prefetch(next[i]->stk.rx);
+/* Of the stream that is so many behind s. */
+static void serving_fetch(const struct stack *st, const struct stream *s, int behind, int step)
+{
+	while (s != NULL && behind-- > 0)
+		s = LIST_NEXT(s, stk.next);
+	if (s != NULL)
+		serving_fetch_step(st, s, step);
+}
+
+/* The first ones of a turn have nobody before them in whose time their memory could come. */
+static void serving_begin(struct stack *st)
+{
+	struct stream *s = LIST_FIRST(&st->ready);
+
+	if (!LIST_EMPTY(&st->serving) || s == NULL)
+		return;
+	LIST_FIRST(&st->serving) = s;
+	s->stk.next.le_prev = &LIST_FIRST(&st->serving);
+	LIST_INIT(&st->ready);
+	for (int step = 0; step < STACK_FETCH_STEPS; step++) {
+		serving_fetch(st, s, 0, step);
+		serving_fetch(st, s, 1, step);
 	}
-	for (int step = 0; st->cfg.fetch != NULL && step < STACK_FETCH_STEPS; step++) {
-		for (int i = 0; i < n; i++)
-			st->cfg.fetch(next[i], step);
-	}
-	return n;
+	for (int step = 0; step < STACK_FETCH_STEPS - 1; step++)
+		serving_fetch(st, s, 2, step);
+	serving_fetch(st, s, 3, 0);
 }
 
 bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 {
 	struct stream *s;
-	int fetched = 0; /* so many of the next are in the cache */
 
 	/* Whoever became ready meanwhile waits until the others have had their turn. */
-	if (LIST_EMPTY(&st->serving) && !LIST_EMPTY(&st->ready)) {
-		LIST_FIRST(&st->serving) = LIST_FIRST(&st->ready);
-		LIST_FIRST(&st->serving)->stk.next.le_prev = &LIST_FIRST(&st->serving);
-		LIST_INIT(&st->ready);
-	}
+	serving_begin(st);
 	/* enough() may close streams. */
 	while ((enough == NULL || !enough(arg)) && (s = LIST_FIRST(&st->serving)) != NULL) {
-		uint32_t events;
+		uint32_t events = stream_events(s);
 
-		if (fetched-- == 0)
-			fetched = serving_fetch(st) - 1;
-		events = stream_events(s);
+		/* Two steps before it is told and two after, so that none has to wait for the one before:
+		 * see PCBS_FETCH_APART. */
+		serving_fetch(st, s, 3, 1);
+		serving_fetch(st, s, 4, 0);
 		LIST_REMOVE(s, stk.next);
 		s->stk.queued = false;
 		if (events == 0)
@@ -114,6 +129,8 @@ bool stack_serve(struct stack *st, bool (*enough)(void *arg), void *arg)
 		s->ready(s->arg, events);
 		if (s->ops == &stack_ops)
 			stream_tell(s);
+		serving_fetch(st, LIST_FIRST(&st->serving), 2, 2);
+		serving_fetch(st, LIST_FIRST(&st->serving), 1, 3);
 	}
 	stack_acknowledge(st);
 	return udp_serve(st, enough, arg) || !LIST_EMPTY(&st->serving) || !LIST_EMPTY(&st->ready);

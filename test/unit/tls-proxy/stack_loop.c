@@ -95,6 +95,12 @@ void port_flush(struct port *port)
 	(void)port;
 }
 
+void port_hold(struct port *port, bool hold)
+{
+	(void)port;
+	(void)hold;
+}
+
 int port_wake_fd(const struct port *port)
 {
 	return port->fd;

@@ -32,6 +32,7 @@ static void each_length_has_its_checksum(void **state)
 	} rows[] = {{"of all kinds", 7, 37}, {"all ones", 0xff, 0}, {"zeroes", 0, 0}};
 
 	(void)state;
+	assert_int_equal(stack_checksum(NULL, 0), 0);
 	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
 		uint8_t from[BYTES + 8], to[BYTES + 16];
 
