@@ -7,6 +7,7 @@
 #include "dataplane/links.h"
 #include "dataplane/path.h"
 #include "dataplane/rewrite.h"
+#include "dataplane/too_big.h"
 
 enum leg { LEG_NONE, LEG_DEVICE, LEG_UPSTREAM };
 
@@ -64,7 +65,19 @@ static enum drop_reason way_by_route(const struct worker *w, struct pkt *p, stru
 	return r->mac != 0 ? DROP_NONE : DROP_NO_NEIGHBOUR;
 }
 
-static enum drop_reason send_on(const struct worker *w, struct rte_mbuf *m)
+/* The worker hears of it as from any router, and sends smaller segments. */
+static enum drop_reason answer(struct worker *w, struct rte_mbuf *m, uint16_t mtu)
+{
+	struct pkt *p = pkt_of(m);
+
+	if (p->id.proto != IPPROTO_TCP || !too_big_answer(m, mtu))
+		return DROP_TLS_TOO_BIG;
+	w->stats.drops[DROP_TLS_TOO_BIG]++;
+	(void)links_hand(w, m, p->in_port - PORT_LINKS);
+	return DROP_NONE;
+}
+
+static enum drop_reason send_on(struct worker *w, struct rte_mbuf *m)
 {
 	struct pkt *p = pkt_of(m);
 	struct rewrite r = {.l3_off = p->l3_off, .ip_bytes = p->ip_bytes, .v4 = p->flags & PKT_V4};
@@ -87,8 +100,10 @@ static enum drop_reason send_on(const struct worker *w, struct rte_mbuf *m)
 			return why;
 	}
 	r.out = &w->st->ports[port];
-	if (p->ip_bytes > (mtu != 0 ? mtu : r.out->mtu_bytes))
-		return DROP_TLS_TOO_BIG;
+	if (mtu == 0)
+		mtu = r.out->mtu_bytes;
+	if (p->ip_bytes > mtu)
+		return answer(w, m, mtu);
 	if (rewrite_link(m, &r) == 0)
 		return DROP_TX_FULL;
 	p->out_port = port;

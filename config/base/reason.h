@@ -40,7 +40,8 @@
 	  "a fragment, IP options or a TTL at its end, to or from a TLS worker's own stack")       \
 	X(TLS_SOURCE, "tls_source",                                                                \
 	  "a TLS worker sent from an address or port, or to one, that is not its own")             \
-	X(TLS_TOO_BIG, "tls_too_big", "a TLS worker's packet is larger than the way out takes")    \
+	X(TLS_TOO_BIG, "tls_too_big",                                                              \
+	  "a TLS worker's packet is larger than the way out takes; it is told")                    \
 	X(NO_NEIGHBOUR, "no_neighbour",                                                            \
 	  "the MAC address of a TLS worker's peer, or of the gateway to it, is not known")
 

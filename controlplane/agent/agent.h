@@ -61,7 +61,6 @@ struct refusal { /* handshakes refused, by reason */
 };
 
 #define AGENT_REFUSALS_MAX 64
-#define AGENT_MTU_SAID 16
 
 struct policy_job;
 struct reloads;
@@ -112,9 +111,6 @@ struct agent {
 	struct msg_stats stats; /* the dataplane's last; h.type 0 = none */
 	uint64_t stats_ms;
 	bool stats_asked;
-	struct ip_prefix mtu_said
-		[AGENT_MTU_SAID]; /* routes with an MTU that is too small, so that each is told once */
-	unsigned n_mtu_said;
 	uint64_t tls_state_ms; /* when the TLS workers were asked last */
 	struct tallies tallies; /* the dataplane's last, for the metrics; empty = none */
 	uint64_t tallies_ms;

@@ -254,35 +254,12 @@ static void left(void *arg, struct peer *p)
 const struct peers_handler sync_peers_handler = {
 	.joined = joined, .message = message, .left = left};
 
-/* The TLS workers' stack does not learn of it: what it sends there in full segments never arrives. Said once of each. */
-static void mtu_check(struct agent *a, const struct msg_route *r)
-{
-	uint16_t mtu = gw_uses_stack(a->cfg) ? gw_stack_mtu_max(a->cfg) : 0;
-	char text[ADDR_TEXT_BYTES];
-
-	if (r->kind != ROUTE_FORWARD || r->mtu_bytes == 0 || r->mtu_bytes >= mtu)
-		return;
-	for (unsigned i = 0; i < a->n_mtu_said; i++) {
-		if (memcmp(&a->mtu_said[i], &r->prefix, sizeof(r->prefix)) == 0)
-			return;
-	}
-	if (a->n_mtu_said < AGENT_MTU_SAID)
-		a->mtu_said[a->n_mtu_said++] = r->prefix;
-	agent_alarm(a, "mtu",
-		    "the route to %s has an MTU of %u, and listeners with transport = \"stack\" "
-		    "send packets of up to %u, which are dropped there (tls_too_big): give the "
-		    "ports this mtu, or the route another",
-		    ip_prefix_text(&r->prefix, text), r->mtu_bytes, mtu);
-}
-
 static void on_route(void *arg, bool add, const struct msg_route *r)
 {
 	struct agent *a = arg;
 	struct peer *dp = a->dp_ready ? peers_dataplane(a->peers) : NULL;
 	struct msg_route m = *r;
 
-	if (add)
-		mtu_check(a, r);
 	MSG_INIT(&m, add ? MSG_ROUTE_ADD : MSG_ROUTE_DEL, 0);
 	if (dp != NULL)
 		peer_send(dp, &m, -1);

@@ -163,6 +163,29 @@ static void raw(struct script *s)
 	s->at += n;
 }
 
+/* A router's word about the last segment that went out, a little changed. */
+static void too_big(struct script *s)
+{
+	uint8_t ip[56] = {0x45, [3] = 56, [8] = 64, 1, [12] = 192, 0, 2, 1};
+	uint32_t at = number(s, 1), value = number(s, 1);
+	uint16_t sum;
+
+	memcpy(ip + 16, last + 12, 4);
+	ip[20] = 3;
+	ip[21] = 4;
+	put16(ip + 26, number(s, 2));
+	memcpy(ip + 28, last, 28);
+	if (at < sizeof(ip))
+		ip[at] ^= (uint8_t)value;
+	memset(ip + 10, 0, 2);
+	memset(ip + 22, 0, 2);
+	sum = (uint16_t)~stack_checksum(ip, 20);
+	memcpy(ip + 10, &sum, 2);
+	sum = (uint16_t)~stack_checksum(ip + 20, 36);
+	memcpy(ip + 22, &sum, 2);
+	input(ip, sizeof(ip));
+}
+
 static void owner(struct script *s)
 {
 	static const uint8_t zeroes[40000];
@@ -212,7 +235,10 @@ static void run(struct script *s)
 
 		switch (what % 8) {
 		case 0:
-			raw(s);
+			if (what & 8)
+				too_big(s);
+			else
+				raw(s);
 			break;
 		case 1:
 			wire_full = what & 8;

@@ -55,12 +55,6 @@ upstream_known() { in_ns gw ip neigh show "$NVR4" dev sp-up | grep -q lladdr; }
 check "the agent keeps the upstream's neighbour" wait_for 5 upstream_known
 check "IPv4 again" answers
 
-# ---- a route with a small MTU ---------------------------------------------------------------------
-in_ns gw ip route add 10.99.0.0/24 via "$NVR4" dev sp-up mtu 1200
-mtu_told() { ctl_json status '.alarms[] | select(.kind == "mtu") | .text' | grep -q '10.99.0.0/24 has an MTU of 1200'; }
-check "an alarm names a route whose MTU the stack does not heed" wait_for 5 mtu_told
-in_ns gw ip route del 10.99.0.0/24
-
 # ---- the uplink goes and comes back ---------------------------------------------------------------------
 check_match "the uplink is removed" 'removed' "$(ctl port remove up 2>&1)"
 check_not "without it nothing comes back" tls_answers cam1 cam1

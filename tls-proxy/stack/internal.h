@@ -4,6 +4,7 @@
 
 #include "tls-proxy/datagram.h"
 #include "tls-proxy/stack/pcbs.h"
+#include "tls-proxy/stack/pmtu.h"
 #include "tls-proxy/stack/stack.h"
 
 #define STACK_ADDRS_MAX 64
@@ -31,6 +32,7 @@ struct stack {
 	struct udp_pcb *udp[STACK_UDP_SHELVES]; /* by the local port's last bits */
 	uint64_t now_us;
 	uint64_t isn_key[2];
+	struct pmtu_path paths[PMTU_PATHS]; /* pmtu.c */
 	uint32_t next_port; /* index in the slice */
 	struct {
 		uint32_t bucket;

@@ -234,7 +234,10 @@ static void burst_input(struct stack *st, struct pbuf *const *in, unsigned n)
 				pcbs_fetch(st->pcbs, a[m].bucket);
 			m++;
 		} else {
-			st->stats.dropped++;
+			if (in[i]->next == NULL && pmtu_input(st, in[i]->payload, in[i]->len))
+				st->stats.narrowed++;
+			else
+				st->stats.dropped++;
 			pbuf_free(in[i]);
 		}
 	}
@@ -271,6 +274,7 @@ static err_t packet_out(struct netif *n, struct pbuf *p)
 static err_t output_v4(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 {
 	(void)to;
+	pmtu_whole(p);
 	return packet_out(n, p);
 }
 

@@ -55,6 +55,7 @@ struct stack_stats {
 	uint64_t syns_dropped; /* half_open_max */
 	uint64_t again; /* segments that were sent again */
 	uint64_t out_stalled; /* no room at the port */
+	uint64_t narrowed; /* connections that learned of a smaller path MTU */
 	uint64_t ports_out; /* no port left towards an upstream */
 	uint64_t udp_lost; /* datagrams: too large, too many waiting, no memory */
 	uint32_t half_open, streams; /* now */

@@ -229,6 +229,7 @@ void stream_connects(struct stream *s)
 
 	if (pcb->snd_wnd_max < 2 * STACK_MSS_MIN)
 		pcb->snd_wnd_max = 2 * STACK_MSS_MIN;
+	pmtu_connected(the_stack, pcb);
 	s->stk.connected = true;
 }
 

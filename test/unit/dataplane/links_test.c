@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <rte_ip.h>
 
 #include "dataplane/hotplug.h"
 #include "dataplane/links.h"
@@ -603,20 +604,54 @@ static void answers_of_upstreams_go_to_no_other_worker(void **state)
 	world_free(&x);
 }
 
-static void what_is_too_big_is_counted(void **state)
+/* What a worker hears of its packet: @return the MTU that is named */
+static uint32_t heard(const struct verdict *v, const struct frame_spec *sent)
 {
-	struct frame_spec s = {"10.2.0.1",	 "10.2.0.10",	 TCP, .sport = 16384, .dport = 1883,
-			       .tcp_flags = ACK, .payload = 1460};
-	struct verdict v;
+	bool v4 = strchr(sent->src, ':') == NULL;
+	size_t head = v4 ? 20 : 40, bytes = head + 8 + head + 8;
+	const uint8_t *ip = v->frame + 14, *icmp = ip + head;
+	uint8_t frame[FRAME_MAX];
+
+	assert_int_equal(v->bytes, 14 + bytes);
+	frame_make(frame, sent);
+	assert_memory_equal(icmp + 8, frame + 14, head + 8);
+	if (v4) {
+		assert_int_equal(rte_raw_cksum(ip, 20), 0xffff);
+		assert_int_equal(rte_raw_cksum(icmp, bytes - 20), 0xffff);
+		assert_memory_equal(ip + 16, frame + 14 + 12, 4);
+		assert_true(ip[9] == IPPROTO_ICMP && icmp[0] == 3 && icmp[1] == 4);
+	} else {
+		assert_int_equal(rte_ipv6_udptcp_cksum((const struct rte_ipv6_hdr *)ip, icmp), 0);
+		assert_memory_equal(ip + 24, frame + 14 + 8, 16);
+		assert_true(ip[6] == IPPROTO_ICMPV6 && icmp[0] == 2 && icmp[1] == 0);
+	}
+	return (uint32_t)icmp[6] << 8 | icmp[7];
+}
+
+static void what_is_too_big_is_answered(void **state)
+{
+	static const struct frame_spec up4 = {"10.2.0.1",     "10.2.0.10",   TCP,
+					      .sport = 16384, .dport = 1883, .tcp_flags = ACK};
+	static const struct frame_spec up6 = {"fd02::1",      "fd02::10",    TCP,
+					      .sport = 16384, .dport = 1883, .tcp_flags = ACK};
 	struct world x;
 
 	(void)state;
 	setup(&x);
-	v = send_by(&x, LINK(1), &s);
-	goes("fits", &v, UP, DROP_NONE);
-	s.payload++;
-	v = send_by(&x, LINK(1), &s);
-	goes("one byte more", &v, 0, DROP_TLS_TOO_BIG);
+	for (int i = 0; i < 2; i++) {
+		struct frame_spec s = i == 0 ? up4 : up6;
+		uint64_t was = x.w->stats.drops[DROP_TLS_TOO_BIG];
+		struct verdict v;
+
+		s.payload = i == 0 ? 1460 : 1440;
+		v = send_by(&x, LINK(1), &s);
+		goes("fits", &v, UP, DROP_NONE);
+		s.payload++;
+		v = send_by(&x, LINK(1), &s);
+		goes("one byte more", &v, LINK(1), DROP_NONE);
+		assert_int_equal(heard(&v, &s), 1500);
+		assert_int_equal(x.w->stats.drops[DROP_TLS_TOO_BIG], was + 1);
+	}
 	world_free(&x);
 }
 
@@ -930,7 +965,7 @@ int main(void)
 		cmocka_unit_test(a_connection_id_names_its_worker),
 		cmocka_unit_test(the_ack_follows_its_syn),
 		cmocka_unit_test(answers_of_upstreams_go_to_no_other_worker),
-		cmocka_unit_test(what_is_too_big_is_counted),
+		cmocka_unit_test(what_is_too_big_is_answered),
 		cmocka_unit_test(the_stack_hears_of_packets_too_big),
 		cmocka_unit_test(a_trace_tells_of_workers),
 		cmocka_unit_test(with_several_workers_the_flows_own_answers),
