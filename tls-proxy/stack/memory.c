@@ -240,7 +240,8 @@ static inline __attribute__((always_inline)) uint64_t sum_rest(uint8_t *to, cons
 			memcpy(to, &four, 4);
 	}
 	at += bytes & 4;
-	to += to != NULL ? bytes & 4 : 0;
+	if (to != NULL)
+		to += bytes & 4;
 	if (bytes & 2) {
 		memcpy(&two, at, 2);
 		sum += two;
