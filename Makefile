@@ -56,11 +56,13 @@ main = $(B)/o/$(1)/main.o
 BASE := $(call objs,config/base)
 CONFIG := $(call objs,config)
 DATAPLANE := $(call objs,dataplane)
-# lwIP has no build of its own for this: its files are compiled with our lwipopts.h.
+# lwIP has no build of its own for this: its files are compiled with our lwipopts.h, as one, whose small functions then
+# stand where they are called: 9 % of a segment's time.
 LWIP := $(D)/src/lwip/src
 LWIP_CFLAGS := -isystem $(LWIP)/include -Itls-proxy/stack
-LWIP_OBJS := $(patsubst %,$(B)/o/lwip/%.o,$(addprefix core/,init def inet_chksum ip mem memp netif pbuf stats tcp tcp_in tcp_out \
-	timeouts udp ipv4/ip4 ipv4/ip4_addr ipv6/ip6 ipv6/ip6_addr ipv6/icmp6 ipv6/inet6 ipv6/nd6))
+LWIP_FILES := init def inet_chksum ip mem memp netif pbuf stats tcp tcp_in tcp_out timeouts udp ipv4/ip4 ipv4/ip4_addr \
+	ipv6/ip6 ipv6/ip6_addr ipv6/icmp6 ipv6/inet6 ipv6/nd6
+LWIP_OBJS := $(B)/o/lwip.o
 TLS := $(call objs,tls-proxy tls-proxy/stack) $(LWIP_OBJS)
 DECISION := $(call objs,controlplane)
 AGENT := $(call objs,controlplane/agent)
@@ -92,13 +94,14 @@ $(B)/o/dataplane/%.o: CFLAGS += -O3
 endif
 # What a segment costs is lwIP, its buckets and the copying.
 ifeq ($(SAN),)
-$(B)/o/lwip/%.o $(B)/o/tls-proxy/stack/%.o: CFLAGS += -O3
+$(LWIP_OBJS) $(B)/o/tls-proxy/stack/%.o: CFLAGS += -O3
 endif
 $(B)/o/tls-proxy/stack/%.o $(B)/o/test/unit/tls-proxy/stack%.o $(B)/o/test/fuzz/tls_stack%.o $(B)/o/bench/segment%.o $(B)/o/bench/tls_load.o: CPPFLAGS += $(LWIP_CFLAGS) $(DPDK_CFLAGS)
-$(B)/o/lwip/%.o: $(D)/.sources tls-proxy/stack/lwipopts.h tls-proxy/stack/hooks.h tls-proxy/stack/arch/cc.h
+$(LWIP_OBJS): $(D)/.sources Makefile tls-proxy/stack/lwipopts.h tls-proxy/stack/hooks.h tls-proxy/stack/arch/cc.h
 	@mkdir -p $(@D)
-	$(if $(V),,@echo "  cc    lwip/$*.c")
-	$(Q)$(CC) -I. $(LWIP_CFLAGS) $(CFLAGS) -std=gnu11 -w $(HARDEN) -fno-strict-aliasing -c -o $@ $(LWIP)/$*.c
+	$(if $(V),,@echo "  cc    lwip")
+	$(Q)printf '#include "core/%s.c"\n' $(LWIP_FILES) | \
+		$(CC) -I. -I$(LWIP) $(LWIP_CFLAGS) $(CFLAGS) -std=gnu11 -w $(HARDEN) -fno-strict-aliasing -c -o $@ -x c -
 
 # The files that look into the library, behind the installed headers.
 $(B)/o/tls-proxy/session_dtls.o $(B)/o/tls-proxy/session_fetch.o $(B)/o/tls-proxy/session_record.o \

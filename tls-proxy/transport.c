@@ -83,7 +83,7 @@ int transport_start(struct worker *w, struct err *err)
 	if (ret < 0)
 		return ret;
 	w->wake = (struct source){.fd = port_wake_fd(w->port), .ready = wake_ready};
-	return source_add(w, &w->wake, EPOLLIN);
+	return source_add(w, &w->wake, EPOLLIN | EPOLLET);
 }
 
 static void counters_say(struct worker *w)

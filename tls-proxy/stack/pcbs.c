@@ -25,6 +25,7 @@
 #define YOUNG_OLD (YOUNG / 2)
 #define YOUNG_ACK_US 40000
 #define YOUNG_OLD_US 80000
+#define NOBODY UINT32_MAX /* in place of a bucket */
 #define TF_YOUNG 0x8000u /* in pcb->flags, where lwIP has no use for it */
 
 _Static_assert(PCBS_TICK_MS == TCP_SLOW_INTERVAL, "a tick is lwIP's");
@@ -396,10 +397,12 @@ static bool young_is_due(const struct pcbs *t, uint32_t at, uint32_t others, uin
 static struct tcp_pcb *young_take(const struct pcbs *t, uint32_t at)
 {
 	const struct young *y = &t->young[at % YOUNG];
+	uint32_t next = t->young[(at + PCBS_FETCH_APART) % YOUNG].bucket;
 
-	pcbs_fetch(t, t->young[(at + 2 * PCBS_FETCH_APART) % YOUNG].bucket);
-	pcbs_fetch_more(t, t->young[(at + PCBS_FETCH_APART) % YOUNG].bucket, 0, 1);
-	return pcbs_with(t, y->bucket, y->local_port, y->remote_port);
+	pcbs_fetch(t, t->young[(at + 2 * PCBS_FETCH_APART) % YOUNG].bucket & t->mask);
+	if (next != NOBODY)
+		pcbs_fetch_more(t, next, 0, 1);
+	return y->bucket != NOBODY ? pcbs_with(t, y->bucket, y->local_port, y->remote_port) : NULL;
 }
 
 static void young_settle(struct pcbs *t)
@@ -407,12 +410,19 @@ static void young_settle(struct pcbs *t)
 	struct tcp_pcb *pcb;
 
 	for (; young_is_due(t, t->owing, YOUNG_ACK, YOUNG_ACK_US); t->owing++) {
+		struct young *y = &t->young[t->owing % YOUNG];
+
 		pcb = young_take(t, t->owing);
-		if (pcb == NULL || !(pcb->flags & TF_ACK_DELAY))
+		if (pcb != NULL && (pcb->flags & TF_ACK_DELAY)) {
+			tcp_ack_now(pcb);
+			tcp_output(pcb);
+			pcb_note(t, y->bucket, pcb);
+		}
+		if (pcb != NULL && pcb_waits(pcb) != WAIT_NOT)
 			continue;
-		tcp_ack_now(pcb);
-		tcp_output(pcb);
-		pcb_note(t, t->young[t->owing % YOUNG].bucket, pcb);
+		if (pcb != NULL)
+			pcb->flags &= ~TF_YOUNG;
+		y->bucket = NOBODY;
 	}
 	for (; young_is_due(t, t->first, YOUNG_OLD, YOUNG_OLD_US); t->first++) {
 		pcb = young_take(t, t->first);
@@ -481,7 +491,10 @@ static int64_t young_there(const struct pcbs *t)
 
 	for (uint32_t at = t->first; at != t->end; at++) {
 		const struct young *y = &t->young[at % YOUNG];
-		const struct tcp_pcb *p = pcbs_with(t, y->bucket, y->local_port, y->remote_port);
+		const struct tcp_pcb *p =
+			y->bucket == NOBODY
+				? NULL
+				: pcbs_with(t, y->bucket, y->local_port, y->remote_port);
 
 		n += p != NULL && (p->flags & TF_YOUNG);
 	}

@@ -192,11 +192,7 @@ bool port_sleep(struct port *port, struct stack *st)
 
 void port_wake(struct port *port)
 {
-	uint64_t n;
-
 	rte_eth_dev_rx_intr_disable(port->id, 0);
-	if (read(port->wake_fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
-		log_debug("the port's event: %s", strerror(errno));
 }
 
 void port_tick(struct port *port)
