@@ -12,6 +12,7 @@
 
 #define QUEUE_MAX                                                                                  \
 	262144u /* messages; then it is an agent that does not read: begin anew, with everything announced again */
+#define HOLD_MS 2 /* what can wait, waits so long for company */
 #define RETRY_FIRST_MS 50
 #define RETRY_MOST_MS 1000
 
@@ -39,6 +40,7 @@ static void agent_lost(struct worker *w, const char *why)
 			 why);
 	source_close(w, &w->agent);
 	queue_drop(w);
+	w->agent_blocked = false;
 	w->agent_up = false;
 	w->agent_lost = true;
 	w->agent_retry_ms = clock_boot_ms() + RETRY_FIRST_MS;
@@ -70,23 +72,14 @@ static int queue_put(struct worker *w, const struct msg_hdr *h)
 	memcpy(q->bytes, h, h->bytes);
 	STAILQ_INSERT_TAIL(&w->agent_queue, q, next);
 	w->agent_queued++;
-	source_set(w, &w->agent, EPOLLIN | EPOLLOUT);
 	return 0;
 }
 
-static int agent_send(struct worker *w, const void *m)
+static void blocked_set(struct worker *w, bool blocked)
 {
-	int ret = -EAGAIN;
-
-	if (!w->agent_up)
-		return -ENOTCONN;
-	if (w->agent_queued == 0)
-		ret = msg_send(w->agent.fd, m, -1);
-	if (ret == -EAGAIN)
-		ret = queue_put(w, m);
-	if (ret < 0)
-		agent_lost(w, strerror(-ret));
-	return ret;
+	if (w->agent_blocked != blocked)
+		source_set(w, &w->agent, blocked ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	w->agent_blocked = blocked;
 }
 
 /* @return 0, or -errno: the agent is lost */
@@ -100,14 +93,62 @@ static int queue_flush(struct worker *w)
 		q = STAILQ_FIRST(&w->agent_queue);
 		ret = msg_send(w->agent.fd, q->bytes, -1);
 
+		if (ret == -EAGAIN)
+			blocked_set(w, true);
 		if (ret < 0)
 			return ret == -EAGAIN ? 0 : ret;
 		STAILQ_REMOVE_HEAD(&w->agent_queue, next);
 		w->agent_queued--;
 		free(q);
 	}
-	source_set(w, &w->agent, EPOLLIN);
+	blocked_set(w, false);
 	return 0;
+}
+
+static int agent_send(struct worker *w, const void *m)
+{
+	int ret = -EAGAIN;
+
+	if (!w->agent_up)
+		return -ENOTCONN;
+	if (w->agent_queued == 0)
+		ret = msg_send(w->agent.fd, m, -1);
+	if (ret == -EAGAIN)
+		ret = queue_put(w, m);
+	if (ret == 0 && w->agent_queued > 0 && !w->agent_blocked)
+		ret = queue_flush(w);
+	if (ret < 0)
+		agent_lost(w, strerror(-ret));
+	return ret;
+}
+
+/* With the next that cannot wait, or a little later: each message by itself wakes the agent up, which costs more than to
+ * send it. */
+static void agent_send_later(struct worker *w, const void *m)
+{
+	int ret;
+
+	if (!w->agent_up)
+		return;
+	if (w->agent_queued == 0)
+		w->agent_due_ms = clock_boot_ms() + HOLD_MS;
+	ret = queue_put(w, m);
+	if (ret < 0)
+		agent_lost(w, strerror(-ret));
+}
+
+uint64_t agent_rests(struct worker *w, uint64_t now_ms, uint64_t wait_ms)
+{
+	int ret = 0;
+
+	if (w->agent_queued == 0 || w->agent_blocked)
+		return wait_ms;
+	if (now_ms < w->agent_due_ms)
+		return wait_ms < w->agent_due_ms - now_ms ? wait_ms : w->agent_due_ms - now_ms;
+	ret = queue_flush(w);
+	if (ret < 0)
+		agent_lost(w, strerror(-ret));
+	return wait_ms;
 }
 
 int agent_tell(struct worker *w, const void *m)
@@ -329,7 +370,7 @@ void agent_closed(struct conn *c)
 
 	MSG_INIT(&m, MSG_SESSION_CLOSED, 0);
 	snprintf(m.reason, sizeof(m.reason), "%.63s", c->reason);
-	agent_send(c->w, &m);
+	agent_send_later(c->w, &m);
 }
 
 void agent_moved(struct conn *c)

@@ -153,8 +153,11 @@ struct worker {
 	struct opener opener;
 	const struct files *files; /* while a reload is under way; NULL: the disk */
 	struct source signals, agent;
-	STAILQ_HEAD(, agent_queued) agent_queue; /* that its socket had no room for */
+	STAILQ_HEAD(, agent_queued)
+	agent_queue; /* that its socket had no room for, or that can wait */
 	uint32_t agent_queued;
+	bool agent_blocked; /* the socket had no room: an event says when there is */
+	uint64_t agent_due_ms; /* without that: when what waits goes out, boot clock */
 	struct source steer; /* dtls_steer.c */
 	struct stack *stack; /* NULL: no listener wants it, nor a port */
 	struct port *port;
@@ -352,7 +355,9 @@ void relay_wipe(void);
 void agent_tick(struct worker *w, uint64_t now_ms); /* connect, reconnect */
 /** Ask for admission. @return 0, -ENOTCONN: there is no agent */
 int agent_admit(struct conn *c, bool again);
-void agent_closed(struct conn *c);
+void agent_closed(struct conn *c); /* sent with the next message, or by agent_rests() */
+/** Before the worker waits: what is due goes out. @return how long it may wait, at most wait_ms */
+uint64_t agent_rests(struct worker *w, uint64_t now_ms, uint64_t wait_ms);
 void agent_moved(
 	struct conn
 		*c); /* c->moved_from is over: the address before is not the device's any more */

@@ -254,6 +254,52 @@ static void a_device_that_vanishes_while_it_is_admitted(void **state)
 	assert_int_equal(w->up, -1);
 }
 
+static void recheck(struct world *w)
+{
+	struct msg_recheck m = {.slot = SLOT};
+
+	MSG_INIT(&m, MSG_RECHECK, 9);
+	w->rechecked = -1;
+	assert_int_equal(msg_send(w->agent, &m, -1), 0);
+	UNTIL(w, w->rechecked >= 0);
+}
+
+/* An end alone is not worth waking the agent at once: it goes with the next message, before that one, or soon after. */
+static void an_end_is_told_soon_and_in_order(void **state)
+{
+	static const struct {
+		const char *name;
+		bool next; /* another message follows */
+	} rows[] = {{"alone", false}, {"before the next", true}};
+	struct world *w = *state;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint64_t start_ms;
+
+		session_up(w);
+		UNTIL(w, only(w)->state == CONN_RELAY);
+		dev_reset(w);
+		UNTIL(w, only(w) == NULL);
+		if (w->closed != i || w->w.agent_queued != 1)
+			fail_msg("%s: did not wait", rows[i].name);
+		start_ms = clock_boot_ms();
+		if (rows[i].next) {
+			recheck(w);
+			assert_int_equal(w->closed, i + 1);
+		}
+		/* whoever sleeps meanwhile does not do so for long */
+		if (w->w.agent_queued > 0)
+			assert_true(agent_rests(&w->w, w->w.agent_due_ms - 1, WORKER_TICK_MS) == 1);
+		while (w->closed == i && clock_boot_ms() - start_ms < WORKER_TICK_MS / 2)
+			turn(w, 1);
+		if (w->closed != i + 1)
+			fail_msg("%s: told too late", rows[i].name);
+		dev_drop(w);
+		close(w->up);
+		w->up = -1;
+	}
+}
+
 static void an_answer_that_comes_too_late_is_handed_back(void **state)
 {
 	struct world *w = *state;
@@ -270,16 +316,6 @@ static void an_answer_that_comes_too_late_is_handed_back(void **state)
 	UNTIL(w, w->closed == 1);
 	assert_int_equal(w->last_closed.session, w->admit.session);
 	assert_int_equal(w->up, -1);
-}
-
-static void recheck(struct world *w)
-{
-	struct msg_recheck m = {.slot = SLOT};
-
-	MSG_INIT(&m, MSG_RECHECK, 9);
-	w->rechecked = -1;
-	assert_int_equal(msg_send(w->agent, &m, -1), 0);
-	UNTIL(w, w->rechecked >= 0);
 }
 
 static void the_table_ends_sessions(void **state)
@@ -663,6 +699,7 @@ int main(void)
 		T(a_device_that_only_wants_new_keys_burns_nothing),
 		T(a_stuck_device_pushes_back_and_burns_nothing),
 		T(a_device_that_vanishes_while_it_is_admitted),
+		T(an_end_is_told_soon_and_in_order),
 		T(an_answer_that_comes_too_late_is_handed_back),
 		T(the_table_ends_sessions),
 		T(an_expiry_needs_no_agent),
