@@ -93,9 +93,10 @@ static void counters_say(struct worker *w)
 
 	log_info("stack: in=%" PRIu64 " out=%" PRIu64 " sent_again=%" PRIu64 " dropped=%" PRIu64
 		 " syns_dropped=%" PRIu64 " stalled=%" PRIu64 " no_port=%" PRIu64
-		 " narrowed=%" PRIu64 "; port: no_ip=%" PRIu64 " copied=%" PRIu64,
+		 " narrowed=%" PRIu64 " connections=%" PRId64 "; port: no_ip=%" PRIu64
+		 " copied=%" PRIu64,
 		 s->in, s->out, s->again, s->dropped, s->syns_dropped, s->out_stalled, s->ports_out,
-		 s->narrowed, p->in_dropped, p->in_copied);
+		 s->narrowed, stack_connections(w->stack), p->in_dropped, p->in_copied);
 }
 
 void transport_stop(struct worker *w)

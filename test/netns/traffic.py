@@ -312,7 +312,7 @@ def udp_ports(addr, first, last):
 class Tls:
     """A TLS 1.3 client whose every flight is under the caller's control."""
 
-    def __init__(self, addr, port, folder, name, window=0):
+    def __init__(self, addr, port, folder, name, window=0, sport=0):
         context = ssl.create_default_context(cafile=folder + "/ca.pem")
         context.check_hostname = False
         context.load_cert_chain("%s/%s.pem" % (folder, name), "%s/%s.key" % (folder, name))
@@ -322,6 +322,8 @@ class Tls:
         if window:
             self.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self.s.settimeout(10)
+        if sport:
+            self.s.bind(("::" if family(addr) == socket.AF_INET6 else "0.0.0.0", sport))
         self.s.connect((addr, int(port)))
 
     def step(self):

@@ -54,6 +54,6 @@ uint64_t pcbs_wait_us(const struct pcbs *t, uint64_t now_us);
 /** No accepted connection names this listener any more. */
 void pcbs_forget(struct pcbs *t, const struct tcp_pcb_listen *l);
 
-/** Every connection is in the bucket of its addresses, in the list of its state, once. For tests. @return how many;
+/** Every connection is in the bucket of its addresses, in the list of its state, once. Visits them all. @return how many;
  * -1: not so */
 int64_t pcbs_check(const struct pcbs *t);

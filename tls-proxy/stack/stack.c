@@ -364,6 +364,11 @@ const struct stack_stats *stack_stats(struct stack *st)
 	return &st->stats;
 }
 
+int64_t stack_connections(const struct stack *st)
+{
+	return pcbs_check(st->pcbs);
+}
+
 int stack_address_add(struct stack *st, const struct ip_addr *a)
 {
 	uint16_t mtu = st->cfg.mtu_of != NULL ? st->cfg.mtu_of(st->cfg.mtu_arg, a) : 0;

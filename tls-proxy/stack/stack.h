@@ -65,6 +65,8 @@ struct stack_stats {
 int stack_new(struct stack **out, const struct stack_config *cfg, struct err *err);
 void stack_free(struct stack *st); /* after all its streams were closed; NULL is a no-op */
 const struct stack_stats *stack_stats(struct stack *st);
+/** Connections of TCP in whatever state, whose end nobody waits for any more too. Visits them all. */
+int64_t stack_connections(const struct stack *st);
 
 /** Packets to this address are ours. @return 0 or -ENOSPC */
 int stack_address_add(struct stack *st, const struct ip_addr *a);
