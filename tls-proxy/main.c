@@ -182,6 +182,11 @@ static int seccomp_set(struct err *err)
 		if (ret == -EDOM || ret == -EFAULT)
 			ret = 0; /* this architecture does not have that call */
 	}
+	/* DPDK would take its socket away at the end; the next worker does, before it makes its own. */
+	if (ret == 0)
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(unlink), 0);
+	if (ret == -EDOM || ret == -EFAULT)
+		ret = 0;
 	if (ret == 0)
 		ret = seccomp_load(ctx);
 	seccomp_release(ctx);

@@ -309,7 +309,9 @@ service_make() { # NAME COMMAND...
 		printf " '%s'" "$@"
 		echo
 	} >"$D/sv/$name/run"
-	chmod 755 "$D/sv/$name/run"
+	# Its exit code, or the signal that ended it.
+	printf '#!/bin/sh\necho "%s $1 $2" >>"%s/ends"\n' "$name" "$D" >"$D/sv/$name/finish"
+	chmod 755 "$D/sv/$name/run" "$D/sv/$name/finish"
 }
 daemon_pid() { sv status "$D/sv/$1" | sed -n 's/^run:.*(pid \([0-9]*\)).*/\1/p'; }
 daemon_up() { [ -n "$(daemon_pid "$1")" ]; }
@@ -366,8 +368,10 @@ world_up() {
 	daemons_start
 }
 # The supervisor goes first: it would start again what is ended under it. It ends its services with TERM.
+ends_are() { [ "$(cat "$D/ends" 2>/dev/null | wc -l)" -ge "$1" ]; }
 daemons_stop() {
-	local p s pids=()
+	local p s pids=() ended
+	ended=$(cat "$D/ends" 2>/dev/null | wc -l)
 	for s in "$D"/sv/*; do
 		p=$(daemon_pid "${s##*/}")
 		[ -z "$p" ] || pids+=("$p")
@@ -375,6 +379,7 @@ daemons_stop() {
 	kill -HUP "$RUNSVDIR" 2>/dev/null
 	wait "$RUNSVDIR" 2>/dev/null
 	for p in "${pids[@]}"; do wait_for 5 not_running "$p"; done
+	wait_for 5 ends_are $((ended + ${#pids[@]}))
 	RUNSVDIR=
 }
 world_down() {
@@ -398,6 +403,8 @@ world_dump() { # what an engineer needs to see of a failure
 }
 # Under the sanitizers a report in any daemon's log is a failure, also one at its end.
 sanitizers_silent() { ! grep -lE 'ERROR: (Address|Leak)Sanitizer|runtime error:' "$D"/*.log; }
+# Nor has any of them done what its filter of system calls does not let it do (SIGSYS), or crashed.
+nobody_crashed() { ! grep -E ' -1 (4|6|7|8|11|31|1[35][0-9])$' "$D/ends"; }
 world_exit() {
 	local code=$?
 	trap - EXIT
@@ -405,6 +412,7 @@ world_exit() {
 	if [ -n "${RUNSVDIR:-}" ] && [ -z "${KEEP:-}" ]; then
 		daemons_stop
 		check "no sanitizer report" sanitizers_silent
+		check "no daemon crashed" nobody_crashed
 	fi
 	if [ "$FAILED" -gt 0 ] || [ "$code" -ne 0 ]; then world_dump; fi
 	if [ -n "${KEEP:-}" ]; then say "kept: $D, namespaces $P*"; else world_down; fi
