@@ -310,7 +310,10 @@ service_make() { # NAME COMMAND...
 		echo
 	} >"$D/sv/$name/run"
 	# Its exit code, or the signal that ended it.
-	printf '#!/bin/sh\necho "%s $1 $2" >>"%s/ends"\n' "$name" "$D" >"$D/sv/$name/finish"
+	cat >"$D/sv/$name/finish" <<-SH
+		#!/bin/sh
+		echo "$name \$1 \$2" >>"$D/ends"
+	SH
 	chmod 755 "$D/sv/$name/run" "$D/sv/$name/finish"
 }
 daemon_pid() { sv status "$D/sv/$1" | sed -n 's/^run:.*(pid \([0-9]*\)).*/\1/p'; }
@@ -329,6 +332,7 @@ tls_services_make() {
 
 daemons_start() {
 	mkdir -p "$D/run" "$D/state" "$D/sv"
+	: >>"$D/ends"
 	chmod 755 "$D" "$D/run"
 	sallyport-controller --init "$D/controller" >"$D/init.log" 2>&1 || die "controller: $(cat "$D/init.log")"
 	service_make controller sallyport-controller --dir "$D/controller" --api "$D/run/controller.sock" \
@@ -368,10 +372,10 @@ world_up() {
 	daemons_start
 }
 # The supervisor goes first: it would start again what is ended under it. It ends its services with TERM.
-ends_are() { [ "$(cat "$D/ends" 2>/dev/null | wc -l)" -ge "$1" ]; }
+ends_are() { [ "$(wc -l <"$D/ends")" -ge "$1" ]; }
 daemons_stop() {
 	local p s pids=() ended
-	ended=$(cat "$D/ends" 2>/dev/null | wc -l)
+	ended=$(wc -l <"$D/ends")
 	for s in "$D"/sv/*; do
 		p=$(daemon_pid "${s##*/}")
 		[ -z "$p" ] || pids+=("$p")
