@@ -282,7 +282,7 @@ load_ask() { # NAME COMMAND...
 }
 load_answer() {
 	local out=LOAD_$1_OUT pid=LOAD_$1_PID end=$((SECONDS + 300)) line part=
-	until read -r -t 1 -u "${!out}" line; do
+	until IFS= read -r -t 1 -u "${!out}" line; do
 		part+=$line # the time was over in the middle of it
 		[ "$SECONDS" -lt "$end" ] || die "tls_load takes too long"
 		! not_running "${!pid}" || die "tls_load ended: $(cat "$D/LOAD_$1.log")"
