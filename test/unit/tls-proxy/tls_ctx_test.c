@@ -298,7 +298,9 @@ static void only_a_good_response_is_stapled(void **state)
 		{"revoked", "gw", "R", "true", "says that the certificate is revoked"},
 		{"cut off", "gw", "V", "head -c 100 gw.ocsp > x; mv x gw.ocsp", "no OCSP response"},
 		{"signature changed", "gw", "V",
-		 "head -c -1 gw.ocsp > x; printf x >> x; mv x gw.ocsp", ""},
+		 "c=x; [ \"$(tail -c 1 gw.ocsp | tr -d '\\0')\" != x ] || c=y; "
+		 "head -c -1 gw.ocsp > x; printf $c >> x; mv x gw.ocsp",
+		 ""},
 		{"signed by somebody else", "gw", "V",
 		 "openssl ocsp -index ocsp.txt -CA ca.pem -rsigner other.pem -rkey other.key "
 		 "-reqin q -respout gw.ocsp "
