@@ -3,7 +3,7 @@
 #     smaller segments; towards an upstream, and towards a device behind a router. Routes with an MTU of their own, too.
 TRANSPORT=stack
 FAR4=10.30.0.10 FAR6=fd30::10
-ROUTES='{ to = "10.30.0.0/24"; via = "10.20.0.10"; }, { to = "fd30::/64"; via = "fd20::10"; }'
+ROUTES_CFG='{ to = "10.30.0.0/24"; via = "10.20.0.10"; }, { to = "fd30::/64"; via = "fd20::10"; }'
 POLICY_FILE=$(dirname "$0")/segments-far.cfg
 . "$(dirname "$0")/lib.sh"
 listeners_more() {

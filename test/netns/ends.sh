@@ -54,6 +54,7 @@ device_begins() { # STATE
 other_half() { [ -s "$D/dev.word" ]; }
 leaves() { [ "$(ctl_json listeners '[.listeners[] | .leaving] | add')" = 1 ]; }
 gateway_closed() { grep -q 'why="idle"' "$D/agent.log" || [ -n "$(tcpdump -n -r "$D/device.pcap" "src host $GW4 and dst port $SPORT and tcp[tcpflags] & tcp-fin != 0" 2>/dev/null)" ]; }
+device_resets() { [ -n "$(tcpdump -n -r "$D/device.pcap" "dst host $GW4 and src port $SPORT and tcp[tcpflags] & tcp-rst != 0" 2>/dev/null)" ]; }
 reach() { # STATE: what the other end, or the engineer, does for it
 	case $1 in
 	other-half)
@@ -104,7 +105,10 @@ row() { # STATE SIDE HOW DEVICE-LEG UPSTREAM-LEG HEARD WITHIN_S WHY: legs, what 
 	device_begins "$1"
 	reach "$1"
 	act "$1" "$2" "$3"
-	[ "$1" != admission ] || { [ "$3" = rst ] || wait_for 8 log_has tls-proxy 'handshake refused'; agent_signal CONT; }
+	if [ "$1" = admission ]; then # answered only when all is over
+		if [ "$3" = rst ]; then wait_for 5 device_resets; else wait_for 8 log_has tls-proxy 'handshake refused'; fi
+		agent_signal CONT
+	fi
 	wait_for "$7" over || fail "$what: it is over within $7 s" "$(ctl listeners)"
 	wait_for 3 device_done || end "$DEVICE"
 	ms=$(((${EPOCHREALTIME/./} - from) / 1000))

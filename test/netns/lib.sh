@@ -290,7 +290,7 @@ config_write() {
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; },
 		  { name = "mqtt6-wifi"; address = "$WIFI6"; port = 8883; upstream = "[$NVR6]:1883"; $LISTENER_EXTRA
 		    certificate = "$D/pki/gw.pem"; key = "$D/pki/gw.key"; ca = "$D/pki/ca.pem"; crl = "$D/pki/ca.crl"; } $(listeners_more) );
-		${ROUTES:+routes = ( $ROUTES );}
+		${ROUTES_CFG:+routes = ( $ROUTES_CFG );}
 		controller = { socket = "$D/run/decisions.sock"; public_key = "$D/controller/controller.pub"; };
 		metrics = { port = 9464; $METRICS_EXTRA };
 	CFG
