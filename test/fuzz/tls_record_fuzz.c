@@ -31,30 +31,15 @@ struct side {
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	struct gw_listener l = {0};
 	struct pki pki;
-	struct err err = {""};
-	char path[2][128];
 
 	(void)argc;
 	(void)argv;
-	if (tls_ctx_global_init() < 0 || pki_make(&pki) != 0 ||
-	    pki_cert(&pki, "dev",
-		     "subjectAltName=URI:spiffe://p/cam/1\\nextendedKeyUsage=clientAuth") != 0)
+	if (tls_ctx_global_init() < 0 || pki_make(&pki) != 0)
 		abort();
-	snprintf(l.certificate, sizeof(l.certificate), "%s/gw.pem", pki.dir);
-	snprintf(l.key, sizeof(l.key), "%s/gw.key", pki.dir);
-	snprintf(l.ca, sizeof(l.ca), "%s/ca.pem", pki.dir);
-	snprintf(path[0], sizeof(path[0]), "%s/dev.pem", pki.dir);
-	snprintf(path[1], sizeof(path[1]), "%s/dev.key", pki.dir);
-	client_ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
-	if (tls_ctx_init(&server, &l, &err) < 0 || client_ctx == NULL ||
-	    wolfSSL_CTX_use_certificate_file(client_ctx, path[0], WOLFSSL_FILETYPE_PEM) !=
-		    WOLFSSL_SUCCESS ||
-	    wolfSSL_CTX_use_PrivateKey_file(client_ctx, path[1], WOLFSSL_FILETYPE_PEM) !=
-		    WOLFSSL_SUCCESS)
+	client_ctx = craft_ends(&pki, &server);
+	if (client_ctx == NULL)
 		abort();
-	wolfSSL_CTX_set_verify(client_ctx, WOLFSSL_VERIFY_NONE, NULL);
 	pki_drop(&pki);
 	return 0;
 }
