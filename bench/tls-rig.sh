@@ -275,6 +275,11 @@ ends_up() { # SERVER: generator and sinks
 	done
 	load_up "$1" "$1"
 }
+# One that is the witness of an end: it must not wait for those whose work it is a witness of, on the same core
+on_watch() {
+	local pid=LOAD_$1_PID
+	chrt -a -r -p 2 "${!pid}"
+}
 load_ask() { # NAME COMMAND...
 	local in=LOAD_$1_IN
 	shift

@@ -298,6 +298,7 @@ revocation() {
 		load_up "$by" gw
 	fi
 	load "$by" open "$(target 3 x25519 "$MANY_PORTS")" 0 "$n" 64 >/dev/null
+	on_watch "$by"
 	decide revoke 0 "$REVOCATIONS" 20 >"$D/revoked" || die "devices cannot be revoked"
 	load "$by" ended 0 "$REVOCATIONS" | tr ' /' '\n ' | sed 1d | paste -d' ' "$D/revoked" - >"$D/ends"
 	[ "$(wc -l <"$D/ends")" = "$REVOCATIONS" ] || die "not all revocations were seen"

@@ -160,18 +160,11 @@ struct enforcement { /* what a change did, for the receipt */
 	uint64_t t0_us; /* boot clock */
 	uint32_t open; /* answers to come */
 	uint64_t sessions_closed, flows_closed, untracked;
-	uint32_t changed; /* devices */
 	bool all; /* set it before enforce_run(): flows may have lost their ground though no device changed */
 	int32_t result;
 	char text[256];
 	void (*done)(void *arg, struct enforcement *e); /* frees e */
 	void *arg;
-};
-
-/* Devices whose generation changed and that could pass before. */
-struct changed {
-	uint32_t n; /* also counts those that `slot` has no room for */
-	uint32_t slot[MSG_SWEEP_SLOTS];
 };
 
 /** What is known about a device now, the controller's lease included. */
@@ -181,9 +174,9 @@ const struct seg_segment *enforce_home(const struct agent *a, struct device *dev
 /** Judge one device, write its record. @return true if its generation changed */
 bool enforce_judge(struct agent *a, struct device *dev);
 /** Judge all dirty devices: records first, then the kernel plane in one transaction.
- * @param changed  added to, also if the kernel plane failed; may be NULL
+ * @param e  between the two it asks the enforcement points what they closed, if it is not for all; may be NULL
  * @return 0, or -errno of the kernel plane: shut as a whole if it could not be set right at once */
-int enforce_dirty(struct agent *a, struct changed *changed);
+int enforce_dirty(struct agent *a, struct enforcement *e);
 /** Judge this certificate as if the device's standing rested on it. */
 struct judgement enforce_judge_with(struct agent *a, struct device *dev,
 				    const struct device_cert *c);

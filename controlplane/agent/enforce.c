@@ -208,45 +208,6 @@ static void device_review(struct agent *a, struct device *dev)
 		session_review(a, s);
 }
 
-static void note_changed(struct changed *c, uint32_t slot)
-{
-	if (c == NULL)
-		return;
-	if (c->n < MSG_SWEEP_SLOTS)
-		c->slot[c->n] = slot;
-	c->n++;
-}
-
-int enforce_dirty(struct agent *a, struct changed *changed)
-{
-	struct device *dev;
-	struct err err = {""};
-	bool passed;
-	int ret;
-
-	ret = nft_begin(a->nft);
-	/* All records first: they stop the fast path and TLS with one store each. */
-	while ((dev = registry_next_dirty(a->registry)) != NULL) {
-		passed = standing_passes(dev->judged.standing);
-		if (enforce_judge(a, dev)) {
-			/* What could not pass has no session and no flow that could be left over. */
-			if (passed)
-				note_changed(changed, dev->slot);
-			a->review |= holds_upstream(a, dev);
-		}
-		device_review(a, dev);
-		if (ret == 0)
-			ret = kernel_follow(a, dev);
-	}
-	if (ret == 0)
-		ret = nft_commit(a->nft, &err);
-	else
-		nft_abort(a->nft);
-	if (ret < 0)
-		enforce_kernel_failed(a, "change not in force", ret, &err);
-	return a->nft_retry_ms == 0 ? 0 : ret;
-}
-
 struct judgement enforce_judge_with(struct agent *a, struct device *dev,
 				    const struct device_cert *c)
 {
@@ -344,6 +305,19 @@ static void rechecked(void *arg, const union msg_any *reply)
 	answered(e);
 }
 
+/* Devices whose generation changed and that could pass before. */
+struct changed {
+	uint32_t n; /* also counts those that `slot` has no room for */
+	uint32_t slot[MSG_SWEEP_SLOTS];
+};
+
+static void note_changed(struct changed *c, uint32_t slot)
+{
+	if (c->n < MSG_SWEEP_SLOTS)
+		c->slot[c->n] = slot;
+	c->n++;
+}
+
 /* The trust table has spoken already; this makes idle sessions and flows end now, and counts them. */
 static void confirm(struct enforcement *e, const struct changed *c)
 {
@@ -351,7 +325,7 @@ static void confirm(struct enforcement *e, const struct changed *c)
 	uint32_t n = peers_tls(e->a->peers, tls, PEERS_MAX);
 
 	for (uint32_t i = 0; i < n; i++) {
-		struct msg_recheck m = {.slot = c != NULL && c->n == 1 ? c->slot[0] : 0};
+		struct msg_recheck m = {.slot = !e->all && c->n == 1 ? c->slot[0] : 0};
 
 		MSG_INIT(&m, MSG_RECHECK, 0);
 		e->open++;
@@ -360,7 +334,7 @@ static void confirm(struct enforcement *e, const struct changed *c)
 	if (dp != NULL) {
 		struct msg_sweep m = {0};
 
-		if (c != NULL && c->n <= MSG_SWEEP_SLOTS) {
+		if (!e->all && c->n <= MSG_SWEEP_SLOTS) {
 			m.n_slots = c->n;
 			memcpy(m.slot, c->slot, c->n * sizeof(m.slot[0]));
 		}
@@ -368,6 +342,40 @@ static void confirm(struct enforcement *e, const struct changed *c)
 		e->open++;
 		peer_request(dp, &m, -1, AGENT_ANSWER_MS, swept, e);
 	}
+}
+
+int enforce_dirty(struct agent *a, struct enforcement *e)
+{
+	struct changed changed = {0};
+	struct device *dev;
+	struct err err = {""};
+	bool passed;
+	int ret;
+
+	ret = nft_begin(a->nft);
+	/* All records first: they stop the fast path and TLS with one store each. */
+	while ((dev = registry_next_dirty(a->registry)) != NULL) {
+		passed = standing_passes(dev->judged.standing);
+		if (enforce_judge(a, dev)) {
+			/* What could not pass has no session and no flow that could be left over. */
+			if (passed)
+				note_changed(&changed, dev->slot);
+			a->review |= holds_upstream(a, dev);
+		}
+		device_review(a, dev);
+		if (ret == 0)
+			ret = kernel_follow(a, dev);
+	}
+	/* They end sessions while the kernel, which takes longer, has our time. */
+	if (e != NULL && changed.n > 0 && !e->all)
+		confirm(e, &changed);
+	if (ret == 0)
+		ret = nft_commit(a->nft, &err);
+	else
+		nft_abort(a->nft);
+	if (ret < 0)
+		enforce_kernel_failed(a, "change not in force", ret, &err);
+	return a->nft_retry_ms == 0 ? 0 : ret;
 }
 
 static void sessions_review(struct agent *a)
@@ -383,25 +391,21 @@ static void sessions_review(struct agent *a)
 
 void enforce_run(struct enforcement *e)
 {
-	struct changed changed = {0};
 	int ret;
 
 	e->open++; /* ours, so that done() comes last */
-	ret = enforce_dirty(e->a, &changed);
+	ret = enforce_dirty(e->a, e);
 	sessions_review(e->a);
 	if (ret == 0)
-		ret = enforce_dirty(e->a, &changed);
+		ret = enforce_dirty(e->a, e);
 	else
-		enforce_dirty(e->a, &changed);
+		enforce_dirty(e->a, e);
 	if (ret < 0) {
 		e->result = ret;
 		snprintf(e->text, sizeof(e->text), "kernel plane: %s", strerror(-ret));
 	}
-	e->changed = changed.n;
 	if (e->all)
 		confirm(e, NULL);
-	else if (e->changed > 0)
-		confirm(e, &changed);
 	answered(e);
 }
 
