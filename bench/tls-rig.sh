@@ -17,7 +17,7 @@ SINK_PORT=7000
 SERVER_CPU=1                             # of the server under test; everything else is on CPU 0
 GW4=$SERVER4 GW6=fd07::1 WIFI4=10.9.0.1  # names in the server's certificate, by pki_make
 TRANSPORT=${TRANSPORT:-socket}
-WIRE= # the generator speaks frames to the gateway's vhost-user ports, and is the upstream too
+WIRE= # the gateway's generator speaks frames to its vhost-user ports, and is its upstream too
 if [ "$TRANSPORT" = wire ]; then
 	WIRE=1
 	TRANSPORT=stack
@@ -28,6 +28,7 @@ WIRE_VIRTIO=queue_size=1024,mrg_rxbuf=0,in_order=1
 WIRE_MAC=02:00:00:00:01 # and the side, as in tls_wire.h
 LISTENERS=$((${#REVOKED[@]} + MANY_PORTS))
 
+wired() { [ -n "$WIRE" ] && [ "$1" = gw ]; } # SERVER
 net_for() { # SERVER
 	local ns=$1 n
 	for n in "$ns" "$ns-dev" "$ns-up"; do
@@ -76,7 +77,7 @@ upstream_of() { # LISTENER
 
 # The stack takes memory for as many sessions as its listeners may have.
 sessions_max() { # LISTENER
-	local n=$((IDLE > OPEN ? IDLE : OPEN))
+	local n=$((IDLE_WIRED > OPEN ? IDLE_WIRED : OPEN))
 	say $(($1 < ${#REVOKED[@]} ? 10000 : n / MANY_PORTS + 1000))
 }
 tls_config() {
@@ -237,7 +238,7 @@ listens() { in_ns "$1" ss -Hltn "sport = :$TLS_PORT" | grep -q LISTEN; }
 # load_up NAME SERVER: a generator with the server's devices
 load_up() {
 	local out=LOAD_$1_OUT pid=LOAD_$1_PID
-	if [ -n "$WIRE" ]; then
+	if wired "$2"; then
 		wire_up "$1"
 		return
 	fi
@@ -268,8 +269,9 @@ on_idle() {
 	chrt -o -p 0 "${!pid}"
 }
 ends_up() { # SERVER: generator and sinks
-	local i
-	for ((i = 0; i < (WIRE ? 0 : MANY_PORTS); i++)); do
+	local i n=$MANY_PORTS
+	! wired "$1" || n=0
+	for ((i = 0; i < n; i++)); do
 		spawn "$1-up" "sink-$1-$i" "$B/bench/tls_sink" "$UP_SINK" $((SINK_PORT + i))
 		on_core 0 "$LAST"
 	done

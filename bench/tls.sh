@@ -7,13 +7,12 @@ RUNS=$1 QUICK=${2:-}
 . "$(dirname "$0")/tls-rig.sh"
 # Sessions of a sample; its time in ms where it is one of messages or bulk; idle sessions; revocations
 if [ -n "$QUICK" ]; then defaults=(1000 150 150 1500 50); else defaults=(10000 2000 1000 100000 500); fi
-[ -z "$QUICK" ] || [ -z "$WIRE" ] || defaults[3]=10000 # it takes no longer
 DEVICES=${DEVICES:-${defaults[0]}} CYCLES=${CYCLES:-${defaults[1]}} MS=${MS:-${defaults[2]}}
 IDLE=${IDLE:-${defaults[3]}} REVOCATIONS=${REVOCATIONS:-${defaults[4]}}
+IDLE_WIRED=$((IDLE > 10000 ? IDLE : 10000)) # it takes no longer
 OPEN=${OPEN:-$DEVICES} # sessions while devices are revoked, one each
 TALKING=1000           # devices that exchange messages
-SERVERS=(gw ngx hap)
-[ -z "$WIRE" ] || SERVERS=(gw)
+read -ra SERVERS <<<"${SERVERS:-gw ngx hap}"
 declare -A SAMPLES
 
 # emit NAME UNIT STATISTIC GOAL SAMPLES [REFERENCE SAMPLES]: samples with commas between; none, no line
@@ -113,19 +112,25 @@ cycle() { # LABEL SERVER LISTENER GROUP N
 	! in_path "$2" || note "dataplane_$1" "$(calc "$DATAPLANE_NS / 1000 / $(answered "done")")"
 }
 HANDSHAKES=(handshake_us handshake_us_10k_revoked handshake_us_100k_revoked)
+sessions_of() { # SERVER LISTENER: of a sample; others than a wired gateway need milliseconds with long lists
+	local by=1
+	wired "$1" || by=$(($2 == 0 ? 1 : $2 == 1 ? 2 : 10))
+	say $((CYCLES / by))
+}
 handshakes() {
-	local i k s label n
+	local i k s label
 	for ((i = 0; i < RUNS; i++)); do
 		floor_sample
 		for k in 0 1 2; do
-			n=$CYCLES
-			[ -n "$WIRE" ] || n=$((CYCLES / (k == 0 ? 1 : k == 1 ? 2 : 10))) # the others need milliseconds then
-			cycle "${HANDSHAKES[k]}" gw "$k" mlkem768 "$n"
-			for s in "${SERVERS[@]}"; do cycle "x25519_${HANDSHAKES[k]}_$s" "$s" "$k" x25519 "$n"; done
+			[ "$k" = 0 ] || floor_sample
+			cycle "${HANDSHAKES[k]}" gw "$k" mlkem768 "$(sessions_of gw "$k")"
+			note "ratio_${HANDSHAKES[k]}" "$(calc "${SAMPLES[${HANDSHAKES[k]}]##*,} / ${SAMPLES[floor_handshake_us]##*,}")"
+			for s in "${SERVERS[@]}"; do cycle "x25519_${HANDSHAKES[k]}_$s" "$s" "$k" x25519 "$(sessions_of "$s" "$k")"; done
 		done
 	done
 	for label in "${HANDSHAKES[@]}"; do
 		emit "$label" us median "<= 210" "${SAMPLES[$label]}" floor "${SAMPLES[floor_handshake_us]}"
+		emit "${label/us/vs_floor}" ratio median "<= 1.2" "${SAMPLES[ratio_$label]}"
 		emit "${label/us/x25519_us}" us median "" "${SAMPLES[x25519_${label}_gw]}" nginx "$(samples "x25519_${label}_ngx")"
 		emit "${label/us/x25519_us}_haproxy" us median "" "$(samples "x25519_${label}_hap")"
 		say "$label: ${SAMPLES[$label]#,}; X25519: ${SAMPLES[x25519_${label}_gw]#,}, nginx $(samples "x25519_${label}_ngx"), haproxy $(samples "x25519_${label}_hap")"
@@ -148,6 +153,10 @@ sessions_open() {
 	for s in "${SERVERS[@]}"; do load "$s" open "$(target 0 x25519)" 0 $((TALKING + BULK)) 64 >/dev/null; done
 	pass "$((TALKING + BULK)) sessions are open at each server"
 }
+# The last sample beside nginx's of the same turn
+versus() { # LABEL
+	[ -z "${SAMPLES[${1}_ngx]:-}" ] || note "ratio_$1" "$(calc "${SAMPLES[${1}_gw]##*,} / ${SAMPLES[${1}_ngx]##*,}")"
+}
 messages() { # LABEL SESSIONS GOAL
 	local i s label=$1
 	for ((i = 0; i < RUNS; i++)); do
@@ -158,9 +167,11 @@ messages() { # LABEL SESSIONS GOAL
 			note "${label}_p99_$s" "$(answered p99_us)"
 			! in_path "$s" || note "${label}_dataplane" "$(calc "$DATAPLANE_NS / 1000 / $(answered "done")")"
 		done
+		versus "$label"
 	done
 	emit "$label" 1/s median "$3" "${SAMPLES[${label}_gw]}" nginx "$(samples "${label}_ngx")"
 	emit "${label}_haproxy" 1/s median "" "$(samples "${label}_hap")"
+	emit "${label/_per_s/_vs_nginx}" ratio median "${3:+>= 3.3}" "$(samples "ratio_$label")"
 	emit "${label}_wall" 1/s median "" "${SAMPLES[${label}_wall_gw]}" nginx "$(samples "${label}_wall_ngx")"
 	emit "${label}_p99_us" us median "" "${SAMPLES[${label}_p99_gw]}" nginx "$(samples "${label}_p99_ngx")"
 	! in_path gw || emit "${label}_dataplane_us" us median "" "${SAMPLES[${label}_dataplane]}"
@@ -175,12 +186,12 @@ bulk() {
 			note "bulk_wall_$s" "$(answered mb_per_s)"
 			! in_path "$s" || note bulk_dataplane "$(calc "100 * $DATAPLANE_NS / $CPU_NS")"
 		done
-		[ -n "$WIRE" ] || note bulk_ratio "$(calc "${SAMPLES[bulk_gw]##*,} / ${SAMPLES[bulk_ngx]##*,}")"
+		versus bulk
 	done
 	emit bulk_mb_per_s MB/s median ">= 800" "${SAMPLES[bulk_gw]}" nginx "$(samples "bulk_ngx")"
 	emit bulk_mb_per_s_haproxy MB/s median "" "$(samples "bulk_hap")"
 	emit bulk_mb_per_s_wall MB/s median "" "${SAMPLES[bulk_wall_gw]}" nginx "$(samples "bulk_wall_ngx")"
-	emit bulk_vs_nginx ratio median "" "$(samples bulk_ratio)"
+	emit bulk_vs_nginx ratio median "" "$(samples ratio_bulk)"
 	! in_path gw || emit bulk_dataplane_share % median "" "${SAMPLES[bulk_dataplane]}"
 	say "bulk: ${SAMPLES[bulk_gw]#,} MB/s (by the clock ${SAMPLES[bulk_wall_gw]#,}), nginx $(samples "bulk_ngx"), haproxy $(samples "bulk_hap")"
 }
@@ -196,7 +207,7 @@ flood() {
 			rate=$(half_of "${SAMPLES[messages_per_s_wall_$s]}")
 			still=$(load "$s" messages 0 "$TALKING" 256 "$MS" "$rate" | word_of per_second)
 			by=flood_$s
-			[ -z "$WIRE" ] || by=$s
+			! wired "$s" || by=$s
 			load "$by" flood "$(target 0 x25519)" 256 >/dev/null
 			# Sessions that stand still for ten seconds are lost: none of their messages came through
 			busy=$(load "$s" messages 0 "$TALKING" 256 "$MS" "$rate" | word_of per_second)
@@ -235,7 +246,7 @@ memory_of() { # SERVER: KB of its processes, of the kernel's for its share of al
 	local s=$1 own
 	PSS=
 	wait_for 15 settled "$s"
-	if [ -n "$WIRE" ]; then
+	if wired "$s"; then
 		say "$PSS 0 0 0 0" # no sockets
 		return
 	fi
@@ -245,7 +256,7 @@ memory_of() { # SERVER: KB of its processes, of the kernel's for its share of al
 PER_LOAD=15000 # sessions of a generator process that uses sockets
 idle_of() { # SERVER SESSIONS
 	local s=$1 n=$2 j k=1 was now per open=0 loads=("$1")
-	if [ -z "$WIRE" ]; then
+	if ! wired "$s"; then
 		k=$(((n + PER_LOAD - 1) / PER_LOAD)) loads=()
 		for ((j = 0; j < k; j++)); do
 			load_up "many${j}_$s" "$s"
@@ -270,7 +281,7 @@ idle_of() { # SERVER SESSIONS
 	say "idle sessions of $s: $n, ${per[0]} bytes each: ${per[1]} in processes, ${per[2]} in the kernel"
 	for j in "${loads[@]}"; do
 		load "$j" drop >/dev/null
-		[ -n "$WIRE" ] || load_down "$j"
+		wired "$s" || load_down "$j"
 	done
 }
 idle() {
@@ -279,6 +290,7 @@ idle() {
 	limit=$((($(ulimit -Hn) - 1000) / 2))
 	for s in "${SERVERS[@]}"; do
 		n=$IDLE
+		! wired "$s" || n=$IDLE_WIRED
 		in_path "$s" || [ "$n" -le "$limit" ] || n=$limit
 		idle_of "$s" "$n"
 	done
@@ -293,7 +305,7 @@ revocation() {
 	local limit=$((($(ulimit -Hn) - 1000) / 2)) n=$OPEN by=gw
 	[ "$TRANSPORT" = stack ] || [ "$n" -le "$limit" ] || n=$limit
 	load gw drop >/dev/null # its sessions hold descriptors
-	if [ -z "$WIRE" ]; then
+	if ! wired gw; then
 		by=revoked_gw
 		load_up "$by" gw
 	fi
@@ -326,17 +338,17 @@ started=$SECONDS
 pki_make
 for n in "${REVOKED[@]}"; do crl_of "$n"; done
 gateway_up
-if [ -z "$WIRE" ]; then
-	nginx_up
-	haproxy_up
-fi
-for s in "${SERVERS[@]}"; do ends_up "$s"; done
-if [ -z "$WIRE" ]; then
-	for s in gw ngx; do
+for s in "${SERVERS[@]}"; do
+	case $s in
+	ngx) nginx_up ;;
+	hap) haproxy_up ;;
+	esac
+	ends_up "$s"
+	if [ "$s" != hap ] && ! wired "$s"; then
 		load_up "flood_$s" "$s"
 		on_idle "flood_$s"
-	done
-fi
+	fi
+done
 pass "${SERVERS[*]}: up"
 for part in ${PARTS:-idle handshakes sessions_open messages bulk flood revocation}; do
 	case $part in

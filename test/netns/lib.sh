@@ -390,6 +390,7 @@ world_down() {
 	local ns p
 	[ -z "${RUNSVDIR:-}" ] || daemons_stop
 	[ "${#PIDS[@]}" -eq 0 ] || kill "${PIDS[@]}" 2>/dev/null
+	for p in "${PIDS[@]}"; do wait_for 1 not_running "$p"; done
 	# What still runs in our namespaces was started here: by pid, TERM and then KILL.
 	for ns in $(ip netns list | awk -v p="$P" 'index($1, p) == 1 { print $1 }'); do
 		for p in $(ip netns pids "$ns"); do kill -KILL "$p" 2>/dev/null; done
