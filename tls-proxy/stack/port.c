@@ -22,6 +22,7 @@
 
 #define DEVICE "net_virtio_user0"
 #define RING 2048 /* frames each way that wait while the other side has the core */
+#define TX_USED 128 /* frames that have left; then their buffers are used again, while the cache has them */
 #define BURST STACK_BURST
 #define BUFFERS 16383
 #define LARGE_BUFFERS 8191 /* of them where one takes more than two pages */
@@ -306,6 +307,7 @@ static int port_attach(struct port *port, const struct port_config *cfg, struct 
 static int port_start(struct port *port, const struct port_config *cfg, struct err *err)
 {
 	struct rte_eth_conf conf = {.intr_conf.rxq = 1};
+	struct rte_eth_txconf tx = {.tx_free_thresh = RING - TX_USED};
 	int ret;
 
 	port->pool = rte_pktmbuf_pool_create("stack", buffers(cfg), CACHED,
@@ -320,7 +322,7 @@ static int port_start(struct port *port, const struct port_config *cfg, struct e
 	if (ret == 0)
 		ret = rte_eth_rx_queue_setup(port->id, 0, RING, SOCKET_ID_ANY, NULL, port->pool);
 	if (ret == 0)
-		ret = rte_eth_tx_queue_setup(port->id, 0, RING, SOCKET_ID_ANY, NULL);
+		ret = rte_eth_tx_queue_setup(port->id, 0, RING, SOCKET_ID_ANY, &tx);
 	if (ret == 0 && cfg->mtu_bytes > RTE_ETHER_MTU)
 		ret = rte_eth_dev_set_mtu(port->id, cfg->mtu_bytes);
 	if (ret == 0)
