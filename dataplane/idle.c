@@ -9,7 +9,7 @@
 
 #include <rte_rcu_qsbr.h>
 
-#include "config/base/clock.h"
+#include "config/base/clock_near.h"
 #include "dataplane/worker.h"
 
 #define SPIN_US 50 /* polls on for so long after the last work: a wake-up costs about as much */
@@ -138,7 +138,7 @@ static void idle_sleep(struct worker *w)
 	/* The TAP driver reads only after its signal handler has run, a moment later in another thread. */
 	if (ready > 0) {
 		w->idle.vain++;
-		w->idle.worked_us = clock_boot_us();
+		w->idle.worked_us = clock_near_us();
 	}
 }
 

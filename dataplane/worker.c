@@ -16,7 +16,7 @@
 #include <rte_malloc.h>
 #include <rte_ring_elem.h>
 
-#include "config/base/clock.h"
+#include "config/base/clock_near.h"
 #include "dataplane/links.h"
 #include "dataplane/path.h"
 #include "dataplane/trace.h"
@@ -272,7 +272,7 @@ static unsigned worker_round(struct worker *w)
 	uint64_t start = rte_rdtsc();
 	unsigned work = 0;
 
-	worker_pin(w, clock_boot_us());
+	worker_pin(w, clock_near_us());
 	for (uint16_t i = 0; i < w->st->n_ports; i++) {
 		if (port_present(&w->st->ports[i]) && w->st->ports[i].eth != PORT_ETH_NONE)
 			work += from_port(w, i);

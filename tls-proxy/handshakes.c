@@ -2,7 +2,7 @@
 /* handshakes: those who have something to say in a handshake wait here for their turn. A step of one costs as much
  * processor time as ten messages of an open session, and anybody may ask for it: open sessions come first, and a flood of
  * strangers takes what they leave. */
-#include "config/base/clock.h"
+#include "config/base/clock_near.h"
 #include "tls-proxy/worker.h"
 
 #define TURN_US 250 /* of a turn; then frames, streams and the agent come first again */
@@ -42,7 +42,7 @@ void handshakes_turn(struct worker *w, uint64_t now_us)
 		conn_work(c);
 		/* A revocation waits for one of them at most. */
 		conns_follow(w);
-		now_us = clock_boot_us();
+		now_us = clock_near_us();
 	}
 	w->shake_after_us = now_us + (now_us - begun_us) * (SHARE - 1);
 }

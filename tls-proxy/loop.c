@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "config/base/clock.h"
+#include "config/base/clock_near.h"
 #include "tls-proxy/dtls.h"
 #include "tls-proxy/worker.h"
 
@@ -96,7 +97,7 @@ static void heap_trim(struct worker *w, uint64_t now_ms)
 
 int worker_turn(struct worker *w, uint32_t wait_ms)
 {
-	uint64_t now = clock_boot_ms();
+	uint64_t now = clock_near_ms();
 	uint64_t left_ms;
 	int ret;
 

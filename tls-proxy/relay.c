@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "config/base/clock.h"
+#include "config/base/clock_near.h"
 #include "tls-proxy/worker.h"
 
 #define TURNS_MAX 16 /* then the other sessions, the agent and the clock come first */
@@ -296,7 +296,7 @@ static bool finished(const struct conn *c)
 
 void relay_work(struct conn *c)
 {
-	uint64_t now_ms = clock_boot_ms();
+	uint64_t now_ms = clock_near_ms();
 	bool more = true;
 
 	for (int i = 0; i < TURNS_MAX && more; i++) {

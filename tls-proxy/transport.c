@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 
-#include "config/base/clock.h"
+#include "config/base/clock_near.h"
 #include "tls-proxy/dtls.h"
 #include "tls-proxy/stack/port.h"
 #include "tls-proxy/stack/udp.h"
@@ -124,7 +124,7 @@ static bool serve_enough(void *arg)
 
 	/* A revocation waits for one stream at most, not for a batch of handshakes. */
 	conns_follow(v->w);
-	return ++v->told % ASK_STREAMS == 0 && clock_boot_us() >= v->until_us;
+	return ++v->told % ASK_STREAMS == 0 && clock_near_us() >= v->until_us;
 }
 
 static bool shares_core(const struct worker *w)
@@ -137,7 +137,7 @@ static bool shares_core(const struct worker *w)
 /* Frames in, streams told, frames out. @return microseconds that the worker may sleep; the port's event is armed then */
 static uint64_t stack_turn(struct worker *w)
 {
-	uint64_t now_us = clock_boot_us();
+	uint64_t now_us = clock_near_us();
 	struct serving v = {.w = w, .until_us = now_us + SERVE_US};
 	/* On a core of the dataplane's, what goes out early only takes the core from us, and nothing comes before we
 	 * leave it. */
@@ -151,12 +151,12 @@ static uint64_t stack_turn(struct worker *w)
 	w->work += frames;
 	more = stack_serve(w->stack, serve_enough, &v);
 	w->behind = more || frames >= FRAMES_A_TURN;
-	handshakes_turn(w, clock_boot_us());
+	handshakes_turn(w, clock_near_us());
 	port_flush(w->port);
 	if (frames > 0 || more || !TAILQ_EMPTY(&w->shaking))
 		w->busy_us = now_us;
 	/* On a core that it shares with the dataplane, which waits for these frames. */
-	if (clock_boot_us() > now_us + YIELD_US)
+	if (clock_near_us() > now_us + YIELD_US)
 		sched_yield();
 	if (w->busy_us == now_us || now_us < w->busy_us + (shared ? 0 : SPIN_US) ||
 	    stack_wait_us(w->stack, now_us) == 0)
@@ -173,11 +173,11 @@ int transport_turn(struct worker *w, uint64_t wait_ms,
 	if (w->stack == NULL) {
 		int ret = events(w, wait_ms);
 
-		handshakes_turn(w, clock_boot_us());
+		handshakes_turn(w, clock_near_us());
 		return ret;
 	}
 	sleep_us = stack_turn(w);
-	now_us = clock_boot_us();
+	now_us = clock_near_us();
 	if (sleep_us == 0 && now_us < w->asked_us + ASK_US)
 		return 0;
 	w->asked_us = now_us;
