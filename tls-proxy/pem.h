@@ -25,8 +25,9 @@ static inline int pem_next(const char **at, DerBuffer **out)
 	if (to == NULL)
 		return -EINVAL;
 	*at = to + sizeof(end) - 1;
-	return wc_PemToDer((const unsigned char *)from, *at - from, CERT_TYPE, out, NULL, NULL,
-			   NULL) == 0
-		       ? 1
-		       : -EINVAL;
+	if (wc_PemToDer((const unsigned char *)from, *at - from, CERT_TYPE, out, NULL, NULL,
+			NULL) == 0)
+		return 1;
+	wc_FreeDer(out); /* which it may have left */
+	return -EINVAL;
 }

@@ -253,9 +253,13 @@ void proxyv2_front_read(struct proxyv2_front *out, const char *pem, size_t bytes
 	DecodedCert cert;
 
 	*out = (struct proxyv2_front){.sig_alg = ""};
-	if (pem == NULL ||
-	    wc_PemToDer((const unsigned char *)pem, bytes, CERT_TYPE, &der, NULL, NULL, NULL) != 0)
+	if (pem == NULL)
 		return;
+	if (wc_PemToDer((const unsigned char *)pem, bytes, CERT_TYPE, &der, NULL, NULL, NULL) !=
+	    0) {
+		wc_FreeDer(&der); /* which it may have left */
+		return;
+	}
 	wc_InitDecodedCert(&cert, der->buffer, der->length, NULL);
 	if (wc_ParseCert(&cert, CERT_TYPE, NO_VERIFY, NULL) == 0) {
 		snprintf(out->sig_alg, sizeof(out->sig_alg), "%s", sig_name(cert.signatureOID));

@@ -394,6 +394,7 @@ static void world_end(void)
 	while ((c = LIST_FIRST(&w.conns)) != NULL)
 		conn_end(c);
 	conns_reap(&w);
+	agent_fini(&w);
 	if (p->by_address.n != 0 || p->by_cid.n != 0 || w.listeners[0].sessions != 0 ||
 	    w.listeners[0].handshakes != 0)
 		abort();
@@ -426,8 +427,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	while (in.at < in.end && w.agent_up)
 		one(agent[1], &in);
 	world_end();
-	if (w.agent.fd >= 0)
-		close(w.agent.fd);
 	close(agent[1]);
 	free(table);
 	return 0;
