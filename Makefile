@@ -142,7 +142,7 @@ $(B)/unit/dataplane/%: LIBS = $(call pkg,--libs,libdpdk libconfig) -lrte_net_rin
 $(B)/unit/tls-proxy/%: PARTS = $(TLS) $(CONFIG) $(BASE)
 $(B)/unit/tls-proxy/%: LIBS = $(TLS_LIBS)
 # A whole worker over its own stack, without DPDK's port.
-$(patsubst %,$(B)/unit/tls-proxy/%_test,conn drain upstream upstream_tls): PARTS = $(filter-out %/port.o,$(TLS)) $(CONFIG) $(BASE) \
+$(patsubst %,$(B)/unit/tls-proxy/%_test,conn conn_close drain upstream upstream_tls): PARTS = $(filter-out %/port.o,$(TLS)) $(CONFIG) $(BASE) \
 	$(B)/o/test/unit/tls-proxy/stack_loop.o
 $(B)/unit/controlplane/%: PARTS = $(AGENT) $(CONTROLLER) $(CTL) $(DECISION) $(CONFIG) $(BASE)
 $(B)/unit/controlplane/%: LIBS = $(WOLFSSL) -lm $(call pkg,--libs,libnftnl libmnl libconfig sqlite3 libcbor jansson libmicrohttpd libcap libseccomp ncursesw)

@@ -139,10 +139,12 @@ static void upstream_ready(void *arg, uint32_t events)
 {
 	struct conn *c = arg;
 
-	(void)events;
 	if (c->ended)
 		return;
 	c->up_may = true;
+	/* No more wanted from it, and told this once. */
+	if ((events & STREAM_LOST) && c->state == CONN_RELAY && c->assoc == NULL)
+		c->up_lost = true;
 	conn_work(c);
 }
 
@@ -541,7 +543,7 @@ static uint64_t idle_at(const struct conn *c)
 {
 	uint32_t s = c->l->cfg->idle_timeout_s;
 
-	if ((c->dev_eof || c->up_eof) && c->l->cfg->half_closed_timeout_s < s)
+	if ((c->dev_eof || c->up_eof || c->up_lost) && c->l->cfg->half_closed_timeout_s < s)
 		s = c->l->cfg->half_closed_timeout_s;
 	return c->active_ms + s * 1000ull;
 }
@@ -599,7 +601,8 @@ static void quiet_due(struct conn *c, uint64_t now_ms)
 	else if (now_ms >= old_at(c))
 		conn_close(c, 0, "as old as a session may be");
 	else if (now_ms >= idle_at(c))
-		conn_close(c, 0, c->dev_eof || c->up_eof ? "half-closed and idle" : "idle");
+		conn_close(c, 0,
+			   c->dev_eof || c->up_eof || c->up_lost ? "half-closed and idle" : "idle");
 	else if (now_ms >= c->active_ms + QUIET_MS)
 		conn_trim(c);
 }

@@ -112,9 +112,9 @@ static bool put_aside(struct buffer *b, size_t at, size_t end)
 }
 
 /* Plaintext to one end: first what waits. @param n  in `hands`, behind that; there is none when something waits
- * @return false: it ends */
-static bool give(struct conn *c, struct buffer *b, size_t n,
-		 ssize_t (*write)(struct conn *c, const void *data, size_t bytes), uint64_t now_ms)
+ * @return 0 or -errno: it takes nothing any more, or there is no memory */
+static int give(struct conn *c, struct buffer *b, size_t n,
+		ssize_t (*write)(struct conn *c, const void *data, size_t bytes), uint64_t now_ms)
 {
 	size_t at = 0;
 
@@ -123,14 +123,35 @@ static bool give(struct conn *c, struct buffer *b, size_t n,
 		ssize_t sent = waits ? write(c, b->data + b->at, buffer_waiting(b))
 				     : write(c, hands.data + at, n - at);
 
+		if (sent == -EAGAIN)
+			return put_aside(b, at, n) ? 0 : -ENOMEM;
 		if (sent < 0)
-			return sent == -EAGAIN && put_aside(b, at, n);
+			return (int)sent;
 		conn_active(c, now_ms);
 		if (waits)
 			buffer_taken(b, sent);
 		else
 			at += sent;
 	}
+	return 0;
+}
+
+/* Is the device's word wanted? */
+static bool up_hears(const struct conn *c)
+{
+	return !c->dev_eof && !c->up_lost && c->to_up.n == 0;
+}
+
+/* Found by sending, before it was told. What it said before is the device's still, but where it is torn off, the kernel tells
+ * once, which was now, and of an end from then on. An end that came before is one: -EPIPE.
+ * @return false: there is nothing more to come */
+static bool up_lost(struct conn *c, int error)
+{
+	if (error == -ENOMEM || c->assoc != NULL || (c->up_tls != NULL && !c->up_eof))
+		return false;
+	c->up_lost = true;
+	c->up_torn |= !c->up_eof && error != -EPIPE;
+	buffer_drop(&c->to_up);
 	return true;
 }
 
@@ -138,8 +159,9 @@ static bool give(struct conn *c, struct buffer *b, size_t n,
 static bool relay_up(struct conn *c, uint64_t now_ms)
 {
 	ssize_t n = -EAGAIN;
+	int ret;
 
-	if (!c->dev_eof && c->to_up.n == 0) {
+	if (up_hears(c)) {
 		n = session_read(c->tls, hands.data, sizeof(hands.data));
 		if (n < 0 && n != -EAGAIN)
 			return false;
@@ -153,9 +175,10 @@ static bool relay_up(struct conn *c, uint64_t now_ms)
 			conn_active(c, now_ms);
 		}
 	}
-	if (!give(c, &c->to_up, n > 0 ? n : 0, up_write, now_ms))
-		return false;
-	if (c->dev_eof && !c->up_shut && c->to_up.n == 0)
+	ret = c->up_lost ? 0 : give(c, &c->to_up, n > 0 ? n : 0, up_write, now_ms);
+	if (ret < 0)
+		return up_lost(c, ret);
+	if (c->dev_eof && !c->up_lost && !c->up_shut && c->to_up.n == 0)
 		up_shut(c);
 	return true;
 }
@@ -169,6 +192,8 @@ static bool relay_down(struct conn *c, uint64_t now_ms)
 		n = up_read(c, hands.data, sizeof(hands.data));
 		if (n < 0 && n != -EAGAIN)
 			return false;
+		if (n == 0 && c->up_torn)
+			return false;
 		if (n == 0) {
 			c->up_eof = true;
 			c->active_ms = now_ms;
@@ -179,7 +204,7 @@ static bool relay_down(struct conn *c, uint64_t now_ms)
 			conn_active(c, now_ms);
 		}
 	}
-	if (!give(c, &c->to_dev, n > 0 ? n : 0, dev_write, now_ms))
+	if (give(c, &c->to_dev, n > 0 ? n : 0, dev_write, now_ms) < 0)
 		return false;
 	if (c->up_eof && !c->dev_shut && c->to_dev.n == 0) {
 		c->dev_shut = true;
@@ -194,9 +219,9 @@ static void relay_wait(struct conn *c)
 {
 	bool dev_out = session_backlog(c->tls);
 	bool up_out = c->up_tls != NULL ? session_backlog(c->up_tls) : c->to_up.n > 0;
-	uint32_t dev = dev_out ? STREAM_WRITE : 0, up = up_out ? STREAM_WRITE : 0;
+	uint32_t dev = dev_out ? STREAM_WRITE : 0, up = up_out && !c->up_lost ? STREAM_WRITE : 0;
 
-	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0 && !session_may_read(c->tls))
+	if (!c->dev_fin && up_hears(c) && !session_may_read(c->tls))
 		dev |= STREAM_READ;
 	if (!c->up_fin && !c->up_eof && c->to_dev.n == 0 && !dev_out &&
 	    (c->up_tls == NULL || !session_may_read(c->up_tls)))
@@ -234,7 +259,7 @@ static bool readable(const struct conn *c)
 	/* The library may have more records of a datagram, and does not say so. */
 	if (c->assoc != NULL)
 		return true;
-	if (!c->dev_eof && c->to_up.n == 0 && (c->dev_may || session_may_read(c->tls)))
+	if (up_hears(c) && (c->dev_may || session_may_read(c->tls)))
 		return true;
 	return !c->up_eof && c->to_dev.n == 0 &&
 	       (c->up_may || (c->up_tls != NULL && session_may_read(c->up_tls)));
@@ -250,7 +275,7 @@ static bool relay_turn(struct conn *c, uint64_t now_ms, bool *more)
 		conn_revoked(c);
 		return false;
 	}
-	if (!c->dev_fin && !c->dev_eof && c->to_up.n == 0)
+	if (!c->dev_fin && up_hears(c))
 		c->dev_fin = !wire_receive(&c->dev, c->tls, &c->dev_may);
 	if (c->up_tls != NULL && !c->up_fin && !c->up_eof && c->to_dev.n == 0)
 		c->up_fin = !wire_receive(&c->up, c->up_tls, &c->up_may);
@@ -259,10 +284,8 @@ static bool relay_turn(struct conn *c, uint64_t now_ms, bool *more)
 		return false;
 	}
 	full = room_made(c);
-	if (c->up_tls != NULL && !wire_send(&c->up, c->up_tls)) {
-		relay_broken(c);
-		return false;
-	}
+	if (c->up_tls != NULL && !c->up_lost)
+		c->up_lost = !wire_send(&c->up, c->up_tls);
 	if (!wire_send(&c->dev, c->tls)) {
 		conn_lost(c);
 		return false;
@@ -290,8 +313,8 @@ static bool truncated(struct conn *c)
 
 static bool finished(const struct conn *c)
 {
-	return c->dev_eof && c->up_eof && c->to_up.n == 0 && c->to_dev.n == 0 &&
-	       !session_backlog(c->tls) && (c->up_tls == NULL || !session_backlog(c->up_tls));
+	return c->up_shut && c->up_eof && c->to_dev.n == 0 && !session_backlog(c->tls) &&
+	       (c->up_tls == NULL || !session_backlog(c->up_tls));
 }
 
 void relay_work(struct conn *c)
@@ -308,6 +331,11 @@ void relay_work(struct conn *c)
 	if (finished(c)) {
 		snprintf(c->reason, sizeof(c->reason), "closed");
 		conn_end(c);
+		return;
+	}
+	/* It has said all, and hears nothing any more: what the device still says would go nowhere. */
+	if (c->up_lost && c->up_eof && c->to_dev.n == 0 && !session_backlog(c->tls)) {
+		conn_close(c, 0, "upstream broke off");
 		return;
 	}
 	/* Cut short: what the sessions hold makes no event. */

@@ -46,6 +46,7 @@ struct stack_end {
 	uint16_t error; /* errno; 0: none */
 	uint8_t wanted; /* STREAM_* */
 	bool queued, connected, eof, shut;
+	bool fin; /* the peer's; eof may be a reset as well */
 	bool lost_told; /* STREAM_LOST, and nothing was wanted then */
 };
 

@@ -101,6 +101,8 @@ struct conn {
 		up_may; /* the stream may have bytes: it said so, and was not found empty since */
 	bool dev_eof, up_eof, up_shut, dev_shut;
 	bool up_fin; /* as dev_fin, of a TLS upstream */
+	bool up_lost; /* it takes nothing any more: reset, or silent for too long */
+	bool up_torn; /* and what it says next is no end, though it looks like one */
 	bool up_connected;
 	bool tcp_shut; /* CONN_CLOSING: our FIN is out */
 	bool dev_fin; /* the stream ended; what the session holds is still to be read */

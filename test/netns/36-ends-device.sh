@@ -16,6 +16,8 @@ row half        device   rst     '-'    'FR?'  'nothing'       6   'device close
 row notified    device   silence 'F|-'  'FR?'  'nothing'       10  'half-closed and idle'
 row notified    device   fin     'F'    'FR?'  'notify fin'    8   'half-closed and idle'
 row notified    device   rst     '-'    'FR?'  'nothing'       6   'device closed the connection'
+row flooded     device   silence 'F|-'  'FR?'  'nothing'       10  'half-closed and idle'
+row flooded     device   rst     '-'    'FR?'  'nothing'       6   'device closed the connection'
 row other-half  device   silence 'F|-'  'F'    'notify nothing' 10  'half-closed and idle'
 row other-half  device   fin     'F'    'R'    'notify fin'    6   'device closed the connection'
 row other-half  device   rst     '-'    'R'    'nothing'       6   'device closed the connection'

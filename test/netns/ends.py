@@ -6,7 +6,8 @@ device ADDR PORT FOLDER NAME SPORT STATE FILE    brings a session into STATE, an
                                                  fin, rst, stop (reads no more), or hear (until the other end has ended);
                                                  prints what it heard of the end
 upstream ADDR PORT FILE                          echoes; FILE.deaf: reads no more than a line; FILE.keep: says no end when the
-                                                 other end has; FILE.do: fin or rst, of every connection
+                                                 other end has; FILE.flood: talks without end, once it was talked to; FILE.do:
+                                                 fin, rst or refuse (an answer before all was read), of every connection
 """
 import os
 import select
@@ -18,7 +19,8 @@ import time
 
 from traffic import Tls, listener
 
-STATES = ["connected", "half-hello", "hello", "flight", "finished", "open", "full", "half", "notified", "other-half"]
+STATES = ["connected", "half-hello", "hello", "flight", "finished", "open", "full", "half", "notified", "other-half", "flooded"]
+REFUSAL = b"no room"
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -71,18 +73,23 @@ class Device(Tls):
             wire = wire[self.s.send(wire):]
         self.s.setblocking(True)
 
+    def heard(self, word):
+        if not self.word.endswith(word):
+            self.word += word
+
     def listen(self, data):
         self.inward.write(data)
         try:
-            while self.tls.read(65536):
-                pass
-            self.word = "notify "
+            while data := self.tls.read(65536):
+                if REFUSAL in data:
+                    self.word = "refused "
+            self.heard("notify ")
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self.word = "notify "
+            self.heard("notify ")
         except ssl.SSLError as e:
-            self.word = "alert "
+            self.heard("alert ")
             print(e.reason, file=sys.stderr)
 
     def hear(self, until):
@@ -118,11 +125,15 @@ class Device(Tls):
             self.echoed()
         if state == "full":
             self.fill()
-        if state in ("half", "notified"):
+        if state == "flooded":
+            self.tls.write(b"hello\n")
+        if state in ("half", "notified", "flooded"):
             self.close_notify()
             self.flush()
-        if state == "half":
+        if state in ("half", "flooded"):
             self.s.shutdown(socket.SHUT_WR)
+        if state == "flooded":
+            select.select([self.s], [], [])
 
 
 def device(addr, port, folder, name, sport, state, path):
@@ -162,8 +173,10 @@ def upstream_ends(clients, how):
         state["done"] = how
         if how == "rst":
             c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        if how == "rst" or state["over"]:
-            c.close()
+        if how == "refuse":
+            c.sendall(REFUSAL)
+        if how in ("rst", "refuse") or state["over"]:
+            c.close() # of what was not read, a reset
             del clients[c]
         else:
             c.shutdown(socket.SHUT_WR)
@@ -187,6 +200,14 @@ def upstream_reads(c, clients, deaf, keep):
     c.close()
 
 
+def upstream_floods(clients):
+    for c in [c for c in clients if clients[c]["heard"] and not clients[c]["done"]]:
+        try:
+            c.send(bytes(16384), socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+
+
 def upstream(addr, port, path):
     s = listener(addr, port, socket.SOCK_STREAM)
     s.listen(64)
@@ -194,6 +215,8 @@ def upstream(addr, port, path):
     while True:
         if told(path):
             upstream_ends(clients, told(path))
+        if os.path.exists(path + ".flood"):
+            upstream_floods(clients)
         deaf, keep = os.path.exists(path + ".deaf"), os.path.exists(path + ".keep")
         for c in [c for c in clients if clients[c]["over"] and not keep]:
             del clients[c]

@@ -28,7 +28,7 @@ leg() { # CAPTURE FILTER
 why() { cat "$D/tls-proxy.log" "$D/agent.log" | sed -n 's/.*\(handshake refused\|session ends\|session cut\|no upstream\|upstream refused\).*why="\([^"]*\)".*/\2/p' | sort -u | paste -sd'|'; }
 
 begin() { # STATE
-	rm -f "$D"/dev.* "$D"/up.do "$D"/up.deaf "$D"/up.keep
+	rm -f "$D"/dev.* "$D"/up.do "$D"/up.deaf "$D"/up.keep "$D"/up.flood
 	: >"$D/tls-proxy.log"
 	: >"$D/agent.log"
 	BEGAN=${EPOCHREALTIME}
@@ -36,6 +36,7 @@ begin() { # STATE
 	case $1 in
 	full) : >"$D/up.deaf" ;;
 	half | notified) : >"$D/up.keep" ;;
+	flooded) : | tee "$D/up.keep" >"$D/up.flood" ;;
 	admission) agent_signal STOP ;;
 	connecting) cut core 1883 ;;
 	esac

@@ -197,7 +197,7 @@ static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
 		return ERR_OK;
 	}
 	if (p == NULL)
-		s->stk.eof = true;
+		s->stk.eof = s->stk.fin = true;
 	while (p != NULL) {
 		struct pbuf *next = p->next;
 
@@ -366,7 +366,8 @@ static ssize_t stack_recv(struct stream *s, void *out, size_t bytes)
 	rx_taken(e, n);
 	if (n > 0)
 		return n;
-	return e->error != 0 ? -e->error : e->eof ? 0 : -EAGAIN;
+	/* Whoever has said all has said all, whatever became of it then. */
+	return e->error != 0 && !e->fin ? -e->error : e->eof ? 0 : -EAGAIN;
 }
 
 static bool stack_has(const struct stream *s)
@@ -483,15 +484,21 @@ static struct tcp_pcb *stream_detach(struct stream *s)
 	return pcb;
 }
 
+/* lwIP resets what is closed with bytes unread, but not behind its FIN: there the peer would knock at a shut window until the
+ * orphan is given up. */
 static void stack_close(struct stream *s)
 {
+	bool unread = s->stk.rx_bytes > 0;
 	struct tcp_pcb *pcb = stream_detach(s);
 
 	if (pcb == NULL)
 		return;
 	pcb->tmr = tcp_ticks; /* from now on it is an orphan */
 	pcbs_enter(the_stack->pcbs, s->stk.bucket);
-	tcp_close(pcb);
+	if (unread && pcb->state == FIN_WAIT_2)
+		tcp_abort(pcb);
+	else
+		tcp_close(pcb);
 	pcbs_leave(the_stack->pcbs, true);
 }
 

@@ -90,120 +90,6 @@ static void what_comes_with_the_handshake_follows_the_proxy_header(void **state)
 	assert_memory_equal(buf, "\r\n\r\n\0\r\nQUIT\n", 12);
 }
 
-static void each_side_may_end_first(void **state)
-{
-	struct world *w = *state;
-	uint8_t buf[64];
-
-	/* the device ends; the upstream still talks */
-	session_up(w);
-	assert_int_equal(wolfSSL_write(w->ssl, "bye", 3), 3);
-	wolfSSL_shutdown(w->ssl);
-	UNTIL(w, end_recv(w->up, buf, sizeof(buf)) == 3);
-	UNTIL(w, end_recv(w->up, buf, sizeof(buf)) == 0);
-	assert_int_equal(end_send(w->up, "answer", 6), 6);
-	UNTIL(w, dev_read(w, buf, sizeof(buf)) == 6);
-	assert_memory_equal(buf, "answer", 6);
-	assert_int_equal(w->closed, 0);
-	end_shut(w->up);
-	UNTIL(w, w->closed == 1);
-	assert_string_equal(w->last_closed.reason, "closed");
-	dev_drop(w);
-
-	/* the upstream ends; the device still talks */
-	session_up(w);
-	end_shut(w->up);
-	UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
-	assert_int_equal(dev_alert(w), 0); /* close_notify */
-	assert_int_equal(w->closed, 1);
-	assert_int_equal(wolfSSL_write(w->ssl, "late", 4), 4);
-	UNTIL(w, end_recv(w->up, buf, sizeof(buf)) == 4);
-	wolfSSL_shutdown(w->ssl);
-	UNTIL(w, w->closed == 2);
-	assert_string_equal(w->last_closed.reason, "closed");
-}
-
-static void an_upstream_that_breaks_off_is_no_clean_end(void **state)
-{
-	struct world *w = *state;
-	uint8_t buf[64];
-
-	session_up(w);
-	end_reset(&w->up);
-	UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
-	assert_int_equal(dev_alert(w), SESSION_ALERT_INTERNAL_ERROR);
-}
-
-/* The device writes until nobody takes more. @return bytes */
-static size_t stuff_upstream(struct world *w)
-{
-	static const uint8_t buf[16384];
-	size_t total = 0;
-
-	for (unsigned idle = 0; idle < 50;) {
-		int n = wolfSSL_write(w->ssl, buf, sizeof(buf));
-
-		turn(w, 1);
-		idle = n > 0 ? 0 : idle + 1;
-		total += n > 0 ? n : 0;
-	}
-	return total;
-}
-
-static void stuff_device(struct world *w)
-{
-	static const uint8_t buf[16384];
-
-	for (unsigned idle = 0; idle < 50;) {
-		ssize_t n = end_send(w->up, buf, sizeof(buf));
-
-		turn(w, 1);
-		idle = n > 0 ? 0 : idle + 1;
-	}
-}
-
-static void upstream_is_reset(struct world *w)
-{
-	uint8_t buf[16384];
-	ssize_t n = 0;
-
-	UNTIL(w, (n = end_recv(w->up, buf, sizeof(buf))) <= 0 && errno != EAGAIN);
-	assert_int_equal(n, -1);
-	assert_int_equal(errno, ECONNRESET);
-}
-
-static void a_stuck_upstream_pushes_back_and_burns_nothing(void **state)
-{
-	struct world *w = *state;
-
-	session_up(w);
-	assert_true(stuff_upstream(w) < 12u << 20);
-	assert_true(wakes(w, 300) < 20);
-	/* the device says its last word: what it sent before still waits for the upstream */
-	end_shut(w->dev);
-	assert_true(wakes(w, 300) < 20);
-	assert_int_equal(w->closed, 0);
-	/* it gives up: though nothing is wanted from it, that is seen, and the upstream hears of no regular end */
-	dev_reset(w);
-	UNTIL(w, w->closed == 1 && only(w) == NULL);
-	assert_string_equal(w->last_closed.reason, "device closed the connection");
-	upstream_is_reset(w);
-}
-
-/* Neither may a session that is idle for too long look like a whole one to an upstream that has not got all of it. */
-static void what_is_missing_is_no_regular_end(void **state)
-{
-	struct world *w = *state;
-
-	session_up(w);
-	stuff_upstream(w);
-	only(w)->active_ms = 0;
-	conn_wake(only(w));
-	UNTIL(w, w->closed == 1);
-	assert_string_equal(w->last_closed.reason, "idle");
-	upstream_is_reset(w);
-}
-
 /* Each of its key updates wants one back, which it does not read. */
 static void a_device_that_only_wants_new_keys_burns_nothing(void **state)
 {
@@ -222,36 +108,6 @@ static void a_device_that_only_wants_new_keys_burns_nothing(void **state)
 	/* when it reads again, all goes on */
 	UNTIL(w, (dev_read(w, buf, sizeof(buf)), wolfSSL_write(w->ssl, "on", 2) == 2));
 	UNTIL(w, (dev_read(w, buf, sizeof(buf)), end_recv(w->up, buf, sizeof(buf)) == 2));
-}
-
-static void a_stuck_device_pushes_back_and_burns_nothing(void **state)
-{
-	struct world *w = *state;
-
-	session_up(w);
-	stuff_device(w);
-	assert_true(wakes(w, 300) < 20);
-	end_close(&w->up);
-	assert_true(wakes(w, 300) < 20);
-	dev_reset(w);
-	UNTIL(w, w->closed == 1);
-}
-
-static void a_device_that_vanishes_while_it_is_admitted(void **state)
-{
-	struct world *w = *state;
-
-	w->answer = ANSWER_NEVER;
-	dev_connect(w);
-	UNTIL(w, wolfSSL_connect(w->ssl) == WOLFSSL_SUCCESS && w->admits == 1);
-	dev_reset(w);
-	UNTIL(w, only(w) == NULL);
-	/* the agent, which counts it now, is told */
-	w->answer = ANSWER_YES;
-	agent_answer(w);
-	UNTIL(w, w->closed == 1);
-	assert_int_equal(w->last_closed.session, w->admit.session);
-	assert_int_equal(w->up, -1);
 }
 
 static void recheck(struct world *w)
@@ -648,19 +504,6 @@ static void new_revocation_lists_reach_live_sessions(void **state)
 	dev_drop(&other);
 }
 
-static void a_session_grows_no_older_than_it_may(void **state)
-{
-	struct world *w = *state;
-	uint8_t buf[64];
-
-	w->cfg.listeners[0].max_session_s = 1;
-	session_up(w);
-	UNTIL(w, w->closed == 1);
-	assert_string_equal(w->last_closed.reason, "as old as a session may be");
-	UNTIL(w, dev_read(w, buf, sizeof(buf)) < 0);
-	assert_int_equal(w->refused, 0);
-}
-
 /* Two devices of one source knock and say nothing: the second is turned away, until the first is done. */
 static void one_source_takes_no_more_than_its_share(void **state)
 {
@@ -688,17 +531,10 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(a_session_grows_no_older_than_it_may),
 		T(one_source_takes_no_more_than_its_share),
 		T(bytes_pass_unchanged_at_any_pace),
 		T(what_comes_with_the_handshake_follows_the_proxy_header),
-		T(each_side_may_end_first),
-		T(an_upstream_that_breaks_off_is_no_clean_end),
-		T(a_stuck_upstream_pushes_back_and_burns_nothing),
-		T(what_is_missing_is_no_regular_end),
 		T(a_device_that_only_wants_new_keys_burns_nothing),
-		T(a_stuck_device_pushes_back_and_burns_nothing),
-		T(a_device_that_vanishes_while_it_is_admitted),
 		T(an_end_is_told_soon_and_in_order),
 		T(an_answer_that_comes_too_late_is_handed_back),
 		T(the_table_ends_sessions),

@@ -324,6 +324,46 @@ static inline struct conn *only(struct world *w)
 	return LIST_FIRST(&w->w.conns);
 }
 
+/* ---- ends that take nothing ---- */
+
+/* The device writes until nobody takes more. @return bytes */
+static inline size_t stuff_upstream(struct world *w)
+{
+	static const uint8_t buf[16384];
+	size_t total = 0;
+
+	for (unsigned idle = 0; idle < 50;) {
+		int n = wolfSSL_write(w->ssl, buf, sizeof(buf));
+
+		turn(w, 1);
+		idle = n > 0 ? 0 : idle + 1;
+		total += n > 0 ? n : 0;
+	}
+	return total;
+}
+
+static inline void stuff_device(struct world *w)
+{
+	static const uint8_t buf[16384];
+
+	for (unsigned idle = 0; idle < 50;) {
+		ssize_t n = end_send(w->up, buf, sizeof(buf));
+
+		turn(w, 1);
+		idle = n > 0 ? 0 : idle + 1;
+	}
+}
+
+static inline void upstream_is_reset(struct world *w)
+{
+	uint8_t buf[16384];
+	ssize_t n = 0;
+
+	UNTIL(w, (n = end_recv(w->up, buf, sizeof(buf))) <= 0 && errno != EAGAIN);
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+}
+
 /* ---- world ---- */
 
 /* What a test wants otherwise, before the worker starts. */
