@@ -4,6 +4,7 @@
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 
+#include "dataplane/backlog.h"
 #include "dataplane/path.h"
 #include "dataplane/port_tap.h"
 
@@ -18,16 +19,28 @@ static void free_dropped(struct worker *w, struct rte_mbuf *m, enum drop_reason 
 	rte_pktmbuf_free(m);
 }
 
-static uint16_t send_link(struct worker *w, const struct port *p, struct rte_mbuf **pkt, uint16_t n)
+static void send_link(struct worker *w, uint16_t port)
 {
-	uint64_t start = rte_rdtsc(), took, most;
-	uint16_t sent = rte_eth_tx_burst(p->eth, port_tx_queue(p, w->index), pkt, n);
+	struct backlog *b = w->backlog[port - PORT_LINKS];
+	const struct port *p = &w->st->ports[port];
+	uint16_t n = w->tx[port].n, kept = 0;
+	uint64_t start = rte_rdtsc(), took, most, bytes = 0;
+	uint32_t sent = 0;
 
-	most = (LINK_US + n / LINK_PACKETS_US) * w->cycles_us;
+	if (b != NULL && port_present(p) && p->eth != PORT_ETH_NONE)
+		sent = backlog_send(b, p->eth, port_tx_queue(p, w->index), w->tx[port].pkt, n,
+				    w->now_us, &kept, &bytes);
+	for (uint16_t i = kept; i < n; i++)
+		free_dropped(w, w->tx[port].pkt[i], DROP_TX_FULL);
+	if (b != NULL)
+		w->stats.drops[DROP_TX_FULL] += backlog_expire(b, w->now_us);
+	w->stats.port[port].tx_packets += sent;
+	w->stats.port[port].tx_bytes += bytes;
+	w->tx[port].n = 0;
+	most = (LINK_US + sent / LINK_PACKETS_US) * w->cycles_us;
 	took = rte_rdtsc() - start;
 	if (took > most)
 		w->lent_cycles += took - most;
-	return sent;
 }
 
 static void send_port(struct worker *w, uint16_t port)
@@ -37,11 +50,14 @@ static void send_port(struct worker *w, uint16_t port)
 	uint16_t n = w->tx[port].n, sent = 0;
 	uint64_t bytes = 0;
 
+	if (port_is_link(port)) {
+		send_link(w, port);
+		return;
+	}
 	for (uint16_t i = 0; i < n; i++)
 		bytes += rte_pktmbuf_pkt_len(pkt[i]);
 	if (port_present(p) && p->eth != PORT_ETH_NONE)
-		sent = port_is_link(port) ? send_link(w, p, pkt, n)
-		       : p->large_fd >= 0
+		sent = p->large_fd >= 0
 			       ? port_tap_send(p->eth, p->large_fd, port_tx_queue(p, w->index), pkt,
 					       n)
 			       : rte_eth_tx_burst(p->eth, port_tx_queue(p, w->index), pkt, n);
@@ -49,11 +65,17 @@ static void send_port(struct worker *w, uint16_t port)
 		bytes -= rte_pktmbuf_pkt_len(pkt[i]);
 		free_dropped(w, pkt[i], DROP_TX_FULL);
 	}
-	if (!port_is_link(port))
-		w->stats.forwarded += sent;
+	w->stats.forwarded += sent;
 	w->stats.port[port].tx_packets += sent;
 	w->stats.port[port].tx_bytes += bytes;
 	w->tx[port].n = 0;
+}
+
+static uint32_t waiting(const struct worker *w, uint16_t link)
+{
+	const struct backlog *b = w->backlog[link - PORT_LINKS];
+
+	return b != NULL ? b->n : 0;
 }
 
 static void send_kernel(struct worker *w, uint16_t port)
@@ -144,8 +166,9 @@ unsigned emit_flush(struct worker *w)
 	}
 	for (uint16_t i = PORT_LINKS; i < PORT_LINKS + w->st->cfg.tls_workers; i++) {
 		n += w->tx[i].n;
-		if (w->tx[i].n > 0)
-			send_port(w, i);
+		if (w->tx[i].n > 0 || waiting(w, i) > 0)
+			send_link(w, i);
+		n += waiting(w, i);
 	}
 	for (uint16_t i = 0; i < w->st->n_workers; i++) {
 		n += w->away[i].n;

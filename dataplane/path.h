@@ -60,7 +60,8 @@ uint64_t rewrite_neighbour(const struct worker *w, const struct pkt *p);
 void emit_burst(struct worker *w, struct burst *in);
 /** Put one packet, which is on EDGE_FORWARD or EDGE_KERNEL, into its buffer. */
 void emit_put(struct worker *w, struct rte_mbuf *m);
-/** Send what the buffers hold. @return packets sent */
+/** Send what the buffers hold, and what waits for TLS workers. @return packets of the buffers, and that wait still: with
+ * any, the worker must not sleep */
 unsigned emit_flush(struct worker *w);
 
 /** Hand a packet to the worker of its flow. */

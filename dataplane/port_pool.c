@@ -14,11 +14,13 @@
 #include <rte_mbuf.h>
 
 #include "config/base/log.h"
+#include "dataplane/backlog.h"
 #include "dataplane/pkt.h"
 #include "dataplane/port_queues.h"
 
 #define PORT_MBUFS 12288 /* rings of a port and its shadow, AF_XDP's fill ring, bursts under way */
-#define LINK_MBUFS 1024 /* under way from a TLS worker: the driver copies, no ring holds any */
+/* Under way from a TLS worker, or waiting for it: the driver copies, no ring holds any. */
+#define LINK_MBUFS (1024 + BACKLOG_MAX)
 #define QUEUE_MBUFS 4096 /* AF_XDP's fill ring, and what is under way, of each further queue */
 #define LARGE_MBUFS 2048 /* of a port whose driver copies: under way, and in the shadow's hands */
 #define PRIVATE_BYTES (sizeof(struct rte_mbuf) + sizeof(struct pkt) + 64)

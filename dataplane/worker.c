@@ -41,6 +41,17 @@ static struct rte_ring *ring_new(const struct worker *w, const char *what, unsig
 				    RING_F_SP_ENQ | RING_F_SC_DEQ);
 }
 
+/* Of the links whose owner it will be, see links_from_config(). */
+static int backlogs_new(struct worker *w)
+{
+	for (unsigned i = w->index; i < w->st->cfg.tls_workers; i += w->st->n_workers) {
+		w->backlog[i] = rte_zmalloc("backlog", sizeof(struct backlog), RTE_CACHE_LINE_SIZE);
+		if (w->backlog[i] == NULL)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 int worker_new(struct worker **out, struct state *st, uint16_t index, struct err *err)
 {
 	struct worker *w = rte_zmalloc("worker", sizeof(*w), RTE_CACHE_LINE_SIZE);
@@ -87,6 +98,9 @@ int worker_new(struct worker **out, struct state *st, uint16_t index, struct err
 			goto fail;
 		}
 	}
+	err_set(err, ret, "no memory for frames that TLS workers do not take at once");
+	if (backlogs_new(w) < 0)
+		goto fail;
 	err_set(err, ret, "no memory for a worker's rings");
 	w->commands = ring_new(w, "cmd", index, sizeof(void *), RING_COMMANDS);
 	w->log = ring_new(w, "log", index, sizeof(struct msg_flow_log), RING_LOG);
@@ -120,6 +134,11 @@ void worker_free(struct worker *w)
 		return;
 	for (unsigned i = 0; i < WORKERS_MAX; i++)
 		ring_drain(w->from[i]);
+	for (unsigned i = 0; i < MSG_TLS_WORKERS_MAX; i++) {
+		if (w->backlog[i] != NULL)
+			backlog_drop(w->backlog[i]);
+		rte_free(w->backlog[i]);
+	}
 	rte_ring_free(w->commands);
 	rte_ring_free(w->log);
 	rte_ring_free(w->traced);
@@ -287,7 +306,7 @@ static unsigned worker_round(struct worker *w)
 			work += i != w->index ? from_worker(w, i) : 0;
 	}
 	work += commands_step(w, work > 0 ? rte_rdtsc() - start : 0);
-	emit_flush(w);
+	work += emit_flush(w);
 	(void)worker_age(w); /* what is left of it keeps us awake, see idle.c */
 	w->stats.flows = flow_count(w->flows);
 	return work;

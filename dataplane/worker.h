@@ -14,6 +14,7 @@
 #include "config/base/err.h"
 #include "config/base/msg.h"
 #include "dataplane/account.h"
+#include "dataplane/backlog.h"
 #include "dataplane/flow.h"
 #include "dataplane/flow_log.h"
 #include "dataplane/idle.h"
@@ -131,6 +132,8 @@ struct worker {
 		uint16_t n;
 		struct rte_mbuf *pkt[TX_BUFFER];
 	} tx[PORTS_ALL], kernel[MSG_PORTS_MAX], away[WORKERS_MAX];
+
+	struct backlog *backlog[MSG_TLS_WORKERS_MAX]; /* of links that are ours; NULL: none */
 
 	struct worker_stats stats;
 };

@@ -21,8 +21,12 @@
 #include "tls-proxy/stack/stack.h"
 
 #define DEVICE "net_virtio_user0"
-#define RING 2048 /* frames each way that wait while the other side has the core */
-#define TX_USED 128 /* frames that have left; then their buffers are used again, while the cache has them */
+#define RING 2048 /* frames that wait to go out while the dataplane does not have the core */
+/* Buffers that frames come into, all in turn: with more they would be out of the cache when it is theirs again. What
+ * finds none waits in the dataplane. */
+#define RX_POSTED 256
+#define TX_USED                                                                                    \
+	128 /* frames that have left; then their buffers are used again, while the cache has them */
 #define BURST STACK_BURST
 #define BUFFERS 16383
 #define LARGE_BUFFERS 8191 /* of them where one takes more than two pages */
@@ -320,7 +324,8 @@ static int port_start(struct port *port, const struct port_config *cfg, struct e
 		 buffers_mb(cfg));
 	ret = rte_eth_dev_configure(port->id, 1, 1, &conf);
 	if (ret == 0)
-		ret = rte_eth_rx_queue_setup(port->id, 0, RING, SOCKET_ID_ANY, NULL, port->pool);
+		ret = rte_eth_rx_queue_setup(port->id, 0, RX_POSTED, SOCKET_ID_ANY, NULL,
+					     port->pool);
 	if (ret == 0)
 		ret = rte_eth_tx_queue_setup(port->id, 0, RING, SOCKET_ID_ANY, &tx);
 	if (ret == 0 && cfg->mtu_bytes > RTE_ETHER_MTU)
