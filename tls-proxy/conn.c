@@ -14,6 +14,8 @@
 #define ADMIT_MS 5000
 #define LINGER_MS 2000 /* an alert that nobody takes */
 
+static const char handshake_closed[] = "connection closed in the handshake";
+
 void conn_log(const struct conn *c, const char *what, const char *reason)
 {
 	const struct identity *id = session_identity(c->tls);
@@ -496,8 +498,7 @@ void conn_work(struct conn *c)
 	switch (c->state) {
 	case CONN_HANDSHAKE:
 		if (!wire_receive(&c->dev, c->tls, &c->dev_may)) {
-			conn_refused(c, SESSION_ALERT_ACCESS_DENIED,
-				     "connection closed in the handshake");
+			conn_refused(c, SESSION_ALERT_ACCESS_DENIED, handshake_closed);
 			return;
 		}
 		handshake_work(c);
@@ -520,7 +521,10 @@ void conn_work(struct conn *c)
 	if (c->state == CONN_CLOSING || c->ended)
 		return;
 	if (!wire_send(&c->dev, c->tls)) {
-		conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
+		if (c->state == CONN_HANDSHAKE)
+			conn_refused(c, SESSION_ALERT_ACCESS_DENIED, handshake_closed);
+		else
+			conn_close(c, SESSION_ALERT_ACCESS_DENIED, "device closed the connection");
 		return;
 	}
 	session_output(c->tls, &out);

@@ -222,6 +222,20 @@ static void a_stuck_device_pushes_back_and_burns_nothing(void **state)
 	UNTIL(w, w->closed == 1);
 }
 
+/* Its hello can be read still, and the answer goes nowhere. */
+static void a_device_that_is_reset_behind_its_hello_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct listener *l = &w->w.listeners[0];
+
+	dev_connect(w);
+	UNTIL(w, wolfSSL_connect(w->ssl) != WOLFSSL_SUCCESS && l->count[TLS_BEGUN] == 1);
+	dev_reset(w);
+	UNTIL(w, w->refused == 1 && only(w) == NULL);
+	assert_string_equal(w->refused_why, "connection closed in the handshake");
+	assert_int_equal(l->count[TLS_REFUSED], 1);
+}
+
 static void a_device_that_vanishes_while_it_is_admitted(void **state)
 {
 	struct world *w = *state;
@@ -265,6 +279,7 @@ int main(void)
 		T(what_nobody_has_read_is_no_regular_end_either),
 		T(what_is_missing_is_no_regular_end),
 		T(a_stuck_device_pushes_back_and_burns_nothing),
+		T(a_device_that_is_reset_behind_its_hello_is_refused),
 		T(a_device_that_vanishes_while_it_is_admitted),
 		T(a_session_grows_no_older_than_it_may),
 	};
