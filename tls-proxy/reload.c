@@ -345,7 +345,22 @@ static int prepare(struct worker *w, uint64_t hash, struct err *err)
 	return ret;
 }
 
-static void commit(struct worker *w)
+/* Its packet buffers are as large as the ports' MTU was when it began. */
+static void mtu_look(const struct worker *w, struct err *note)
+{
+	uint16_t mtu = gw_stack_mtu_max(w->cfg);
+
+	if (w->stack == NULL || mtu <= w->mtu_bytes)
+		return;
+	err_set(note, 0,
+		"a port has mtu = %u, and this worker's packets stay at %u bytes: restart it to "
+		"have larger ones",
+		mtu, w->mtu_bytes);
+	log_warn("%s", note->msg);
+}
+
+/* @param[out] note  what falls short of the file, if anything does */
+static void commit(struct worker *w, struct err *note)
 {
 	struct reload *r = w->prepared;
 
@@ -362,6 +377,7 @@ static void commit(struct worker *w)
 	r->cfg = NULL;
 	reload_free(r);
 	reload_tick(w, clock_boot_ms());
+	mtu_look(w, note);
 }
 
 void reload_work(struct worker *w)
@@ -377,7 +393,7 @@ void reload_work(struct worker *w)
 		ret = w->drain_ms == 0 ? prepare(w, ask.listeners, &err) : 0;
 		break;
 	case MSG_RELOAD_COMMIT:
-		commit(w);
+		commit(w, &err);
 		break;
 	case MSG_RELOAD_ABORT:
 		reload_abort(w);
@@ -398,7 +414,7 @@ void worker_reload(struct worker *w)
 		return;
 	ret = prepare(w, 0, &err);
 	if (ret == 0)
-		commit(w);
+		commit(w, &err);
 	else
 		log_error("reload, everything stays as it was: %s",
 			  err.msg[0] != '\0' ? err.msg : strerror(-ret));

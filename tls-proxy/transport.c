@@ -71,7 +71,7 @@ int transport_start(struct worker *w, struct err *err)
 			       w->index, cfg->tls_workers);
 	snprintf(leaf, sizeof(leaf), "tls%u.sock", w->index);
 	pc.path = gw_run_path(cfg, leaf, path);
-	sc.mtu_bytes = pc.mtu_bytes = gw_stack_mtu_max(cfg);
+	sc.mtu_bytes = pc.mtu_bytes = w->mtu_bytes = gw_stack_mtu_max(cfg);
 	sc.mtu_arg = w;
 	while (sc.buckets < 2 * sessions && sc.buckets < 1u << 19)
 		sc.buckets *= 2;

@@ -163,6 +163,7 @@ struct worker {
 	struct source steer; /* dtls_steer.c */
 	struct stack *stack; /* NULL: no listener wants it, nor a port */
 	struct port *port;
+	uint16_t mtu_bytes; /* that both were made for */
 	cpu_set_t dataplane_cpus; /* its workers' */
 	struct source wake; /* the port's */
 	bool asleep; /* the port's event is armed */

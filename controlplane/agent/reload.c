@@ -32,7 +32,7 @@ struct reload_job {
 	struct listeners fresh;
 	uint32_t open; /* answers to come */
 	bool failed;
-	char text[ERR_MSG_BYTES];
+	char text[ERR_MSG_BYTES]; /* why it failed, or what falls short though it did not */
 };
 
 struct reloads {
@@ -140,8 +140,9 @@ static void job_end(struct reload_job *j, int code)
 
 	if (code == 0) {
 		snprintf(text, sizeof(text),
-			 "%u listeners in force: %u added, %u changed, %u removed",
-			 j->file->n_listeners, j->fresh.added, j->fresh.changed, j->fresh.removed);
+			 "%u listeners in force: %u added, %u changed, %u removed%.400s",
+			 j->file->n_listeners, j->fresh.added, j->fresh.changed, j->fresh.removed,
+			 j->text);
 		log_info("reloaded: %s", text);
 	} else {
 		snprintf(text, sizeof(text), "%s", j->text);
@@ -196,6 +197,9 @@ static void worker_answered(void *arg, const union msg_any *reply)
 		snprintf(text, sizeof(text), "TLS worker %u: %.480s", x->worker,
 			 reply->result.text);
 		job_fail(j, text);
+	} else if (reply != NULL && reply->result.text[0] != '\0' && j->text[0] == '\0') {
+		snprintf(j->text, sizeof(j->text), "; TLS worker %u: %.400s", x->worker,
+			 reply->result.text);
 	}
 	if (--j->open == 0)
 		x->done(j);

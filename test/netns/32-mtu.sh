@@ -76,3 +76,24 @@ check_eq "and 1,500 to the upstream" 1500 "$(largest upstream2 dst host "$NVR4")
 check_eq "the gateway offers 9,000 to devices" 8960 "$(offers device2 "$GW4")"
 check_eq "and 1,500 to the upstream" 1460 "$(offers upstream2 "$UP4")"
 check_eq "nothing was too big" 0 "$(drops tls_too_big)"
+
+# ---- a worker that began with small buffers ---------------------------------------------------------
+daemon_stop tls-proxy
+sed -i 's/mtu = 9000;/mtu = 1500;/' "$D/gateway.cfg"
+daemon_start tls-proxy
+must "a session passes" 15 tls_answers cam1 cam1
+sed -i '/name = "dev"/,/addresses/s/mtu = 1500;/mtu = 9000;/' "$D/gateway.cfg"
+check_match "a port has larger frames: the reload says what the worker cannot do" 'listeners in force.*TLS worker 0: a port has mtu = 9000, and this worker.s packets stay at 1500 bytes: restart it' "$(ctl reload 2>&1)"
+check "and so does its log" log_has tls-proxy 'warn.*a port has mtu = 9000'
+check "a session passes" tls_answers cam1 cam1
+capture sw p-gw device3 'tcp port 8883'
+check "1 MB there and back" bulk cam1 "$GW4" 1048576
+check_eq "with 1,500 bytes to the device" 1500 "$(largest device3 dst host 10.7.0.11)"
+check_eq "and that is what the gateway offers" 1460 "$(offers device3 "$GW4")"
+daemon_stop tls-proxy
+daemon_start tls-proxy
+must "a session passes" 15 tls_answers cam1 cam1
+check_not "restarted, it falls short of nothing" grep -q 'TLS worker' <<<"$(ctl reload 2>&1)"
+capture sw p-gw device4 'tcp port 8883'
+check "1 MB there and back" bulk cam1 "$GW4" 1048576
+check_eq "with 9,000 bytes to the device" 9000 "$(largest device4 dst host 10.7.0.11)"
