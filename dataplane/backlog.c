@@ -6,6 +6,8 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
+#define BUSY_US 2000 /* as long as a turn of a TLS worker takes, and then some */
+
 static uint16_t send_some(uint16_t eth, uint16_t queue, struct rte_mbuf **pkt, uint16_t n,
 			  uint64_t *sent_bytes)
 {
@@ -45,8 +47,11 @@ uint32_t backlog_send(struct backlog *b, uint16_t eth, uint16_t queue, struct rt
 	uint32_t all = 0;
 	uint16_t at = 0;
 
-	/* The one system call of the path: what it would delay cannot leave anyway. */
+	/* The one system call of the path: what it would delay cannot leave anyway. Not for one that does not want the
+	 * core, or it would cost all other packets. */
 	for (int turn = 0; turn < 2 && (b->n > 0 || at < n); turn++) {
+		if (turn > 0 && b->n > 0 && now_us >= b->taken_us + BUSY_US)
+			break;
 		if (turn > 0)
 			sched_yield();
 		all += send_waiting(b, eth, queue, sent_bytes);
