@@ -17,7 +17,7 @@
 #include "tls-proxy/stream.h"
 
 #define WIRE_ETHER 14
-#define WIRE_RING 1024
+#define WIRE_RING 512
 #define WIRE_BUFFERS 16383
 #define WIRE_BURST 32
 #define WIRE_PORT_FIRST 1024
