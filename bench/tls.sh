@@ -281,7 +281,9 @@ idle_of() { # SERVER SESSIONS
 	say "idle sessions of $s: $n, ${per[0]} bytes each: ${per[1]} in processes, ${per[2]} in the kernel"
 	for j in "${loads[@]}"; do
 		load "$j" drop >/dev/null
-		wired "$s" || load_down "$j"
+		# The wire's generator begins anew: what it has kept of so many would slow down what follows.
+		load_down "$j"
+		! wired "$s" || load_up "$j" "$s"
 	done
 }
 idle() {
