@@ -73,7 +73,7 @@ rig_up() {
 	D=$(mktemp -d "/dev/shm/$1.XXXXXX")
 	RUNSVDIR=
 	trap rig_exit EXIT
-	trap 'exit 130' INT TERM HUP
+	trap 'exit 130' INT TERM HUP PIPE
 	taskset -p -c 0 $$ >/dev/null
 	ns_make gw
 	pki_make
@@ -85,7 +85,7 @@ rig_up() {
 # A generator that is killed in its polling leaves nothing behind; what else runs is world_exit's.
 rig_exit() {
 	local code=$?
-	trap '' INT TERM HUP
+	trap '' INT TERM HUP PIPE
 	end ${GEN_PID:+"$GEN_PID"} ${FEED_PID:+"$FEED_PID"}
 	! declare -F nft_down >/dev/null || nft_down
 	(exit "$code")

@@ -333,7 +333,7 @@ P=tls-$$-
 D=$(mktemp -d "/dev/shm/tls.XXXXXX") # in memory: a decision's way to the disk is not what is measured here
 RUNSVDIR=
 trap world_exit EXIT
-trap 'exit 130' INT TERM HUP
+trap 'exit 130' INT TERM HUP PIPE
 taskset -p -c 0 $$ >/dev/null
 ulimit -n "$(ulimit -Hn)"
 started=$SECONDS

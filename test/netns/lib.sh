@@ -365,7 +365,7 @@ world_up() {
 	D=$(mktemp -d "/tmp/$1.XXXXXX")
 	RUNSVDIR=
 	trap world_exit EXIT
-	trap 'exit 130' INT TERM HUP
+	trap 'exit 130' INT TERM HUP PIPE
 	net_up
 	pki_make
 	config_write
@@ -413,7 +413,7 @@ nobody_crashed() { ! grep -E ' -1 (4|6|7|8|11|31|1[35][0-9])$' "$D/ends"; }
 world_exit() {
 	local code=$?
 	trap - EXIT
-	trap '' INT TERM HUP # a second signal must not leave half of it behind
+	trap '' INT TERM HUP PIPE # a second signal must not leave half of it behind
 	if [ -n "${RUNSVDIR:-}" ] && [ -z "${KEEP:-}" ]; then
 		daemons_stop
 		check "no sanitizer report" sanitizers_silent
