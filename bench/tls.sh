@@ -118,13 +118,14 @@ sessions_of() { # SERVER LISTENER: of a sample; others than a wired gateway need
 	say $((CYCLES / by))
 }
 handshakes() {
-	local i k s label
+	local i k s label floor
 	for ((i = 0; i < RUNS; i++)); do
-		floor_sample
 		for k in 0 1 2; do
-			[ "$k" = 0 ] || floor_sample
+			floor_sample
+			floor=${SAMPLES[floor_handshake_us]##*,}
 			cycle "${HANDSHAKES[k]}" gw "$k" mlkem768 "$(sessions_of gw "$k")"
-			note "ratio_${HANDSHAKES[k]}" "$(calc "${SAMPLES[${HANDSHAKES[k]}]##*,} / ${SAMPLES[floor_handshake_us]##*,}")"
+			floor_sample # the machine's speed changes meanwhile
+			note "ratio_${HANDSHAKES[k]}" "$(calc "${SAMPLES[${HANDSHAKES[k]}]##*,} / (($floor + ${SAMPLES[floor_handshake_us]##*,}) / 2)")"
 			for s in "${SERVERS[@]}"; do cycle "x25519_${HANDSHAKES[k]}_$s" "$s" "$k" x25519 "$(sessions_of "$s" "$k")"; done
 		done
 	done
