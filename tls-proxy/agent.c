@@ -8,11 +8,12 @@
 #include <unistd.h>
 
 #include "config/base/clock.h"
+#include "config/base/clock_near.h"
 #include "tls-proxy/worker.h"
 
 #define QUEUE_MAX                                                                                  \
 	262144u /* messages; then it is an agent that does not read: begin anew, with everything announced again */
-#define HOLD_MS 2 /* what can wait, waits so long for company */
+#define HOLD_MS 2 /* the end of a session waits so long for company */
 #define RETRY_FIRST_MS 50
 #define RETRY_MOST_MS 1000
 
@@ -82,73 +83,88 @@ static void blocked_set(struct worker *w, bool blocked)
 	w->agent_blocked = blocked;
 }
 
+static void queue_pop(struct worker *w)
+{
+	struct agent_queued *q = STAILQ_FIRST(&w->agent_queue);
+
+	STAILQ_REMOVE_HEAD(&w->agent_queue, next);
+	w->agent_queued--;
+	free(q);
+}
+
 /* @return 0, or -errno: the agent is lost */
 static int queue_flush(struct worker *w)
 {
-	struct agent_queued *q;
-
 	while (w->agent_queued > 0) {
+		const void *msgs[MSG_MANY];
+		struct agent_queued *q;
+		unsigned n = 0;
 		int ret;
 
-		q = STAILQ_FIRST(&w->agent_queue);
-		ret = msg_send(w->agent.fd, q->bytes, -1);
-
+		STAILQ_FOREACH(q, &w->agent_queue, next) {
+			if (n == w->agent_queued || n == MSG_MANY)
+				break;
+			msgs[n++] = q->bytes;
+		}
+		ret = msg_send_many(w->agent.fd, msgs, n);
 		if (ret == -EAGAIN)
 			blocked_set(w, true);
 		if (ret < 0)
 			return ret == -EAGAIN ? 0 : ret;
-		STAILQ_REMOVE_HEAD(&w->agent_queue, next);
-		w->agent_queued--;
-		free(q);
+		while (ret-- > 0)
+			queue_pop(w);
 	}
 	blocked_set(w, false);
 	return 0;
 }
 
-static int agent_send(struct worker *w, const void *m)
+/* Each message by itself wakes the agent up, which costs more than to send it: what can wait so long goes out together. */
+static int agent_send_by(struct worker *w, const void *m, uint64_t due_ms)
 {
-	int ret = -EAGAIN;
+	int ret;
 
 	if (!w->agent_up)
 		return -ENOTCONN;
-	if (w->agent_queued == 0)
-		ret = msg_send(w->agent.fd, m, -1);
-	if (ret == -EAGAIN)
-		ret = queue_put(w, m);
-	if (ret == 0 && w->agent_queued > 0 && !w->agent_blocked)
-		ret = queue_flush(w);
+	if (w->agent_queued == 0 || due_ms < w->agent_due_ms)
+		w->agent_due_ms = due_ms;
+	ret = queue_put(w, m);
 	if (ret < 0)
 		agent_lost(w, strerror(-ret));
 	return ret;
 }
 
-/* With the next that cannot wait, or a little later: each message by itself wakes the agent up, which costs more than to
- * send it. */
-static void agent_send_later(struct worker *w, const void *m)
+/* Behind what waits, which goes with it. */
+static int agent_send(struct worker *w, const void *m)
+{
+	int ret = w->agent_queued == 0 && w->agent_up ? msg_send(w->agent.fd, m, -1) : -EAGAIN;
+
+	if (ret == -EAGAIN)
+		ret = agent_send_by(w, m, 0);
+	if (ret == 0 && w->agent_queued > 0 && !w->agent_blocked)
+		ret = queue_flush(w);
+	if (ret < 0 && w->agent_up)
+		agent_lost(w, strerror(-ret));
+	return ret;
+}
+
+void agent_post(struct worker *w, uint64_t now_ms)
 {
 	int ret;
 
-	if (!w->agent_up)
+	if (w->agent_queued == 0 || w->agent_blocked || now_ms < w->agent_due_ms)
 		return;
-	if (w->agent_queued == 0)
-		w->agent_due_ms = clock_boot_ms() + HOLD_MS;
-	ret = queue_put(w, m);
+	ret = queue_flush(w);
 	if (ret < 0)
 		agent_lost(w, strerror(-ret));
 }
 
-uint64_t agent_rests(struct worker *w, uint64_t now_ms, uint64_t wait_ms)
+uint64_t agent_rests(const struct worker *w, uint64_t now_ms, uint64_t wait_ms)
 {
-	int ret = 0;
-
 	if (w->agent_queued == 0 || w->agent_blocked)
 		return wait_ms;
-	if (now_ms < w->agent_due_ms)
-		return wait_ms < w->agent_due_ms - now_ms ? wait_ms : w->agent_due_ms - now_ms;
-	ret = queue_flush(w);
-	if (ret < 0)
-		agent_lost(w, strerror(-ret));
-	return wait_ms;
+	if (now_ms >= w->agent_due_ms)
+		return 0;
+	return wait_ms < w->agent_due_ms - now_ms ? wait_ms : w->agent_due_ms - now_ms;
 }
 
 int agent_tell(struct worker *w, const void *m)
@@ -357,7 +373,7 @@ int agent_admit(struct conn *c, bool again)
 	memcpy(m.issuer_sha256, id->issuer_sha256, sizeof(m.issuer_sha256));
 	memcpy(m.serial, id->serial, sizeof(m.serial));
 	memcpy(m.identity, id->name, sizeof(m.identity));
-	return agent_send(c->w, &m);
+	return agent_send_by(c->w, &m, 0);
 }
 
 void agent_closed(struct conn *c)
@@ -370,7 +386,7 @@ void agent_closed(struct conn *c)
 
 	MSG_INIT(&m, MSG_SESSION_CLOSED, 0);
 	snprintf(m.reason, sizeof(m.reason), "%.63s", c->reason);
-	agent_send_later(c->w, &m);
+	agent_send_by(c->w, &m, clock_near_ms() + HOLD_MS);
 }
 
 void agent_moved(struct conn *c)

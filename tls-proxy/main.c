@@ -122,6 +122,7 @@ static int seccomp_set(struct err *err)
 		SCMP_SYS(recvfrom),
 		SCMP_SYS(recvmsg),
 		SCMP_SYS(sendto),
+		SCMP_SYS(sendmmsg),
 		SCMP_SYS(sendmsg),
 		SCMP_SYS(pread64),
 		SCMP_SYS(accept4),

@@ -356,11 +356,13 @@ void relay_wipe(void);
 
 /* agent.c */
 void agent_tick(struct worker *w, uint64_t now_ms); /* connect, reconnect */
-/** Ask for admission. @return 0, -ENOTCONN: there is no agent */
+/** Ask for admission; agent_post() sends it. @return 0, -ENOTCONN: there is no agent */
 int agent_admit(struct conn *c, bool again);
-void agent_closed(struct conn *c); /* sent with the next message, or by agent_rests() */
-/** Before the worker waits: what is due goes out. @return how long it may wait, at most wait_ms */
-uint64_t agent_rests(struct worker *w, uint64_t now_ms, uint64_t wait_ms);
+void agent_closed(struct conn *c); /* sent with the next message, or a little later by agent_post() */
+/** What is due goes out, together: before the worker waits or gives its core away. */
+void agent_post(struct worker *w, uint64_t now_ms);
+/** @return how long the worker may wait for what is not due yet, at most wait_ms */
+uint64_t agent_rests(const struct worker *w, uint64_t now_ms, uint64_t wait_ms);
 void agent_moved(
 	struct conn
 		*c); /* c->moved_from is over: the address before is not the device's any more */

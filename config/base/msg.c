@@ -189,6 +189,27 @@ int msg_send(int sock, const void *msg, int fd)
 	return 0;
 }
 
+int msg_send_many(int sock, const void *const *msgs, unsigned n)
+{
+	struct mmsghdr mm[MSG_MANY] = {0};
+	struct iovec iov[MSG_MANY];
+	int sent;
+
+	n = n < MSG_MANY ? n : MSG_MANY;
+	for (unsigned i = 0; i < n; i++) {
+		const struct msg_hdr *h = msgs[i];
+
+		iov[i] = (struct iovec){.iov_base = (void *)h, .iov_len = h->bytes};
+		mm[i].msg_hdr = (struct msghdr){.msg_iov = &iov[i], .msg_iovlen = 1};
+	}
+	do {
+		sent = sendmmsg(sock, mm, n, MSG_NOSIGNAL);
+	} while (sent < 0 && errno == EINTR);
+	if (sent < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	return sent;
+}
+
 static int take_fd(struct msghdr *mh)
 {
 	int found = -1;

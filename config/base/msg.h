@@ -718,6 +718,15 @@ const char *msg_type_name(unsigned type);
  */
 int msg_send(int sock, const void *msg, int fd);
 
+#define MSG_MANY 32
+
+/**
+ * Send several in one go, in this order: who reads them wakes up once, not for each. None with a descriptor.
+ * @param n  1 to MSG_MANY; more are left for the next call
+ * @return how many went, from the first; -EAGAIN (non-blocking socket, full: none went), or -errno as msg_send()
+ */
+int msg_send_many(int sock, const void *const *msgs, unsigned n);
+
 /**
  * Receive one struct and check that its header's length is the packet's.
  * @param[out] fd  a passed descriptor, caller closes; -1 if there is none. NULL: a passed descriptor is closed

@@ -145,7 +145,8 @@ static void an_end_is_told_soon_and_in_order(void **state)
 		}
 		/* whoever sleeps meanwhile does not do so for long */
 		if (w->w.agent_queued > 0)
-			assert_true(agent_rests(&w->w, w->w.agent_due_ms - 1, WORKER_TICK_MS) == 1);
+			assert_int_equal(agent_rests(&w->w, w->w.agent_due_ms - 1, WORKER_TICK_MS),
+					 1);
 		while (w->closed == i && clock_boot_ms() - start_ms < WORKER_TICK_MS / 2)
 			turn(w, 1);
 		if (w->closed != i + 1)
