@@ -358,7 +358,8 @@ void relay_wipe(void);
 void agent_tick(struct worker *w, uint64_t now_ms); /* connect, reconnect */
 /** Ask for admission; agent_post() sends it. @return 0, -ENOTCONN: there is no agent */
 int agent_admit(struct conn *c, bool again);
-void agent_closed(struct conn *c); /* sent with the next message, or a little later by agent_post() */
+/** Sent with the next message, or a little later by agent_post(). */
+void agent_closed(struct conn *c);
 /** What is due goes out, together: before the worker waits or gives its core away. */
 void agent_post(struct worker *w, uint64_t now_ms);
 /** @return how long the worker may wait for what is not due yet, at most wait_ms */

@@ -18,8 +18,8 @@ static void pair_open(struct pair *p)
 {
 	int fd[2];
 
-	assert_int_equal(
-		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd),
+			 0);
 	*p = (struct pair){.from = fd[0], .to = fd[1]};
 }
 
