@@ -27,4 +27,9 @@ row closing     device   rst     'F'    'F'    'nothing'       8   'idle'
 row drain       device   silence 'F|-'  'F'    'nothing'       10  'its listener was removed'
 row drain       device   fin     'F'    'R'    'alert fin'     8   'device closed the connection'
 row drain       device   rst     '-'    'R'    'nothing'       8   'device closed the connection'
+# Where the network repeats every frame, the end is the same.
+wire_put cam1 --repeat 100
+row open        device   fin     'F'    'R'    'alert fin'     6   'device closed the connection'
+row half        device   fin     'F'    'FR?'  'notify fin'    8   'half-closed and idle'
+row other-half  device   fin     'F'    'R'    'notify fin'    6   'device closed the connection'
 nothing_left

@@ -29,4 +29,8 @@ row flooded     upstream rst     'F'    'F'    'alert fin'     6   'upstream bro
 row drain       upstream silence 'F'    'F'    'notify fin'    8   'its listener was removed'
 row drain       upstream fin     'F'    'F'    'notify fin'    8   'its listener was removed'
 row drain       upstream rst     'F'    '-|R'  'alert fin'     8   'upstream broke off'
+# Where the network repeats every frame, the end is the same.
+wire_put cam1 --repeat 100
+row open        upstream rst     'F'    '-|R'  'alert fin'     6   'upstream broke off'
+row flooded     upstream fin     'F'    'FR?'  'notify fin'    6   'closed'
 nothing_left

@@ -21,9 +21,31 @@ over() { [ -n "$(why)" ] && [ "$(listeners_count)" = 0 ] && { [ "$(sessions_of c
 is_there() { [ -e "$D/dev.there" ]; }
 device_done() { not_running "$DEVICE"; }
 agent_signal() { kill "-$1" "$(daemon_pid agent)"; }
-# what the gateway said on a leg since the row began: F of its FINs, R of its resets, - of neither
-leg() { # CAPTURE FILTER
-	tcpdump -n -tt -r "$D/$1.pcap" "$2" 2>/dev/null | awk -v from="$BEGAN" '$1 >= from { if ($0 ~ /Flags \[[^]]*F/) f = "F"; if ($0 ~ /Flags \[[^]]*R/) r = "R" } END { print (f r == "") ? "-" : f r }'
+# What the gateway said on a leg since the row began: F of its FINs, R of its resets, - of neither. A reset does not count
+# where each end has acknowledged the other's FIN: the last acknowledgement came twice, because a FIN was sent again or the
+# network repeats, and TCP answers so where it has forgotten the connection (RFC 9293, 3.5.2).
+leg() { # CAPTURE GATEWAY-ADDRESS FILTER
+	tcpdump -n -tt -S -r "$D/$1.pcap" "tcp and $3" 2>/dev/null | awk -v from="$BEGAN" -v gw="$2." '
+		$1 < from { next }
+		{
+			sub(":$", "", $5)
+			ours = index($3, gw) == 1
+			c = ours ? $3 " " $5 : $5 " " $3
+			me = c (ours ? " gw" : " peer"); other = c (ours ? " peer" : " gw")
+			end = ack = ""
+			for (i = 8; i < NF; i++) {
+				if ($i == "seq") { n = split($(i + 1), at, /[:,]/); end = at[n - 1] }
+				if ($i == "ack") ack = $(i + 1) + 0
+			}
+		}
+		ours && $7 ~ /R/ && !(acked[c " gw"] && acked[c " peer"]) { r = "R" }
+		ours && $7 ~ /F/ { f = "F" }
+		$7 ~ /F/ { fin[me] = (end + 1) % 4294967296 }
+		ack != "" && (other in fin) && ack == fin[other] { acked[other] = 1 }
+		END { print (f r == "") ? "-" : f r }'
+}
+packets() { # CAPTURE [FILTER]: the end of the row, for whoever reads of its failure
+	tcpdump -n -tt -r "$D/$1.pcap" "${2:-}" 2>/dev/null | awk -v from="$BEGAN" '$1 >= from' | tail -n 16
 }
 why() { cat "$D/tls-proxy.log" "$D/agent.log" | sed -n 's/.*\(handshake refused\|session ends\|session cut\|no upstream\|upstream refused\).*why="\([^"]*\)".*/\2/p' | sort -u | paste -sd'|'; }
 
@@ -114,12 +136,14 @@ row() { # STATE SIDE HOW DEVICE-LEG UPSTREAM-LEG HEARD WITHIN_S WHY: legs, what 
 	wait_for 3 device_done || end "$DEVICE"
 	ms=$(((${EPOCHREALTIME/./} - from) / 1000))
 	tidy "$1"
-	dev=$(leg device "src host $GW4 and dst port $SPORT") up=$(leg upstream "not src host $NVR4")
+	dev=$(leg device "$GW4" "port $SPORT") up=$(leg upstream "$UP4" "port 1883")
 	heard=$(cat "$D/dev.heard") reason=$(why)
 	if [[ $dev =~ ^($4)$ && $up =~ ^($5)$ && $heard =~ ^($6)$ && $reason =~ ^($8)$ ]]; then
 		pass "$what: $ms ms, device leg $dev, upstream leg $up, heard $heard: $reason"
 	else
-		fail "$what" "$ms ms, device leg $dev ($4), upstream leg $up ($5), heard '$heard' ($6): $reason ($8)"
+		fail "$what" "$ms ms, device leg $dev ($4), upstream leg $up ($5), heard '$heard' ($6): $reason ($8)
+$(packets device "port $SPORT")
+$(packets upstream)"
 	fi
 }
 
