@@ -5,59 +5,72 @@ set -u
 exec 3>&1 1>&2
 RUNS=$1 QUICK=${2:-}
 . "$(dirname "$0")/tls-rig.sh"
-# Sessions of a sample; its time in ms where it is one of messages or bulk; idle sessions; revocations
-if [ -n "$QUICK" ]; then defaults=(1000 150 150 1500 50); else defaults=(10000 2000 1000 100000 500); fi
-DEVICES=${DEVICES:-${defaults[0]}} CYCLES=${CYCLES:-${defaults[1]}} MS=${MS:-${defaults[2]}}
+. "$(dirname "$0")/tls-samples.sh"
+# Turns; others than the gateway have one in so many of them; devices; idle sessions; revocations
+if [ -n "$QUICK" ]; then defaults=(8 2 1000 1500 50); else defaults=(40 4 10000 100000 500); fi
+TURNS=${TURNS:-${defaults[0]}} PEERS_EACH=${PEERS_EACH:-${defaults[1]}} DEVICES=${DEVICES:-${defaults[2]}}
 IDLE=${IDLE:-${defaults[3]}} REVOCATIONS=${REVOCATIONS:-${defaults[4]}}
+# A sample: sessions, or ms of messages and of bulk; ms beside a flood
+CYCLES=${CYCLES:-250} MS=${MS:-120} FLOOD_MS=${FLOOD_MS:-$([ -n "$QUICK" ] && echo 150 || echo 1000)}
 IDLE_WIRED=$((IDLE > 10000 ? IDLE : 10000)) # it takes no longer
 OPEN=${OPEN:-$DEVICES} # sessions while devices are revoked, one each
 TALKING=1000           # devices that exchange messages
 read -ra SERVERS <<<"${SERVERS:-gw ngx hap}"
-declare -A SAMPLES
-
-# emit NAME UNIT STATISTIC GOAL SAMPLES [REFERENCE SAMPLES]: samples with commas between; none, no line
-emit() {
-	local ref=${6:-} refs=${7:-}
-	[ -n "$5" ] || return 0
-	[ -n "$refs" ] || ref=
-	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "${5#,}" "$ref" "${refs#,}" >&3
-}
-samples() { # NAME: nothing if there are none
-	local v=${SAMPLES[$1]:-}
-	printf '%s' "${v#,}"
-}
-calc() { awk "BEGIN { printf \"%.4f\", $1 }" || die "cannot be computed: $1"; }
-note() { SAMPLES[$1]+=,$2; } # NAME VALUE
 
 # ---- processor time -----------------------------------------------------------------------------
-# User and system time of all threads, in ns.
-cpu_of() { # PID...
-	local p
-	for p; do cat "/proc/$p/task/"*/schedstat; done | awk '{ s += $1 } END { printf "%.0f", s }'
+# Before and after a sample no program is started that a shell can do without: what it takes would be between the looks.
+cpu_of() { # PID...: user and system time of all threads to CPU, in ns
+	local p t ns
+	CPU=0
+	for p; do
+		for t in "/proc/$p/task/"*/schedstat; do
+			read -r ns _ <"$t" || die "no processor time of $p"
+			CPU=$((CPU + ns))
+		done
+	done
 }
-# What the dataplane does: CPU time of its workers and of its thread for wake-ups, cycles of rounds with packets, all cycles,
-# and the time in us
-dataplane_look() {
-	local pid t
-	pid=$(daemon_pid dataplane)
-	for t in "/proc/$pid/task/"*; do
-		case $(<"$t/comm") in
-		rte-worker-* | lcore-worker-*) say "worker $(<"$t/schedstat")" ;;
-		vhost-events) say "wake $(<"$t/schedstat")" ;;
+declare -A DAEMON_PID
+daemon_cpu() { # NAME: to CPU
+	[ -n "${DAEMON_PID[$1]:-}" ] || DAEMON_PID[$1]=$(daemon_pid "$1")
+	cpu_of "${DAEMON_PID[$1]}"
+}
+server_cpu() { # SERVER: to CPU
+	if [ "$1" = gw ]; then daemon_cpu tls-proxy; else cpu_of "${SERVER_PID[$1]}"; fi
+}
+# What the dataplane does, to D/look-N: CPU time of its workers and of its thread for wake-ups, and its counters of cycles
+dataplane_look() { # N
+	local t name ns worker=0 wake=0
+	[ -n "${DAEMON_PID[dataplane]:-}" ] || DAEMON_PID[dataplane]=$(daemon_pid dataplane)
+	for t in "/proc/${DAEMON_PID[dataplane]}/task/"*; do
+		read -r name <"$t/comm"
+		read -r ns _ <"$t/schedstat" || die "no processor time of the dataplane"
+		case $name in
+		rte-worker-* | lcore-worker-*) worker=$((worker + ns)) ;;
+		vhost-events) wake=$((wake + ns)) ;;
 		esac
-	done | awk '{ s[$1] += $2 } END { printf "%.0f %.0f ", s["worker"], s["wake"] }'
-	ctl_json stats lcores '[([.lcores[].busy_cycles] | add), ([.lcores[].total_cycles] | add), .at_us] | join(" ")'
+	done
+	{
+		say "$worker $wake"
+		ctl --json stats lcores
+	} >"$D/look-$1" 2>&1 || die "the dataplane's cycles are not told: $(cat "$D/look-$1")"
+	[ -s "$D/look-first" ] || cp "$D/look-$1" "$D/look-first"
 }
-# Between two looks, in ns: rounds with packets, so that idle polling is left out; not more than the CPU gave, for the clock
-# of cycles goes on when a worker has to wait for its core
-dataplane_ns() { # LOOK LOOK
-	awk -v a="$1" -v b="$2" 'BEGIN { split(a, x); split(b, y); cpu = y[1] - x[1]
-		busy = (y[3] - x[3]) * 1000 * (y[5] - x[5]) / (y[4] - x[4])
-		printf "%.0f", (busy < cpu ? busy : cpu) + y[2] - x[2] }'
+# Between looks 1 and 2, in ns: rounds with packets, so that idle polling is left out; not more than the CPU gave, for the
+# clock of cycles goes on when a worker has to wait for its core. What a cycle is in time is seen since the first look.
+dataplane_ns() {
+	local f line
+	for f in first 1 2; do
+		{
+			read -r line
+			printf '%s ' "$line"
+			jq -r '[([.lcores[].busy_cycles] | add), ([.lcores[].total_cycles] | add), .at_us] | join(" ")'
+		} <"$D/look-$f"
+	done | awk '{ cpu[NR] = $1; wake[NR] = $2; busy[NR] = $3; all[NR] = $4; us[NR] = $5 }
+		END { ns = (busy[3] - busy[2]) * 1000 * (us[3] - us[1]) / (all[3] - all[1])
+			most = cpu[3] - cpu[2]
+			printf "%.0f", (ns < most ? ns : most) + wake[3] - wake[2] }'
 }
 in_path() { [ "$1" = gw ] && [ "$TRANSPORT" = stack ]; }
-# shellcheck disable=SC2046 # pids
-server_ns() { cpu_of $(server_pids "$1"); }
 
 # PERF=FOLDER: a profile of the server during each sample, which costs time itself: for finding, not for measuring
 perf_begin() { # NAME
@@ -72,78 +85,87 @@ perf_begin() { # NAME
 }
 PERF_N=0
 
-# spent SERVER COMMAND...: CPU_NS of the server (DATAPLANE_NS of it), AGENT_NS, and the generator's ANSWER
+# spent SERVER COMMAND...: CPU_NS of the server (DATAPLANE_NS of it), AGENT_NS, and the generator's ANSWER; LOOK is how slow
+# the server's core was meanwhile
 spent() {
-	local s=$1 agent=0 pid was now
+	local s=$1 agent=0 was
 	shift
-	pid=$([ "$s" != gw ] || daemon_pid agent)
-	[ -z "$pid" ] || agent=$(cpu_of "$pid")
-	DATAPLANE_NS=0
-	! in_path "$s" || was=$(dataplane_look)
 	[ -z "${PERF:-}" ] || perf_begin "$s-$1"
-	CPU_NS=$(server_ns "$s")
+	! in_path "$s" || dataplane_look 1
+	watch_begin
+	[ "$s" != gw ] || { daemon_cpu agent && agent=$CPU; }
+	server_cpu "$s" && was=$CPU
 	ANSWER=$(load "$s" "$@") || die "$s: $*"
-	CPU_NS=$(calc "$(server_ns "$s") - $CPU_NS")
-	[ -z "${PERF:-}" ] || end "$PERF_PID"
+	server_cpu "$s" && CPU_NS=$((CPU - was))
+	[ "$s" != gw ] || { daemon_cpu agent && AGENT_NS=$((CPU - agent)); }
+	watch_end
+	DATAPLANE_NS=0
 	if in_path "$s"; then
-		now=$(dataplane_look)
-		DATAPLANE_NS=$(dataplane_ns "$was" "$now")
-		CPU_NS=$(calc "$CPU_NS + $DATAPLANE_NS")
+		dataplane_look 2
+		DATAPLANE_NS=$(dataplane_ns)
+		CPU_NS=$((CPU_NS + DATAPLANE_NS))
 	fi
-	[ -z "$pid" ] || AGENT_NS=$(calc "$(cpu_of "$pid") - $agent")
+	[ -z "${PERF:-}" ] || end "$PERF_PID"
 }
-answered() { word_of "$1" <<<"$ANSWER"; }
-
-# The TLS library alone, on the server's core: one more sample of each of its measures
-FLOORS=(floor_handshake_us floor_client_handshake_us floor_handshake_x25519_us floor_message_us floor_bulk_mb_per_s)
-floor_sample() {
-	local f
-	taskset -c "$SERVER_CPU" chrt -r 1 "$B/bench/tls_floor" "$D/pki/ca.pem" "$D/pki/ca.key" "$D/pki/gw.pem" "$D/pki/gw.key" 1 >"$D/floor" ||
-		die "tls_floor"
-	for f in "${FLOORS[@]}"; do note "$f" "$(awk -F'\t' -v f="$f" '$1 == f { print $5 }' "$D/floor")"; done
+answered() { # KEY: its value to VALUE
+	[[ $ANSWER =~ (^| )$1=([^ ]+) ]] || die "the generator did not tell $1: $ANSWER"
+	VALUE=${BASH_REMATCH[2]}
+}
+servers_at() { # TURN: to NOW
+	local s
+	NOW=()
+	for s in "${SERVERS[@]}"; do
+		[ "$s" != gw ] && [ $(($1 % PEERS_EACH)) != 0 ] || NOW+=("$s")
+	done
 }
 
 # ---- handshakes ---------------------------------------------------------------------------------
 # A session from SYN to the last FIN: handshake, admission, upstream connection, greeting from it, close_notify both ways.
 cycle() { # LABEL SERVER LISTENER GROUP N
 	spent "$2" cycle "$(target "$3" "$4")" "$5" 32
-	note "$1" "$(calc "$CPU_NS / 1000 / $(answered "done")")"
-	[ "$2" != gw ] || note "agent_$1" "$(calc "$AGENT_NS / 1000 / $(answered "done")")"
-	! in_path "$2" || note "dataplane_$1" "$(calc "$DATAPLANE_NS / 1000 / $(answered "done")")"
+	answered "done"
+	note "$1" "$(calc "$CPU_NS / 1000 / $VALUE")"
+	[ "$2" != gw ] || note "agent_$1" "$(calc "$AGENT_NS / 1000 / $VALUE")"
+	! in_path "$2" || note "dataplane_$1" "$(calc "$DATAPLANE_NS / 1000 / $VALUE")"
 }
 HANDSHAKES=(handshake_us handshake_us_10k_revoked handshake_us_100k_revoked)
-sessions_of() { # SERVER LISTENER: of a sample; others than a wired gateway need milliseconds with long lists
+sessions_of() { # SERVER LISTENER: of a sample; the other two take milliseconds for one with a long list
 	local by=1
-	wired "$1" || by=$(($2 == 0 ? 1 : $2 == 1 ? 2 : 10))
+	[ "$1" = gw ] || by=$((2 << $2))
 	say $((CYCLES / by))
 }
 handshakes() {
 	local i k s label floor
-	for ((i = 0; i < RUNS; i++)); do
+	for ((i = 0; i < TURNS; i++)); do
+		servers_at "$i"
+		floor_sample
 		for k in 0 1 2; do
-			floor_sample
-			floor=${SAMPLES[floor_handshake_us]##*,}
-			cycle "${HANDSHAKES[k]}" gw "$k" mlkem768 "$(sessions_of gw "$k")"
-			floor_sample # the machine's speed changes meanwhile
-			note "ratio_${HANDSHAKES[k]}" "$(calc "${SAMPLES[${HANDSHAKES[k]}]##*,} / (($floor + ${SAMPLES[floor_handshake_us]##*,}) / 2)")"
-			for s in "${SERVERS[@]}"; do cycle "x25519_${HANDSHAKES[k]}_$s" "$s" "$k" x25519 "$(sessions_of "$s" "$k")"; done
+			label=${HANDSHAKES[k]}
+			floor_handshakes
+			floor=$SERVER_US
+			cycle "$label" gw "$k" mlkem768 "$(sessions_of gw "$k")"
+			floor_handshakes # the machine's speed changes meanwhile
+			floor=$(calc "($floor + $SERVER_US) / 2")
+			note "beside_$label" "$floor"
+			note "ratio_$label" "$(calc "${SAMPLES[$label]##*,} / $floor")"
+			for s in "${NOW[@]}"; do cycle "x25519_${label}_$s" "$s" "$k" x25519 "$(sessions_of "$s" "$k")"; done
 		done
 	done
 	for label in "${HANDSHAKES[@]}"; do
-		emit "$label" us median "<= 210" "${SAMPLES[$label]}" floor "${SAMPLES[floor_handshake_us]}"
-		emit "${label/us/vs_floor}" ratio median "<= 1.2" "${SAMPLES[ratio_$label]}"
-		emit "${label/us/x25519_us}" us median "" "${SAMPLES[x25519_${label}_gw]}" nginx "$(samples "x25519_${label}_ngx")"
-		emit "${label/us/x25519_us}_haproxy" us median "" "$(samples "x25519_${label}_hap")"
-		say "$label: ${SAMPLES[$label]#,}; X25519: ${SAMPLES[x25519_${label}_gw]#,}, nginx $(samples "x25519_${label}_ngx"), haproxy $(samples "x25519_${label}_hap")"
+		emit_both "$label" us median "<= 210" "$label" floor "beside_$label"
+		emit "${label/us/vs_floor}" ratio median "<= 1.2" "ratio_$label"
+		emit_both "${label/us/x25519_us}" us median "" "x25519_${label}_gw" nginx "x25519_${label}_ngx"
+		emit "${label/us/x25519_us}_haproxy" us median "" "x25519_${label}_hap"
+		tell "$label" "$label" "beside_$label" "ratio_$label" "x25519_${label}_gw" "x25519_${label}_ngx" "x25519_${label}_hap"
 	done
-	emit handshake_agent_us us median "" "${SAMPLES[agent_handshake_us]}"
-	! in_path gw || emit handshake_dataplane_us us median "" "${SAMPLES[dataplane_handshake_us]}"
+	emit handshake_agent_us us median "" agent_handshake_us
+	emit handshake_dataplane_us us median "" dataplane_handshake_us
 	for label in "${FLOORS[@]}"; do
 		s=us
 		[ "$label" != floor_bulk_mb_per_s ] || s=MB/s
-		emit "$label" "$s" median "" "${SAMPLES[$label]}"
+		emit "$label" "$s" median "" "$label"
 	done
-	say "floor: ${SAMPLES[floor_handshake_us]#,}; X25519: ${SAMPLES[floor_handshake_x25519_us]#,}"
+	tell floor "${FLOORS[@]}"
 }
 
 # ---- messages and bulk --------------------------------------------------------------------------
@@ -154,47 +176,54 @@ sessions_open() {
 	for s in "${SERVERS[@]}"; do load "$s" open "$(target 0 x25519)" 0 $((TALKING + BULK)) 64 >/dev/null; done
 	pass "$((TALKING + BULK)) sessions are open at each server"
 }
-# The last sample beside nginx's of the same turn
+# The gateway's sample beside nginx's of the same turn
 versus() { # LABEL
-	[ -z "${SAMPLES[${1}_ngx]:-}" ] || note "ratio_$1" "$(calc "${SAMPLES[${1}_gw]##*,} / ${SAMPLES[${1}_ngx]##*,}")"
+	[[ " ${NOW[*]} " != *" ngx "* ]] || note "ratio_$1" "$(calc "${SAMPLES[${1}_gw]##*,} / ${SAMPLES[${1}_ngx]##*,}")"
 }
 messages() { # LABEL SESSIONS GOAL
 	local i s label=$1
-	for ((i = 0; i < RUNS; i++)); do
-		for s in "${SERVERS[@]}"; do
+	for ((i = 0; i < TURNS; i++)); do
+		servers_at "$i"
+		for s in "${NOW[@]}"; do
 			spent "$s" messages 0 "$2" 256 "$MS"
-			note "${label}_$s" "$(calc "$(answered "done") * 1e9 / $CPU_NS")"
-			note "${label}_wall_$s" "$(answered per_second)"
-			note "${label}_p99_$s" "$(answered p99_us)"
-			! in_path "$s" || note "${label}_dataplane" "$(calc "$DATAPLANE_NS / 1000 / $(answered "done")")"
+			answered "done"
+			note "${label}_$s" "$(calc "$VALUE * 1e9 / $CPU_NS")"
+			! in_path "$s" || note "${label}_dataplane" "$(calc "$DATAPLANE_NS / 1000 / $VALUE")"
+			answered per_second
+			note "${label}_wall_$s" "$VALUE"
+			answered p99_us
+			note "${label}_p99_$s" "$VALUE"
 		done
 		versus "$label"
 	done
-	emit "$label" 1/s median "$3" "${SAMPLES[${label}_gw]}" nginx "$(samples "${label}_ngx")"
-	emit "${label}_haproxy" 1/s median "" "$(samples "${label}_hap")"
-	emit "${label/_per_s/_vs_nginx}" ratio median "${3:+>= 3.3}" "$(samples "ratio_$label")"
-	emit "${label}_wall" 1/s median "" "${SAMPLES[${label}_wall_gw]}" nginx "$(samples "${label}_wall_ngx")"
-	emit "${label}_p99_us" us median "" "${SAMPLES[${label}_p99_gw]}" nginx "$(samples "${label}_p99_ngx")"
-	! in_path gw || emit "${label}_dataplane_us" us median "" "${SAMPLES[${label}_dataplane]}"
-	say "$label: ${SAMPLES[${label}_gw]#,} (by the clock ${SAMPLES[${label}_wall_gw]#,}), nginx $(samples "${label}_ngx"), haproxy $(samples "${label}_hap")"
+	emit_both "$label" 1/s median "$3" "${label}_gw" nginx "${label}_ngx"
+	emit "${label}_haproxy" 1/s median "" "${label}_hap"
+	emit "${label/_per_s/_vs_nginx}" ratio median "${3:+>= 3.3}" "ratio_$label"
+	emit "${label}_wall" 1/s median "" "${label}_wall_gw" nginx "${label}_wall_ngx"
+	emit "${label}_p99_us" us median "" "${label}_p99_gw" nginx "${label}_p99_ngx"
+	emit "${label}_dataplane_us" us median "" "${label}_dataplane"
+	tell "$label" "${label}_gw" "${label}_wall_gw" "${label}_ngx" "${label}_hap"
 }
 bulk() {
 	local i s
-	for ((i = 0; i < RUNS; i++)); do
-		for s in "${SERVERS[@]}"; do
+	for ((i = 0; i < TURNS; i++)); do
+		servers_at "$i"
+		for s in "${NOW[@]}"; do
 			spent "$s" bulk "$TALKING" $((TALKING + BULK)) "$MS"
-			note "bulk_$s" "$(calc "$(answered bytes) * 1e3 / $CPU_NS")"
-			note "bulk_wall_$s" "$(answered mb_per_s)"
+			answered bytes
+			note "bulk_$s" "$(calc "$VALUE * 1e3 / $CPU_NS")"
 			! in_path "$s" || note bulk_dataplane "$(calc "100 * $DATAPLANE_NS / $CPU_NS")"
+			answered mb_per_s
+			note "bulk_wall_$s" "$VALUE"
 		done
 		versus bulk
 	done
-	emit bulk_mb_per_s MB/s median ">= 800" "${SAMPLES[bulk_gw]}" nginx "$(samples "bulk_ngx")"
-	emit bulk_mb_per_s_haproxy MB/s median "" "$(samples "bulk_hap")"
-	emit bulk_mb_per_s_wall MB/s median "" "${SAMPLES[bulk_wall_gw]}" nginx "$(samples "bulk_wall_ngx")"
-	emit bulk_vs_nginx ratio median "" "$(samples ratio_bulk)"
-	! in_path gw || emit bulk_dataplane_share % median "" "${SAMPLES[bulk_dataplane]}"
-	say "bulk: ${SAMPLES[bulk_gw]#,} MB/s (by the clock ${SAMPLES[bulk_wall_gw]#,}), nginx $(samples "bulk_ngx"), haproxy $(samples "bulk_hap")"
+	emit_both bulk_mb_per_s MB/s median ">= 800" bulk_gw nginx bulk_ngx
+	emit bulk_mb_per_s_haproxy MB/s median "" bulk_hap
+	emit bulk_mb_per_s_wall MB/s median "" bulk_wall_gw nginx bulk_wall_ngx
+	emit bulk_vs_nginx ratio median "" ratio_bulk
+	emit bulk_dataplane_share % median "" bulk_dataplane
+	tell bulk bulk_gw bulk_wall_gw bulk_ngx bulk_hap
 }
 
 # ---- a flood ------------------------------------------------------------------------------------
@@ -206,21 +235,22 @@ flood() {
 		for s in gw ${SAMPLES[messages_per_s_wall_ngx]:+ngx}; do
 			[ "$s" != "$given_up" ] || continue
 			rate=$(half_of "${SAMPLES[messages_per_s_wall_$s]}")
-			still=$(load "$s" messages 0 "$TALKING" 256 "$MS" "$rate" | word_of per_second)
+			still=$(load "$s" messages 0 "$TALKING" 256 "$FLOOD_MS" "$rate" | word_of per_second)
 			by=flood_$s
 			! wired "$s" || by=$s
 			load "$by" flood "$(target 0 x25519)" 256 >/dev/null
 			# Sessions that stand still for ten seconds are lost: none of their messages came through
-			busy=$(load "$s" messages 0 "$TALKING" 256 "$MS" "$rate" | word_of per_second)
+			busy=$(load "$s" messages 0 "$TALKING" 256 "$FLOOD_MS" "$rate" | word_of per_second)
 			[ -n "$busy" ] || given_up=$s
 			ANSWER=$(load "$by" calm)
+			answered per_second
 			note "flood_$s" "$(calc "100 * ${busy:-0} / $still")"
-			note "flood_handshakes_$s" "$(answered per_second)"
+			note "flood_handshakes_$s" "$VALUE"
 		done
 	done
-	emit messages_under_flood % median ">= 90" "${SAMPLES[flood_gw]}" nginx "$(samples "flood_ngx")"
-	emit flood_handshakes_per_s 1/s median "" "${SAMPLES[flood_handshakes_gw]}" nginx "$(samples "flood_handshakes_ngx")"
-	say "flood: ${SAMPLES[flood_gw]#,} % beside ${SAMPLES[flood_handshakes_gw]#,} handshakes a second; nginx $(samples "flood_ngx") % beside $(samples "flood_handshakes_ngx")"
+	emit messages_under_flood % median ">= 90" flood_gw nginx flood_ngx
+	emit flood_handshakes_per_s 1/s median "" flood_handshakes_gw nginx flood_handshakes_ngx
+	tell flood flood_gw flood_handshakes_gw flood_ngx flood_handshakes_ngx
 }
 
 # ---- memory -------------------------------------------------------------------------------------
@@ -297,10 +327,10 @@ idle() {
 		in_path "$s" || [ "$n" -le "$limit" ] || n=$limit
 		idle_of "$s" "$n"
 	done
-	emit idle_session_bytes bytes median "<= 12288" "${SAMPLES[idle_gw]}" nginx "$(samples "idle_ngx")"
-	emit idle_session_bytes_haproxy bytes median "" "$(samples "idle_hap")"
-	emit idle_session_process_bytes bytes median "" "${SAMPLES[idle_user_gw]}" nginx "$(samples "idle_user_ngx")"
-	emit idle_sessions sessions median ">= 100000" "${SAMPLES[idle_n_gw]}" nginx "$(samples "idle_n_ngx")"
+	emit idle_session_bytes bytes median "<= 12288" idle_gw nginx idle_ngx
+	emit idle_session_bytes_haproxy bytes median "" idle_hap
+	emit idle_session_process_bytes bytes median "" idle_user_gw nginx idle_user_ngx
+	emit idle_sessions sessions median ">= 100000" idle_n_gw nginx idle_n_ngx
 }
 
 # ---- revocation ---------------------------------------------------------------------------------
@@ -322,10 +352,11 @@ revocation() {
 	SAMPLES[close]=$(awk '{ printf ",%d", $3 - $1 }' "$D/ends")
 	SAMPLES[receipt]=$(awk '{ printf ",%d", $2 }' "$D/ends")
 	check_eq "the other sessions are open" "$((n - REVOCATIONS))" "$(load "$by" count | word_of open)"
-	emit revoke_to_close_us us median "" "${SAMPLES[close]}"
-	emit revoke_to_close_us_p99 us p99 "<= 1000" "${SAMPLES[close]}"
-	emit revoke_receipt_us us median "" "${SAMPLES[receipt]}"
-	emit revoke_open_sessions sessions median "" "$n"
+	note revoke_open "$n"
+	emit revoke_to_close_us us median "" close
+	emit revoke_to_close_us_p99 us p99 "<= 1000" close
+	emit revoke_receipt_us us median "" receipt
+	emit revoke_open_sessions sessions median "" revoke_open
 	say "revocation with $n sessions open: $(sort -n -k1 <(awk '{ print $3 - $1 }' "$D/ends") | awk '{ v[NR] = $1 } END { print "median", v[int((NR + 1) / 2)], "us, most", v[NR] }')"
 }
 
@@ -341,6 +372,7 @@ started=$SECONDS
 pki_make
 for n in "${REVOKED[@]}"; do crl_of "$n"; done
 gateway_up
+floor_up
 for s in "${SERVERS[@]}"; do
 	case $s in
 	ngx) nginx_up ;;
@@ -361,5 +393,7 @@ for part in ${PARTS:-idle handshakes sessions_open messages bulk flood revocatio
 		;;
 	*) "$part" ;;
 	esac
+	LOOK=0
 done
+emit_all >&3
 pass "all measured in $((SECONDS - started)) s"

@@ -115,6 +115,23 @@ static inline void device_make(struct device_identity *id, struct device_ca *ca,
 	id->cert_bytes = n;
 }
 
+/** The number of mlkem768, x25519 or p256; 0: no such group. */
+static inline int device_group(const char *name)
+{
+	static const struct {
+		const char *name;
+		int group;
+	} groups[] = {{"mlkem768", WOLFSSL_X25519MLKEM768},
+		      {"x25519", WOLFSSL_ECC_X25519},
+		      {"p256", WOLFSSL_ECC_SECP256R1}};
+
+	for (unsigned i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+		if (strcmp(name, groups[i].name) == 0)
+			return groups[i].group;
+	}
+	return 0;
+}
+
 /** A client's context: TLS 1.3, this CA's servers only. */
 static inline WOLFSSL_CTX *device_ctx(const struct device_ca *ca)
 {

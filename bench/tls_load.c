@@ -232,22 +232,15 @@ static void answer(uint64_t start_us, uint32_t done)
 
 static bool target_read(const char *text)
 {
-	static const struct {
-		const char *name;
-		int group;
-	} groups[] = {{"mlkem768", WOLFSSL_X25519MLKEM768},
-		      {"x25519", WOLFSSL_ECC_X25519},
-		      {"p256", WOLFSSL_ECC_SECP256R1}};
 	struct sockaddr_in at = {.sin_family = AF_INET};
 	char address[32], group[16];
 	unsigned port, ports;
-	int id = 0;
+	int id;
 
 	if (sscanf(text, "%31[0-9.]:%u+%u/%15s", address, &port, &ports, group) != 4 ||
 	    ports == 0 || ports > PORTS_MAX || inet_pton(AF_INET, address, &at.sin_addr) != 1)
 		return false;
-	for (unsigned i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
-		id = strcmp(group, groups[i].name) == 0 ? groups[i].group : id;
+	id = device_group(group);
 	for (unsigned i = 0; i < ports; i++) {
 		at.sin_port = htons((uint16_t)(port + i));
 		l.target[i] = (struct target){.at = at, .group = id};
