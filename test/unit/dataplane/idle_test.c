@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 #include <pthread.h>
-#include <time.h>
+#include <sys/resource.h>
 
 #include "dataplane/idle.h"
 #include "test/unit/dataplane/world.h"
@@ -15,6 +15,7 @@
 #define PATIENCE_US 5000000 /* a sleep without an end shows as a failure, not as a hanging test */
 #define LONG_US                                                                                    \
 	50000 /* longer than any nap and than a sleep with flows to age, shorter than one without */
+#define ROUNDS_MAX 1000000 /* each false alarm is followed by a moment of polling */
 
 struct sleeper {
 	struct world x;
@@ -26,6 +27,13 @@ struct sleeper {
 };
 
 /* What worker_run() does when no port brings anything. */
+static void idle_round(struct worker *w)
+{
+	worker_pin(w, clock_boot_us());
+	rte_rcu_qsbr_quiescent(w->st->qsbr, w->index);
+	idle_after(w, false);
+}
+
 static void *sleeper_run(void *arg)
 {
 	struct sleeper *s = arg;
@@ -34,10 +42,8 @@ static void *sleeper_run(void *arg)
 	rte_rcu_qsbr_thread_online(s->w->st->qsbr, s->w->index);
 	atomic_store(&s->registered, true);
 	while (!atomic_load(&s->quit)) {
-		worker_pin(s->w, clock_boot_us());
-		rte_rcu_qsbr_quiescent(s->w->st->qsbr, s->w->index);
 		atomic_fetch_add(&s->rounds, 1);
-		idle_after(s->w, false);
+		idle_round(s->w);
 	}
 	rte_rcu_qsbr_thread_offline(s->w->st->qsbr, s->w->index);
 	rte_rcu_qsbr_thread_unregister(s->w->st->qsbr, s->w->index);
@@ -88,11 +94,8 @@ static void sleeper_start(struct sleeper *s)
 	assert_true(becomes(&s->registered));
 }
 
-static void sleeper_end(struct sleeper *s)
+static void sleeper_close(struct sleeper *s)
 {
-	atomic_store(&s->quit, true);
-	idle_wake(s->w);
-	assert_int_equal(pthread_join(s->thread, NULL), 0);
 	for (int i = 0; i < 4; i++) {
 		close(s->fd[i][0]);
 		close(s->fd[i][1]);
@@ -100,39 +103,58 @@ static void sleeper_end(struct sleeper *s)
 	world_free(&s->x);
 }
 
+static void sleeper_end(struct sleeper *s)
+{
+	atomic_store(&s->quit, true);
+	idle_wake(s->w);
+	assert_int_equal(pthread_join(s->thread, NULL), 0);
+	sleeper_close(s);
+}
+
+/* @param cause  0..3: a descriptor, 4: another thread @return how long it took until the next round */
+static uint64_t woken_us(unsigned cause)
+{
+	uint64_t before, start, us;
+	struct sleeper s;
+	char byte = 0;
+
+	sleeper_new(&s);
+	sleeper_start(&s);
+	assert_true(becomes(&s.w->idle.asleep));
+	before = atomic_load(&s.rounds);
+	start = clock_boot_us();
+	if (cause < 4)
+		assert_int_equal(write(s.fd[cause][1], &byte, 1), 1);
+	else
+		idle_wake(s.w);
+	assert_true(rounds_beyond(&s, before));
+	us = clock_boot_us() - start;
+	sleeper_end(&s);
+	return us;
+}
+
+/* What does not wake a worker is found after the long sleep, every time; a core that others have delays one try or the
+ * other. */
 static void each_cause_wakes(void **state)
 {
 	static const char *const rows[] = {"port 0", "its shadow", "port 1", "its shadow",
 					   "another thread"};
-	struct sleeper s;
 
 	(void)state;
-	sleeper_new(&s);
-	sleeper_start(&s);
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		uint64_t before, start;
-		char byte = 0;
+		uint64_t us = UINT64_MAX;
 
-		assert_true(becomes(&s.w->idle.asleep));
-		before = atomic_load(&s.rounds);
-		start = clock_boot_us();
-		if (i < 4)
-			assert_int_equal(write(s.fd[i][1], &byte, 1), 1);
-		else
-			idle_wake(s.w);
-		assert_true(rounds_beyond(&s, before));
-		if (clock_boot_us() - start > LONG_US)
-			fail_msg("%s: woke after %lu us", rows[i],
-				 (unsigned long)(clock_boot_us() - start));
-		if (i < 4)
-			assert_int_equal(read(s.fd[i][0], &byte, 1), 1);
+		for (unsigned tries = 0; tries < 10 && us > LONG_US; tries++)
+			us = woken_us(i);
+		if (us > LONG_US)
+			fail_msg("%s: woke after %lu us", rows[i], (unsigned long)us);
 	}
-	sleeper_end(&s);
 }
 
 static void sleep_holds_up_no_grace_period(void **state)
 {
 	struct sleeper s;
+	unsigned quick = 0;
 
 	(void)state;
 	sleeper_new(&s);
@@ -143,8 +165,9 @@ static void sleep_holds_up_no_grace_period(void **state)
 		assert_true(becomes(&s.w->idle.asleep));
 		start = clock_boot_us();
 		state_grace(s.x.st);
-		assert_true(clock_boot_us() - start < LONG_US);
+		quick += clock_boot_us() - start < LONG_US;
 	}
+	assert_true(quick > 10); /* others may have had our core in some */
 	sleeper_end(&s);
 }
 
@@ -165,30 +188,38 @@ static void a_port_without_descriptor_is_asked_by_time(void **state)
 	sleeper_end(&s);
 }
 
-/* A readable descriptor of a port that gives no packet must not become a loop that never sleeps. */
+/* How often this thread has given its core away because it waited: no other load changes that. */
+static long waits(void)
+{
+	struct rusage u;
+
+	assert_int_equal(getrusage(RUSAGE_THREAD, &u), 0);
+	return u.ru_nvcsw;
+}
+
+/* A readable descriptor of a port that gives no packet must not become a loop that never sleeps: of its rounds, every other
+ * one waits, as without the descriptor. */
 static void a_false_alarm_does_not_spin(void **state)
 {
 	struct sleeper s;
-	struct timespec cpu[2];
-	uint64_t start, us;
-	clockid_t clock;
 	char byte = 0;
+	long before;
 
 	(void)state;
 	sleeper_new(&s);
-	sleeper_start(&s);
+	assert_int_equal(rte_rcu_qsbr_thread_register(s.w->st->qsbr, s.w->index), 0);
+	rte_rcu_qsbr_thread_online(s.w->st->qsbr, s.w->index);
 	assert_int_equal(write(s.fd[0][1], &byte, 1), 1);
-	assert_true(rounds_beyond(&s, atomic_load(&s.rounds) + 400));
-	assert_int_equal(pthread_getcpuclockid(s.thread, &clock), 0);
-	start = clock_boot_us();
-	clock_gettime(clock, &cpu[0]);
-	assert_true(rounds_beyond(&s, atomic_load(&s.rounds) + 1000));
-	clock_gettime(clock, &cpu[1]);
-	us = clock_boot_us() - start;
-	assert_true((uint64_t)(cpu[1].tv_sec - cpu[0].tv_sec) * 1000000 + cpu[1].tv_nsec / 1000 -
-			    cpu[0].tv_nsec / 1000 <
-		    us / 2);
-	sleeper_end(&s);
+	for (unsigned i = 0; i < ROUNDS_MAX && s.w->idle.naps < 100; i++)
+		idle_round(s.w);
+	assert_true(s.w->idle.naps >= 100);
+	before = waits();
+	for (unsigned i = 0; i < 1000; i++)
+		idle_round(s.w);
+	assert_true(waits() - before >= 400);
+	rte_rcu_qsbr_thread_offline(s.w->st->qsbr, s.w->index);
+	rte_rcu_qsbr_thread_unregister(s.w->st->qsbr, s.w->index);
+	sleeper_close(&s);
 }
 
 /* Flows that are due to be looked at keep a worker awake, but it goes on sleeping where it was. */
