@@ -12,6 +12,7 @@
 
 #include "config/gateway.h"
 
+#define ROWS(t) (sizeof(t) / sizeof((t)[0]))
 #define GW "gateway = { name = \"g\"; };\n"
 #define PORT                                                                                       \
 	"{ name = \"d\"; side = \"device\"; devargs = \"net_af_xdp0,iface=e1\"; addresses = [ "    \
@@ -44,11 +45,29 @@ static int load(struct gw_config **c, const char *text, struct config_errors *er
 	return ret;
 }
 
-static void errors_say_what_is_wrong(void **state)
+struct wrong {
+	const char *name, *text, *want; /* "want" is in one of the errors */
+};
+
+static void refused(const struct wrong *rows, size_t n)
 {
-	static const struct {
-		const char *name, *text, *want;
-	} rows[] = {
+	for (size_t i = 0; i < n; i++) {
+		struct config_errors errs = {0};
+		struct gw_config *c = NULL;
+		bool found = false;
+		int ret = load(&c, rows[i].text, &errs);
+
+		for (uint32_t k = 0; k < errs.n; k++)
+			found |= strstr(errs.line[k], rows[i].want) != NULL;
+		if (ret != -22 || c != NULL || !found)
+			fail_msg("%s: ret %d, \"%s\", want \"%s\"", rows[i].name, ret,
+				 errs.n > 0 ? errs.line[0] : "", rows[i].want);
+	}
+}
+
+static void ports_that_cannot_be(void **state)
+{
+	static const struct wrong rows[] = {
 		{"nothing", "", "gateway: is missing"},
 		{"no ports", GW, "ports: is missing"},
 		{"empty ports", GW "ports = ();", "ports: 0 entries, must be 1..16"},
@@ -70,6 +89,44 @@ static void errors_say_what_is_wrong(void **state)
 		    "4095; } ); } );",
 		 "4095 is outside 1..4094"},
 		{"port twice", GW "ports = ( " PORT ", " PORT " );", "name is there twice"},
+	};
+
+	(void)state;
+	refused(rows, ROWS(rows));
+}
+
+static void vlans_that_cannot_be(void **state)
+{
+	static const struct wrong rows[] = {
+		{"VLAN twice in one service tag",
+		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
+		    "( { id = 20; outer = 100; }, { id = 20; outer = 100; } ); } );",
+		 "VLAN 20 is there twice"},
+		{"service tag that is a VLAN too",
+		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
+		    "( { id = 20; outer = 100; }, { id = 100; } ); } );",
+		 "100 is both a VLAN and an outer tag"},
+		{"two pairs with one number",
+		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
+		    "( { id = 1; outer = 1; }, { id = 4074; outer = 15; } ); } );",
+		 "VLAN 4074 in 15 cannot be with VLAN 1 in 1 on one port"},
+		{"service tag out of range",
+		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
+		    "( { id = 20; outer = 4095; } ); } );",
+		 "outer: 4095 is outside"},
+		{"interface name too long",
+		 GW "ports = ( { name = \"longname\"; side = \"device\"; devargs = \"net_tap0\"; "
+		    "vlans = ( { id = 20; outer = 100; } ); } );",
+		 "sp-longname.100.20, is longer than 15 characters"},
+	};
+
+	(void)state;
+	refused(rows, ROWS(rows));
+}
+
+static void listeners_that_cannot_be(void **state)
+{
+	static const struct wrong rows[] = {
 		{"listener elsewhere",
 		 GW "ports = ( " PORT
 		    " );" LISTENER("address = \"10.9.9.9\"; upstream = \"10.0.0.2:80\";"),
@@ -94,6 +151,20 @@ static void errors_say_what_is_wrong(void **state)
 		 GW "ports = ( " PORT " );" LISTENER(
 			 "address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; alpn = [ \"a,b\" ];"),
 		 "must be a protocol's name"},
+		{"transport",
+		 GW "ports = ( " PORT
+		    " );" LISTENER("transport = \"quic\"; address = \"10.0.0.1\"; "
+				   "upstream = \"10.0.0.2:80\";"),
+		 "transport: \"quic\" is none of \"socket\", \"stack\""},
+	};
+
+	(void)state;
+	refused(rows, ROWS(rows));
+}
+
+static void upstreams_that_cannot_be(void **state)
+{
+	static const struct wrong rows[] = {
 		{"upstream without a port",
 		 GW "ports = ( " PORT
 		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2\";"),
@@ -121,6 +192,15 @@ static void errors_say_what_is_wrong(void **state)
 		{"an empty list of upstreams",
 		 GW "ports = ( " PORT " );" LISTENER("address = \"10.0.0.1\"; upstreams = ( );"),
 		 "upstreams: 0 entries, must be 1..8"},
+	};
+
+	(void)state;
+	refused(rows, ROWS(rows));
+}
+
+static void tls_to_upstreams_that_cannot_be(void **state)
+{
+	static const struct wrong rows[] = {
 		{"TLS that verifies nothing",
 		 GW "ports = ( " PORT " );" LISTENER(
 			 "address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; upstream_tls = { };"),
@@ -140,6 +220,15 @@ static void errors_say_what_is_wrong(void **state)
 		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; proxy_tlvs "
 				   "= [ \"colour\" ];"),
 		 "\"colour\" is none of \"ssl\""},
+	};
+
+	(void)state;
+	refused(rows, ROWS(rows));
+}
+
+static void limits_that_cannot_be(void **state)
+{
+	static const struct wrong rows[] = {
 		{"metrics for all the world",
 		 GW "ports = ( " PORT " );\nmetrics = { address = \"0.0.0.0\"; };",
 		 "metrics.address: must be a loopback address"},
@@ -158,31 +247,17 @@ static void errors_say_what_is_wrong(void **state)
 		{"unknown limit",
 		 GW "ports = ( " PORT " );\nlimits = { strangers = { pps = 1; }; };",
 		 "limits.strangers.pps: unknown key"},
-		{"VLAN twice in one service tag",
-		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
-		    "( { id = 20; outer = 100; }, { id = 20; outer = 100; } ); } );",
-		 "VLAN 20 is there twice"},
-		{"service tag that is a VLAN too",
-		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
-		    "( { id = 20; outer = 100; }, { id = 100; } ); } );",
-		 "100 is both a VLAN and an outer tag"},
-		{"two pairs with one number",
-		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
-		    "( { id = 1; outer = 1; }, { id = 4074; outer = 15; } ); } );",
-		 "VLAN 4074 in 15 cannot be with VLAN 1 in 1 on one port"},
-		{"service tag out of range",
-		 GW "ports = ( { name = \"a\"; side = \"device\"; devargs = \"net_tap0\"; vlans = "
-		    "( { id = 20; outer = 4095; } ); } );",
-		 "outer: 4095 is outside"},
-		{"interface name too long",
-		 GW "ports = ( { name = \"longname\"; side = \"device\"; devargs = \"net_tap0\"; "
-		    "vlans = ( { id = 20; outer = 100; } ); } );",
-		 "sp-longname.100.20, is longer than 15 characters"},
-		{"transport",
-		 GW "ports = ( " PORT
-		    " );" LISTENER("transport = \"quic\"; address = \"10.0.0.1\"; "
-				   "upstream = \"10.0.0.2:80\";"),
-		 "transport: \"quic\" is none of \"socket\", \"stack\""},
+		{"pickup", GW "ports = ( " PORT " );\ndataplane = { pickup = \"sometimes\"; };",
+		 "\"sometimes\" is none of \"restart\", \"never\", \"always\""},
+	};
+
+	(void)state;
+	refused(rows, ROWS(rows));
+}
+
+static void dtls_and_tickets_that_cannot_be(void **state)
+{
+	static const struct wrong rows[] = {
 		{"protocol",
 		 GW "ports = ( " PORT " );" LISTENER("protocol = \"quic\"; address = \"10.0.0.1\"; "
 						     "upstream = \"10.0.0.2:80\";"),
@@ -207,6 +282,15 @@ static void errors_say_what_is_wrong(void **state)
 		    " );" LISTENER("address = \"10.0.0.1\"; upstream = \"10.0.0.2:80\"; "
 				   "resumption_s = 604801;"),
 		 "resumption_s: 604801 is outside 0..604800"},
+	};
+
+	(void)state;
+	refused(rows, ROWS(rows));
+}
+
+static void tls_workers_that_cannot_be(void **state)
+{
+	static const struct wrong rows[] = {
 		{"no workers", GW "ports = ( " PORT " );\ntls = { workers = 0; };",
 		 "tls.workers: 0 is outside 1..16"},
 		{"upstream ports: one number",
@@ -245,6 +329,15 @@ static void errors_say_what_is_wrong(void **state)
 		{"upstream address that is none",
 		 GW "ports = ( " PORT " );\ntls = { upstream_addresses = [ \"x\" ]; };",
 		 "tls.upstream_addresses: \"x\": is not an IP address"},
+	};
+
+	(void)state;
+	refused(rows, ROWS(rows));
+}
+
+static void stack_listeners_that_cannot_be(void **state)
+{
+	static const struct wrong rows[] = {
 		{"stack on a kernel-only port", STACK("10.2.0.1", "10.1.0.5:80"),
 		 "transport = \"stack\" needs an address of a port with devargs; w is a "
 		 "kernel-only"},
@@ -258,23 +351,10 @@ static void errors_say_what_is_wrong(void **state)
 		 "upstream 10.0.0.5 is behind the device port d"},
 		{"no way to the upstream", STACK("10.0.0.1", "192.0.2.1:80"),
 		 "no port's subnet and no route leads to the upstream 192.0.2.1"},
-		{"pickup", GW "ports = ( " PORT " );\ndataplane = { pickup = \"sometimes\"; };",
-		 "\"sometimes\" is none of \"restart\", \"never\", \"always\""},
 	};
 
 	(void)state;
-	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct config_errors errs = {0};
-		struct gw_config *c = NULL;
-		bool found = false;
-		int ret = load(&c, rows[i].text, &errs);
-
-		for (uint32_t k = 0; k < errs.n; k++)
-			found |= strstr(errs.line[k], rows[i].want) != NULL;
-		if (ret != -22 || c != NULL || !found)
-			fail_msg("%s: ret %d, \"%s\", want \"%s\"", rows[i].name, ret,
-				 errs.n > 0 ? errs.line[0] : "", rows[i].want);
-	}
+	refused(rows, ROWS(rows));
 }
 
 static void the_shipped_file_is_good(void **state)
@@ -348,7 +428,7 @@ static void the_stack_speaks_from_the_nearest_address(void **state)
 	};
 
 	(void)state;
-	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+	for (unsigned i = 0; i < ROWS(rows); i++) {
 		struct ip_addr up, got[3], one;
 		struct config_errors errs = {0};
 		struct gw_config *c = NULL;
@@ -456,7 +536,7 @@ static void tls_and_dtls_may_share_a_port_number(void **state)
 	char one[256], two[256], text[1024];
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+	for (size_t i = 0; i < ROWS(rows); i++) {
 		struct config_errors errs = {0};
 		struct gw_config *c = NULL;
 
@@ -478,7 +558,15 @@ static void tls_and_dtls_may_share_a_port_number(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(errors_say_what_is_wrong),
+		cmocka_unit_test(ports_that_cannot_be),
+		cmocka_unit_test(vlans_that_cannot_be),
+		cmocka_unit_test(listeners_that_cannot_be),
+		cmocka_unit_test(upstreams_that_cannot_be),
+		cmocka_unit_test(tls_to_upstreams_that_cannot_be),
+		cmocka_unit_test(limits_that_cannot_be),
+		cmocka_unit_test(dtls_and_tickets_that_cannot_be),
+		cmocka_unit_test(tls_workers_that_cannot_be),
+		cmocka_unit_test(stack_listeners_that_cannot_be),
 		cmocka_unit_test(the_shipped_file_is_good),
 		cmocka_unit_test(an_ipv6_upstream_has_brackets),
 		cmocka_unit_test(the_stack_speaks_from_the_nearest_address),

@@ -2,16 +2,31 @@
 /* To and from the TLS workers' own stack: who gets a packet, what a worker may send, and which way it goes. */
 #include "test/unit/dataplane/links_world.h"
 
-static void who_gets_and_who_may_send(void **state)
+struct row {
+	const char *name;
+	uint16_t port;
+	struct frame_spec spec;
+	uint16_t to; /* of EDGE_FORWARD, or MSG_PORT_KERNEL */
+	enum drop_reason reason;
+};
+
+static void passes(const struct row *rows, size_t n)
 {
-	static const struct {
-		const char *name;
-		uint16_t port;
-		struct frame_spec spec;
-		uint16_t to; /* of EDGE_FORWARD, or MSG_PORT_KERNEL */
-		enum drop_reason reason;
-	} rows[] = {
-		/* 1. devices to listeners */
+	for (unsigned i = 0; i < n; i++) {
+		struct verdict v;
+		struct world x;
+
+		setup(&x);
+		v = send_by(&x, rows[i].port, &rows[i].spec);
+		goes(rows[i].name, &v, rows[i].to, rows[i].reason);
+		assert_int_equal(x.w->stats.drops[rows[i].reason], rows[i].reason != DROP_NONE);
+		world_free(&x);
+	}
+}
+
+static void devices_to_listeners(void **state)
+{
+	static const struct row rows[] = {
 		{"1.1 a stranger's SYN",
 		 DEV,
 		 {"10.1.0.77", "10.1.0.1", STRANGE, TCP, .sport = 9, .dport = 8884,
@@ -57,7 +72,15 @@ static void who_gets_and_who_may_send(void **state)
 		 {"10.1.0.77", "10.1.0.1", STRANGE, .proto = 1, .sport = 8 << 8},
 		 MSG_PORT_KERNEL,
 		 0},
-		/* 2. upstreams' answers */
+	};
+
+	(void)state;
+	passes(rows, ROWS(rows));
+}
+
+static void upstreams_answers(void **state)
+{
+	static const struct row rows[] = {
 		{"2.1 port of worker 1",
 		 UP,
 		 {"10.2.0.10", "10.2.0.1", CORE, TCP, .sport = 1883, .dport = 16384,
@@ -123,7 +146,15 @@ static void who_gets_and_who_may_send(void **state)
 		  .tcp_flags = ACK},
 		 0,
 		 DROP_STRANGER},
-		/* 3. workers to upstreams */
+	};
+
+	(void)state;
+	passes(rows, ROWS(rows));
+}
+
+static void workers_to_upstreams(void **state)
+{
+	static const struct row rows[] = {
 		{"3.1 its port",
 		 LINK(1),
 		 {"10.2.0.1", "10.2.0.10", TCP, .sport = 16384, .dport = 1883, .tcp_flags = SYN},
@@ -139,6 +170,25 @@ static void who_gets_and_who_may_send(void **state)
 		 {"10.2.0.1", "10.9.0.5", TCP, .sport = 16386, .dport = 1883, .tcp_flags = SYN},
 		 UP,
 		 0},
+		{"3.13 unknown neighbour",
+		 LINK(1),
+		 {"10.2.0.1", "10.2.0.99", TCP, .sport = 16384, .dport = 1883, .tcp_flags = SYN},
+		 0,
+		 DROP_NO_NEIGHBOUR},
+		{"3.14 behind a kernel-only port",
+		 LINK(1),
+		 {"10.2.0.1", "10.8.0.5", TCP, .sport = 16384, .dport = 1883, .tcp_flags = SYN},
+		 0,
+		 DROP_NO_ROUTE},
+	};
+
+	(void)state;
+	passes(rows, ROWS(rows));
+}
+
+static void workers_send_nothing_else_there(void **state)
+{
+	static const struct row rows[] = {
 		{"3.4 another worker's port",
 		 LINK(0),
 		 {"10.2.0.1", "10.2.0.10", TCP, .sport = 16384, .dport = 1883, .tcp_flags = SYN},
@@ -185,17 +235,15 @@ static void who_gets_and_who_may_send(void **state)
 		  .fragment = 0x2000},
 		 0,
 		 DROP_TLS_UNFIT},
-		{"3.13 unknown neighbour",
-		 LINK(1),
-		 {"10.2.0.1", "10.2.0.99", TCP, .sport = 16384, .dport = 1883, .tcp_flags = SYN},
-		 0,
-		 DROP_NO_NEIGHBOUR},
-		{"3.14 behind a kernel-only port",
-		 LINK(1),
-		 {"10.2.0.1", "10.8.0.5", TCP, .sport = 16384, .dport = 1883, .tcp_flags = SYN},
-		 0,
-		 DROP_NO_ROUTE},
-		/* 4. workers to devices, without a record */
+	};
+
+	(void)state;
+	passes(rows, ROWS(rows));
+}
+
+static void workers_to_devices_without_a_record(void **state)
+{
+	static const struct row rows[] = {
 		{"4.1 bound",
 		 LINK(0),
 		 {"10.1.0.1", "10.1.0.10", TCP, .sport = 8884, .dport = 7, .tcp_flags = ACK},
@@ -245,16 +293,7 @@ static void who_gets_and_who_may_send(void **state)
 	};
 
 	(void)state;
-	for (unsigned i = 0; i < ROWS(rows); i++) {
-		struct verdict v;
-		struct world x;
-
-		setup(&x);
-		v = send_by(&x, rows[i].port, &rows[i].spec);
-		goes(rows[i].name, &v, rows[i].to, rows[i].reason);
-		assert_int_equal(x.w->stats.drops[rows[i].reason], rows[i].reason != DROP_NONE);
-		world_free(&x);
-	}
+	passes(rows, ROWS(rows));
 }
 
 static void frames_are_changed_in_the_link_header_alone(void **state)
@@ -387,7 +426,6 @@ static void a_connection_stays_with_its_worker(void **state)
 	world_free(&y);
 }
 
-/* A SYN that went to the next worker, because its own was away, and the ACK when that one is back. */
 /* Whatever address it comes from. Record heads of RFC 9146 and RFC 9147. */
 static void a_connection_id_names_its_worker(void **state)
 {
@@ -449,6 +487,7 @@ static void a_connection_id_names_its_worker(void **state)
 	world_free(&x);
 }
 
+/* A SYN that went to the next worker, because its own was away, and the ACK when that one is back. */
 static void the_ack_follows_its_syn(void **state)
 {
 	struct frame_spec s = syn;
@@ -514,7 +553,11 @@ static void a_configuration_that_cannot_be_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(who_gets_and_who_may_send),
+		cmocka_unit_test(devices_to_listeners),
+		cmocka_unit_test(upstreams_answers),
+		cmocka_unit_test(workers_to_upstreams),
+		cmocka_unit_test(workers_send_nothing_else_there),
+		cmocka_unit_test(workers_to_devices_without_a_record),
 		cmocka_unit_test(frames_are_changed_in_the_link_header_alone),
 		cmocka_unit_test(the_way_back_is_the_way_it_came),
 		cmocka_unit_test(a_connection_stays_with_its_worker),

@@ -63,18 +63,39 @@ static const struct evidence good = {.enrolled = true,
 			   .lease_until_ms = NOW,                                                  \
 			   __VA_ARGS__})
 
-static void each_step_decides(void **state)
+struct row {
+	const char *name; /* begins with the number of the step */
+	struct evidence ev;
+	const char *home;
+	uint8_t standing, reason;
+	const char *segment;
+	uint64_t expires_ms;
+};
+
+static void decides(const struct row *rows, size_t n)
 {
+	for (size_t i = 0; i < n; i++) {
+		const struct seg_segment *home =
+			rows[i].home != NULL ? segments_by_name(&all, rows[i].home) : NULL;
+		struct judgement j = decide(&rows[i].ev, home, &all, NOW);
+
+		if (j.standing != rows[i].standing || j.reason != rows[i].reason ||
+		    strcmp(j.segment, rows[i].segment) != 0 || j.expires_ms != rows[i].expires_ms)
+			fail_msg("%s: %s, \"%s\", segment \"%s\", expires %llu", rows[i].name,
+				 standing_name(j.standing), decide_reason_text(j.reason), j.segment,
+				 (unsigned long long)j.expires_ms);
+		if (!standing_passes(j.standing) && (j.segment[0] != '\0' || j.expires_ms != 0))
+			fail_msg("%s: denied, and yet in a segment", rows[i].name);
+		if (standing_passes(j.standing) && j.next_ms > j.expires_ms)
+			fail_msg("%s: nobody looks when it expires", rows[i].name);
+	}
+}
+
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"
-	const struct {
-		const char *name; /* begins with the number of the step */
-		struct evidence ev;
-		const char *home;
-		uint8_t standing, reason;
-		const char *segment;
-		uint64_t expires_ms;
-	} rows[] = {
+static void who_it_is_comes_first(void **state)
+{
+	const struct row rows[] = {
 		{"0 forgotten memory", {0}, "home", STANDING_UNKNOWN, DECIDE_NOT_ENROLLED, "", 0},
 		{"1 not enrolled", EV(.enrolled = false), "home", STANDING_UNKNOWN,
 		 DECIDE_NOT_ENROLLED, "", 0},
@@ -98,6 +119,15 @@ static void each_step_decides(void **state)
 		 "", 0},
 		{"7 quarantined", EV(.quarantined = true), "home", STANDING_QUARANTINE,
 		 DECIDE_QUARANTINED, "quarantine", LATER + 9},
+	};
+
+	(void)state;
+	decides(rows, sizeof(rows) / sizeof(rows[0]));
+}
+
+static void then_what_its_segment_requires(void **state)
+{
+	const struct row rows[] = {
 		{"8 no list", EV(.crl_next_update_ms = 0), "home", STANDING_REMEDIATION,
 		 DECIDE_CRL_STALE, "repair", LATER + 9},
 		{"8 list outdated", EV(.crl_next_update_ms = NOW), "home", STANDING_REMEDIATION,
@@ -130,6 +160,15 @@ static void each_step_decides(void **state)
 		 DECIDE_SOFTWARE_UNCERTIFIED, "repair", LATER + 9},
 		{"8 software expired", EV(.software_not_after_ms = NOW), "home",
 		 STANDING_REMEDIATION, DECIDE_SOFTWARE_EXPIRED, "repair", LATER + 9},
+	};
+
+	(void)state;
+	decides(rows, sizeof(rows) / sizeof(rows[0]));
+}
+
+static void then_lease_and_expiry(void **state)
+{
+	const struct row rows[] = {
 		{"9 lease lost, hold", EV(.lease_until_ms = 0), "easy", STANDING_FULL,
 		 DECIDE_MEETS_ALL, "easy", LATER + 9},
 		{"9 lease lost, restrict", EV(.lease_until_ms = NOW - 60000), "leased",
@@ -147,25 +186,11 @@ static void each_step_decides(void **state)
 		{"10 the list is the weakest", EV(.crl_next_update_ms = NOW + 2), "home",
 		 STANDING_FULL, DECIDE_MEETS_ALL, "home", NOW + 2},
 	};
-#pragma GCC diagnostic pop
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		const struct seg_segment *home =
-			rows[i].home != NULL ? segments_by_name(&all, rows[i].home) : NULL;
-		struct judgement j = decide(&rows[i].ev, home, &all, NOW);
-
-		if (j.standing != rows[i].standing || j.reason != rows[i].reason ||
-		    strcmp(j.segment, rows[i].segment) != 0 || j.expires_ms != rows[i].expires_ms)
-			fail_msg("%s: %s, \"%s\", segment \"%s\", expires %llu", rows[i].name,
-				 standing_name(j.standing), decide_reason_text(j.reason), j.segment,
-				 (unsigned long long)j.expires_ms);
-		if (!standing_passes(j.standing) && (j.segment[0] != '\0' || j.expires_ms != 0))
-			fail_msg("%s: denied, and yet in a segment", rows[i].name);
-		if (standing_passes(j.standing) && j.next_ms > j.expires_ms)
-			fail_msg("%s: nobody looks when it expires", rows[i].name);
-	}
+	decides(rows, sizeof(rows) / sizeof(rows[0]));
 }
+#pragma GCC diagnostic pop
 
 /* Without the segment that a step names, the device is denied, never left where it was. */
 static void a_missing_segment_denies(void **state)
@@ -223,7 +248,9 @@ static void a_reboot_makes_nothing_younger(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_step_decides),
+		cmocka_unit_test(who_it_is_comes_first),
+		cmocka_unit_test(then_what_its_segment_requires),
+		cmocka_unit_test(then_lease_and_expiry),
 		cmocka_unit_test(a_reboot_makes_nothing_younger),
 		cmocka_unit_test(a_missing_segment_denies),
 	};
