@@ -72,8 +72,10 @@ CTL := $(call objs,controlplane/ctl)
 $(B)/sallyport-dataplane: LIBS = $(call pkg,--libs,libdpdk) -lrte_net_vhost
 $(B)/sallyport-dataplane: $(call main,dataplane) $(DATAPLANE) $(BASE)
 
-# What the library asks nobody for: ML-DSA's own signatures (tls-proxy/key.h), known ones (tls-proxy/signatures.h).
-TLS_WRAP := $(patsubst %,-Wl$(comma)--wrap=%,wc_MlDsaKey_SignCtx wc_ecc_verify_hash wc_ed25519_verify_msg wc_MlDsaKey_VerifyCtx)
+# What the library asks nobody for: ML-DSA's own signatures (tls-proxy/key.h), known ones (tls-proxy/signatures.h), hashes
+# that nobody reads (tls-proxy/transcript.h).
+TLS_WRAP := $(patsubst %,-Wl$(comma)--wrap=%,wc_MlDsaKey_SignCtx wc_ecc_verify_hash wc_ed25519_verify_msg wc_MlDsaKey_VerifyCtx \
+	wc_InitSha384_ex wc_Sha384Update wc_Sha384GetHash wc_InitSha512_ex wc_Sha512Update wc_Sha512GetHash)
 TLS_LIBS = $(TLS_WRAP) $(WOLFSSL) -lm $(call pkg,--libs,libdpdk libconfig libseccomp libcap)
 $(B)/sallyport-tls-proxy: LIBS = $(TLS_LIBS)
 $(B)/sallyport-tls-proxy: $(call main,tls-proxy) $(TLS) $(CONFIG) $(BASE)
@@ -104,8 +106,9 @@ $(LWIP_OBJS): $(D)/.sources Makefile tls-proxy/stack/lwipopts.h tls-proxy/stack/
 		$(CC) -I. -I$(LWIP) $(LWIP_CFLAGS) $(CFLAGS) -std=gnu11 -w $(HARDEN) -fno-strict-aliasing -c -o $@ -x c -
 
 # The files that look into the library, behind the installed headers.
-$(B)/o/tls-proxy/session_dtls.o $(B)/o/tls-proxy/session_fetch.o $(B)/o/tls-proxy/session_record.o \
-	$(B)/o/test/unit/tls-proxy/session_record_test.o $(B)/o/test/fuzz/tls_record_fuzz.o: CPPFLAGS += -isystem $(D)/src/wolfssl
+$(B)/o/tls-proxy/session_dtls.o $(B)/o/tls-proxy/session_fetch.o $(B)/o/tls-proxy/session_record.o $(B)/o/tls-proxy/transcript.o \
+	$(B)/o/test/unit/tls-proxy/session_record_test.o $(B)/o/test/unit/tls-proxy/transcript_test.o \
+	$(B)/o/test/fuzz/tls_record_fuzz.o: CPPFLAGS += -isystem $(D)/src/wolfssl
 # wolfSSL's headers, whose structures depend on its flags, are system headers, which -MMD leaves out.
 $(B)/o/%.o: %.c $(WOLFSSL) | $(D)/.packages
 	@mkdir -p $(@D)

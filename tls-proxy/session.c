@@ -226,6 +226,7 @@ void session_free(struct session *s)
 	ticket_drop(s->ticket);
 	revoked_drop(s->revoked);
 	peer_drop(&s->peer);
+	transcript_drop(&s->transcript);
 	free(s->asked);
 	buffer_drop(&s->in);
 	buffer_drop(&s->out);
@@ -387,9 +388,11 @@ enum session_state session_step(struct session *s)
 		return s->state;
 	key_turn(s->cert->key);
 	signatures_turn(&s->identified);
+	transcript_turn(&s->transcript, s->ssl);
 	session_tickets_show(s, !s->foreign);
 	ret = s->client ? wolfSSL_connect(s->ssl) : wolfSSL_accept(s->ssl);
 	session_tickets_show(s, true);
+	transcript_turn(NULL, NULL);
 	signatures_turn(NULL);
 	key_turn(NULL);
 	if (ret == WOLFSSL_SUCCESS) {

@@ -8,6 +8,7 @@
 #include "tls-proxy/peer.h"
 #include "tls-proxy/session.h"
 #include "tls-proxy/tickets.h"
+#include "tls-proxy/transcript.h"
 
 struct session {
 	WOLFSSL *ssl; /* NULL until the first message is whole */
@@ -29,6 +30,7 @@ struct session {
 	char *asked; /* server name; NULL: none, or told already */
 	struct peer peer; /* the device; zeros of a client's session */
 	struct revoked *revoked; /* until the handshake is over */
+	struct transcript transcript; /* what waits for its suite */
 	char reason[128];
 	struct session_wire wire; /* stream NULL: nobody's */
 	struct buffer in, out; /* from the wire, for the wire */

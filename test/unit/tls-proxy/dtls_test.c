@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Devices that speak DTLS: their handshakes, their datagrams, and where they are. */
 #include "test/unit/tls-proxy/dtls_world.h"
+#include "tls-proxy/transcript.h"
 
 static void a_datagram_stays_a_datagram(void **state)
 {
@@ -10,8 +11,10 @@ static void a_datagram_stays_a_datagram(void **state)
 	uint8_t out[16384], in[20000];
 
 	for (size_t i = 0; i < N_HOWS; i++) {
+		uint64_t spared = transcript_seen().spared;
 		struct device *d = device_up(w, &hows[i], 1);
 
+		assert_int_equal(transcript_seen().spared > spared, hows[i].v13);
 		print_message("%s: %s %s %s\n", hows[i].name, session_version(only(w)->tls),
 			      session_cipher(only(w)->tls), session_group(only(w)->tls));
 		assert_int_equal(w->admit.flow.proto, POLICY_PROTO_UDP);
