@@ -422,6 +422,26 @@ static void a_slow_peer_costs_little(void **state)
 	tls_ctx_fini(&server);
 }
 
+static void all_sessions_have_the_cheap_generator(void **state)
+{
+	static struct gw_listener l;
+	struct tls_ctx server = {0};
+	struct err err = {""};
+	WOLFSSL *a, *b;
+
+	(void)state;
+	memset(&l, 0, sizeof(l));
+	own(&l, "gw");
+	assert_int_equal(tls_ctx_init(&server, &l, &err), 0);
+	a = wolfSSL_new(server.certs[0]->wolf);
+	b = wolfSSL_new(server.certs[0]->wolf);
+	assert_ptr_equal(wolfSSL_GetRNG(a), wolfSSL_GetRNG(b));
+	assert_int_equal(wolfSSL_GetRNG(a)->drbgType, WC_DRBG_SHA256);
+	wolfSSL_free(a);
+	wolfSSL_free(b);
+	tls_ctx_fini(&server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -432,6 +452,7 @@ int main(void)
 		cmocka_unit_test(only_a_good_response_is_stapled),
 		cmocka_unit_test(sources_are_limited),
 		cmocka_unit_test(a_slow_peer_costs_little),
+		cmocka_unit_test(all_sessions_have_the_cheap_generator),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
