@@ -241,10 +241,8 @@ static bool find_origin(const struct worker *w, struct command *c)
 	if (f == NULL || f->state != FLOW_DIVERTED)
 		return true;
 	c->count = 1;
-	c->origin.found = 1;
-	c->origin.port = f->origin_port;
-	c->origin.vlan = f->origin_vlan;
-	c->origin.mac = f->origin_mac;
+	c->origin = (struct flow_origin){
+		.mac = f->origin_mac, .vlan = f->origin_vlan, .port = f->origin_port};
 	return true;
 }
 

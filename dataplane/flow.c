@@ -6,10 +6,13 @@
 
 #include <rte_common.h>
 #include <rte_malloc.h>
+#include <rte_pause.h>
 #include <rte_prefetch.h>
 
 #define LOWER_MAX 64 /* steps of `high` a removal: no packet waits for the rest */
 #define LOAD_DIVISOR 2 /* buckets have room for twice the flows */
+#define PEEK_TRIES                                                                                 \
+	1000 /* a change takes some ten stores: who loses so often waits for a worker that does not run */
 
 static uint32_t buckets_for(uint32_t max)
 {
@@ -135,6 +138,123 @@ static int bucket_way(const struct flow_bucket *b, uint32_t index)
 	return -1;
 }
 
+/* ---- what others may look at ------------------------------------------------------------------- */
+
+/* A reader takes what it has read only if `changes` was even before and is the same after it. So a change needs a place
+ * between begin and end if it could make an answer wrong: which flows are diverted, their keys and origins, and a move,
+ * by which a reader could miss what was there all the time. A flow that is not diverted may come, change and go
+ * without: a reader does not answer with it, whatever it takes for its key. The fence orders all later stores behind the
+ * odd value, also those after the end: to the place of a flow that was removed. */
+static inline void change_begin(struct flow_table *t)
+{
+	uint32_t n = atomic_load_explicit(&t->changes, memory_order_relaxed);
+
+	atomic_store_explicit(&t->changes, n + 1, memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
+}
+
+static inline void change_end(struct flow_table *t)
+{
+	uint32_t n = atomic_load_explicit(&t->changes, memory_order_relaxed);
+
+	atomic_store_explicit(&t->changes, n + 1, memory_order_release);
+}
+
+/* Stores and loads of one instruction each, of what a reader may look at meanwhile. */
+static inline void way_put(struct flow_bucket *b, int way, uint16_t tag, uint32_t index)
+{
+	__atomic_store_n(&b->tag[way], tag, __ATOMIC_RELAXED);
+	__atomic_store_n(&b->index[way], index, __ATOMIC_RELAXED);
+}
+
+static inline void flow_put(struct flow *at, const struct flow *f)
+{
+	flow_word *to = (flow_word *)at;
+	const flow_word *from = (const flow_word *)f;
+
+#pragma GCC unroll 12
+	for (unsigned i = 0; i < sizeof(*f) / sizeof(*to); i++)
+		__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+}
+
+static inline void what_put(struct flow *f, uint8_t state, bool used)
+{
+	struct flow is = {.what = f->what};
+
+	is.state = state;
+	is.used = used;
+	__atomic_store_n(&f->what, is.what, __ATOMIC_RELAXED);
+}
+
+static bool peek_key(const struct flow *f, const uint64_t *words)
+{
+	const flow_word *id = (const flow_word *)&f->id;
+
+	for (unsigned i = 0; i < 5; i++) {
+		if (__atomic_load_n(&id[i], __ATOMIC_RELAXED) != words[i])
+			return false;
+	}
+	return true;
+}
+
+static void peek_origin(const struct flow *f, struct flow_origin *out)
+{
+	for (unsigned i = 0; i < sizeof(out->mac.b); i++)
+		out->mac.b[i] = __atomic_load_n(&f->origin_mac.b[i], __ATOMIC_RELAXED);
+	out->vlan = __atomic_load_n(&f->origin_vlan, __ATOMIC_RELAXED);
+	out->port = __atomic_load_n(&f->origin_port, __ATOMIC_RELAXED);
+}
+
+/* A way may be half changed: no index is followed that is not one of the table. */
+static bool peek_bucket(const struct flow_table *t, const struct flow_bucket *b,
+			const uint64_t *words, uint16_t tag, struct flow_origin *out)
+{
+	for (unsigned way = 0; way < FLOW_WAYS; way++) {
+		uint32_t i = __atomic_load_n(&b->index[way], __ATOMIC_RELAXED);
+		struct flow is;
+
+		if (i == 0 || i > t->max ||
+		    __atomic_load_n(&b->tag[way], __ATOMIC_RELAXED) != tag ||
+		    !peek_key(&t->flows[i], words))
+			continue;
+		is.what = __atomic_load_n(&t->flows[i].what, __ATOMIC_RELAXED);
+		if (is.state != FLOW_DIVERTED)
+			continue;
+		peek_origin(&t->flows[i], out);
+		return true;
+	}
+	return false;
+}
+
+int flow_peek(const struct flow_table *t, const struct flow_key *id, uint64_t hash,
+	      struct flow_origin *out)
+{
+	uint64_t words[5];
+
+	memcpy(words, id, sizeof(words));
+	for (unsigned try = 0; try < PEEK_TRIES; try++) {
+		uint32_t n = atomic_load_explicit(&t->changes, memory_order_acquire);
+		struct flow_origin o;
+		bool found;
+
+		if (n & 1) {
+			rte_pause();
+			continue;
+		}
+		found = peek_bucket(t, flow_bucket_first(t, hash), words, flow_tag(hash), &o) ||
+			peek_bucket(t, second_bucket(t, hash), words, flow_tag(hash), &o);
+		atomic_thread_fence(memory_order_acquire);
+		if (atomic_load_explicit(&t->changes, memory_order_relaxed) != n)
+			continue;
+		if (found)
+			*out = o;
+		return found;
+	}
+	return -EAGAIN;
+}
+
+/* ---- changes ----------------------------------------------------------------------------------- */
+
 /* Both buckets of a key are full: move one entry to its other bucket. The tag is the distance, so no key is read.
  * @return the way that became free, or -1 */
 static int make_room(struct flow_table *t, struct flow_bucket *b)
@@ -147,9 +267,10 @@ static int make_room(struct flow_table *t, struct flow_bucket *b)
 
 		if (way < 0 || other == b)
 			continue;
-		other->tag[way] = b->tag[i];
-		other->index[way] = b->index[i];
-		b->index[i] = 0;
+		change_begin(t);
+		way_put(other, way, b->tag[i], b->index[i]);
+		way_put(b, i, b->tag[i], 0);
+		change_end(t);
 		return i;
 	}
 	return -1;
@@ -177,7 +298,6 @@ struct flow *flow_insert(struct flow_table *t, const struct flow_key *id, uint64
 {
 	struct flow_bucket *b;
 	uint32_t index;
-	struct flow *f;
 	int way;
 
 	if (t->n_spare == 0)
@@ -186,16 +306,12 @@ struct flow *flow_insert(struct flow_table *t, const struct flow_key *id, uint64
 	if (b == NULL)
 		return NULL;
 	index = t->spare[--t->n_spare];
-	b->tag[way] = flow_tag(hash);
-	b->index[way] = index;
+	way_put(b, way, flow_tag(hash), index);
 	if (index > t->high)
 		t->high = index;
-	f = &t->flows[index];
-	memset(f, 0, sizeof(*f));
-	f->id = *id;
-	f->rule = FLOW_RULE_NONE;
-	f->used = 1;
-	return f;
+	flow_put(&t->flows[index],
+		 &(const struct flow){.id = *id, .rule = FLOW_RULE_NONE, .used = 1});
+	return &t->flows[index];
 }
 
 void flow_remove(struct flow_table *t, struct flow *f)
@@ -210,19 +326,42 @@ void flow_remove(struct flow_table *t, struct flow *f)
 		way = bucket_way(b, index);
 	}
 	flow_set_state(t, f, FLOW_NEW);
-	b->tag[way] = 0;
-	b->index[way] = 0;
-	f->used = 0;
+	way_put(b, way, 0, 0);
+	what_put(f, FLOW_NEW, false);
 	t->spare[t->n_spare++] = index;
 	for (unsigned i = 0; i < LOWER_MAX && t->high > 0 && !t->flows[t->high].used; i++)
 		t->high--;
 }
 
-void flow_set_state(struct flow_table *t, struct flow *f, uint8_t state)
+static void count_state(struct flow_table *t, const struct flow *f, uint8_t state)
 {
 	t->n_refused += (state == FLOW_REFUSED) - (f->state == FLOW_REFUSED);
 	t->n_diverted += (state == FLOW_DIVERTED) - (f->state == FLOW_DIVERTED);
-	f->state = state;
+}
+
+void flow_set_state(struct flow_table *t, struct flow *f, uint8_t state)
+{
+	bool seen = f->state == FLOW_DIVERTED;
+
+	count_state(t, f, state);
+	if (seen)
+		change_begin(t);
+	what_put(f, state, f->used);
+	if (seen)
+		change_end(t);
+}
+
+void flow_divert(struct flow_table *t, struct flow *f, const struct flow_origin *from)
+{
+	count_state(t, f, FLOW_DIVERTED);
+	change_begin(t);
+	for (unsigned i = 0; i < sizeof(from->mac.b); i++)
+		__atomic_store_n(&f->origin_mac.b[i], from->mac.b[i], __ATOMIC_RELAXED);
+	__atomic_store_n(&f->origin_vlan, from->vlan, __ATOMIC_RELAXED);
+	__atomic_store_n(&f->origin_port, from->port, __ATOMIC_RELAXED);
+	f->tls_worker = 0;
+	what_put(f, FLOW_DIVERTED, f->used);
+	change_end(t);
 }
 
 void flow_block_marks(struct flow_table *t, uint32_t block)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* flow: the flow table of one worker. 96 bytes a flow, always two cache lines, beside 16 bytes of bucket, 4 of the
- * spare stack and 1 of the marks; only its worker touches it, so there is no lock and no atomic. Never evicts: a full table refuses what
- * is new.
+ * spare stack and 1 of the marks; only its worker changes it, and all but flow_peek() is that worker's, so there is no
+ * lock. Never evicts: a full table refuses what is new.
  *
  * Hash: keyed folded multiplication, so that who does not know the seed cannot choose collisions. A key has two
  * buckets of eight. It goes into the first while that has room, so that a lookup mostly reads one line; when both are
  * full, one entry moves to its other bucket. The table is never more than half full. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,7 +50,8 @@ struct flow {
 				uint32_t refused_at; /* FLOW_REFUSED: tick */
 			};
 		};
-		struct { /* FLOW_DIVERTED: of the opener's frames, with origin_port */
+		struct
+		{ /* FLOW_DIVERTED: of the opener's frames, with origin_port; flow_divert() */
 			struct mac_addr origin_mac;
 			uint16_t origin_vlan;
 		};
@@ -61,12 +63,17 @@ struct flow {
 			uint8_t tls_worker; /* that has the connection, + 1; 0: the kernel */
 		};
 	};
-	uint8_t state : 4; /* enum flow_state */
+	union {
+		struct {
+			uint8_t state : 4; /* enum flow_state; flow_set_state(), flow_divert() */
+			uint8_t opener : 1; /* 0: id.src opened it, 1: id.dst did */
+			uint8_t died : 1; /* FLOW_REFUSED, and once passed packets: the next sweep reports it */
+			uint8_t used : 1;
+		};
+		uint8_t what; /* all of that, for flow_peek(): no packet of a diverted flow writes it */
+	};
 	uint8_t tcp : 4; /* enum tcp_state */
-	uint8_t opener : 1; /* 0: id.src opened it, 1: id.dst did */
 	uint8_t refused : 2; /* FLOW_REFUSED: bit 0, id.src may not open; bit 1, id.dst may not */
-	uint8_t died : 1; /* FLOW_REFUSED, and once passed packets: the next sweep reports it */
-	uint8_t used : 1;
 	uint8_t metered : 1; /* a rate limit looks at its packets: not for the fast lane */
 	uint8_t counted : 1; /* among its opener's flows, see limit.h */
 } __attribute__((aligned(32)));
@@ -89,6 +96,9 @@ struct flow_table {
 	uint32_t max; /* flows */
 	uint32_t high; /* no used flow has a higher index: walks end there */
 	uint32_t n_refused, n_diverted; /* so that neither can fill the table */
+	/* Of which flows are diverted, from where, and in which bucket a flow lies; odd: one is under way. The worker
+	 * writes, flow_peek() reads. */
+	_Atomic uint32_t changes;
 	uint64_t seed[FLOW_SEEDS];
 };
 
@@ -203,12 +213,32 @@ struct flow *flow_find(const struct flow_table *t, const struct flow_key *id, ui
 void flow_find_bulk(const struct flow_table *t, const struct flow_key *const *id,
 		    const uint64_t *hash, unsigned n, struct flow **out);
 
+struct flow_origin { /* of the frames of who opened a diverted flow */
+	struct mac_addr mac;
+	uint16_t vlan;
+	uint8_t port;
+};
+
+/**
+ * Where a diverted flow comes from, asked by any thread while the table's worker goes on. Takes no lock and leaves no
+ * trace: what was read counts only if `changes` was even and is the same after it. What the worker stored before a
+ * message that the asker has got since is seen. The table must not be freed meanwhile.
+ * @param[out] out  untouched unless 1 is returned
+ * @return 1; 0: no diverted flow has this key; -EAGAIN: there was a change during each try (the worker may have been
+ *         stopped amid one): ask the worker
+ */
+int flow_peek(const struct flow_table *t, const struct flow_key *id, uint64_t hash,
+	      struct flow_origin *out);
+
 /** A zeroed flow with this key, which must not be in the table. @return NULL: table full */
 struct flow *flow_insert(struct flow_table *t, const struct flow_key *id, uint64_t hash);
 void flow_remove(struct flow_table *t, struct flow *f);
 
-/** Change the state, keeping the table's counts. */
+/** Change the state, keeping the table's counts. FLOW_DIVERTED comes by flow_divert(), and may go by this. */
 void flow_set_state(struct flow_table *t, struct flow *f, uint8_t state);
+
+/** Make it FLOW_DIVERTED from this origin, in one step for flow_peek(), with no TLS worker. It is not diverted yet. */
+void flow_divert(struct flow_table *t, struct flow *f, const struct flow_origin *from);
 
 /* By what a sweep for the devices of some slots finds a flow: a bit of each end's device; of one between networks the first. */
 static inline uint64_t flow_marks_of(const struct flow *f)

@@ -66,14 +66,15 @@ static void note_owner(struct worker *w, struct flow *f, uint32_t slot)
 		limit_flow_started(w, f);
 }
 
-static void note_origin(struct flow *f, const struct pkt *p, const uint8_t *mac)
+static void note_origin(struct flow_table *t, struct flow *f, const struct pkt *p,
+			const uint8_t *mac)
 {
-	f->origin_port = p->in_port;
-	f->tls_worker = 0;
+	struct flow_origin from = {.vlan = p->vlan, .port = (uint8_t)p->in_port};
+
+	memcpy(from.mac.b, mac, sizeof(from.mac.b));
 	f->end[0].hint = f->end[1].hint = 0;
-	f->origin_vlan = p->vlan;
-	memcpy(f->origin_mac.b, mac, sizeof(f->origin_mac.b));
 	f->opener = (p->flags & PKT_REVERSED) ? 1 : 0;
+	flow_divert(t, f, &from);
 }
 
 /* @param[out] record  NULL: a SYN, of which nothing is noted */
@@ -100,8 +101,7 @@ static enum drop_reason note(struct worker *w, struct pkt *p, const uint8_t *mac
 	if (f->state != FLOW_DIVERTED) {
 		limit_flow_ended(w, f);
 		account_leave(w, f);
-		flow_set_state(w->flows, f, FLOW_DIVERTED);
-		note_origin(f, p, mac);
+		note_origin(w->flows, f, p, mac);
 	}
 	f->tcp = p->src_bind != NULL ? TCP_ESTAB : TCP_SYN_SENT;
 	note_owner(w, f, p->src_bind != NULL ? p->src_bind->slot : TRUST_SLOT_NONE);

@@ -44,7 +44,7 @@ struct worker_stats {
 enum command_kind {
 	COMMAND_SWEEP,
 	COMMAND_LIST,
-	COMMAND_ORIGIN,
+	COMMAND_ORIGIN, /* when flow_peek() cannot tell */
 	COMMAND_FORGET,
 	COMMAND_TALLY,
 	COMMAND_NOTHING
@@ -80,7 +80,7 @@ struct command {
 	struct msg_flow_info *list; /* LIST: reply */
 	uint32_t count; /* reply. SWEEP: closed; LIST: entries; ORIGIN: 1 = found */
 	uint64_t last_forward_us; /* SWEEP: reply */
-	struct msg_flow_origin origin; /* ORIGIN: reply, without header and key */
+	struct flow_origin origin; /* ORIGIN: reply */
 	sem_t done;
 };
 

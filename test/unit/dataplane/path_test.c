@@ -500,10 +500,10 @@ static void an_origin_is_written_once(void **state)
 	s.tcp_flags = ACK;
 	assert_int_equal(world_one(&x, DEV, &s).edge, EDGE_KERNEL);
 	c = ask_origin(&x, 9);
-	assert_int_equal(c.origin.found, 1);
+	assert_int_equal(c.count, 1);
 	assert_int_equal(c.origin.port, DEV);
 	assert_int_equal(c.origin.mac.b[5], 0x77);
-	assert_int_equal(ask_origin(&x, 10).origin.found, 0);
+	assert_int_equal(ask_origin(&x, 10).count, 0);
 	s.smac = 0x78; /* another host takes over the flow */
 	assert_int_equal(world_one(&x, DEV, &s).reason, DROP_SPOOFED);
 	assert_int_equal(ask_origin(&x, 9).origin.mac.b[5], 0x77);

@@ -172,7 +172,7 @@ static void whoever_has_no_flows_costs_no_walk(void **state)
 			struct flow *f = flow_insert(x.w->flows, &id, flow_hash(x.st->seed, &id));
 
 			assert_non_null(f);
-			flow_set_state(x.w->flows, f, FLOW_DIVERTED);
+			flow_divert(x.w->flows, f, &(struct flow_origin){.port = DEV});
 			f->end[0].slot = 5;
 		}
 		open_flows(&x);

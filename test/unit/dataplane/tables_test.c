@@ -113,6 +113,7 @@ static void bulk_finds_what_one_finds(void **state)
 static void state_counts_follow(void **state)
 {
 	struct flow_key k = key_of(1);
+	const struct flow_origin from = {.port = 1};
 	struct flow_table *t;
 	struct flow *f;
 
@@ -121,7 +122,7 @@ static void state_counts_follow(void **state)
 	f = flow_insert(t, &k, flow_hash(seed, &k));
 	flow_set_state(t, f, FLOW_REFUSED);
 	assert_int_equal(t->n_refused, 1);
-	flow_set_state(t, f, FLOW_DIVERTED);
+	flow_divert(t, f, &from);
 	assert_int_equal(t->n_refused, 0);
 	assert_int_equal(t->n_diverted, 1);
 	flow_remove(t, f);
