@@ -132,12 +132,12 @@ static inline int device_group(const char *name)
 	return 0;
 }
 
-/** A client's context: TLS 1.3, this CA's servers only. */
+/** A client's context: TLS 1.3, this CA's servers only, one random generator for all sessions. */
 static inline WOLFSSL_CTX *device_ctx(const struct device_ca *ca)
 {
 	WOLFSSL_CTX *ctx = wolfSSL_CTX_new(wolfTLSv1_3_client_method());
 
-	if (ctx == NULL ||
+	if (ctx == NULL || wolfSSL_CTX_new_rng(ctx) != WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_load_verify_buffer(ctx, ca->der, ca->der_bytes, WOLFSSL_FILETYPE_ASN1) !=
 		    WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_set_cipher_list(ctx, "TLS13-AES128-GCM-SHA256") != WOLFSSL_SUCCESS)
