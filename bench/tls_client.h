@@ -41,7 +41,9 @@ struct client {
 	const struct target *target;
 	struct stream s;
 	uint8_t state, alert; /* alert: 0, none came */
-	bool bulk, waits; /* waits: for its turn to send */
+	bool bulk,
+		ending; /* ending: no more bulk after the record under way, but a mark that the upstream answers */
+	bool held; /* a record of bulk was not taken as a whole: it goes first */
 	uint32_t device;
 	uint32_t message, got; /* bytes: of a message, of those that came back */
 	uint64_t begun_us; /* of the present state or message; boot clock */
@@ -141,11 +143,21 @@ static inline bool client_would_block(struct client *c, int ret)
 static inline void client_upload(struct client *c)
 {
 	for (int i = 0; i < 16; i++) {
-		int n = wolfSSL_write(c->ssl, engine.payload, CLIENT_RECORD);
+		bool mark = c->ending && !c->held;
+		int n = mark ? wolfSSL_write(c->ssl, "E", 1)
+			     : wolfSSL_write(c->ssl, engine.payload, CLIENT_RECORD);
 
+		c->held = n <= 0 && !mark;
 		if (n <= 0) {
 			if (!client_would_block(c, n))
 				client_end(c, CLIENT_LOST);
+			return;
+		}
+		if (mark) { /* its answer is awaited as that of a message */
+			c->bulk = c->ending = false;
+			c->message = 1;
+			c->got = 0;
+			stream_want(&c->s, STREAM_READ);
 			return;
 		}
 		c->sent += (uint64_t)n;

@@ -9,7 +9,7 @@
  *   cycle TARGET N CONCURRENT           open and close N sessions, so many at a time
  *   open TARGET FROM TO CONCURRENT      sessions number FROM to TO, of the devices by turns. They stay
  *   messages FROM TO BYTES MS [RATE]    each sends a message and waits for its echo, again and again; RATE: a second, of all
- *   bulk FROM TO MS                     each sends records of 16 kB as fast as they are taken
+ *   bulk FROM TO MS                     each sends records of 16 kB as fast as they are taken, until all have come through
  *   flood TARGET CONCURRENT             from now on, beside other commands: ClientHello, and RST when it is answered, from
  *                                       addresses that are no device's
  *   calm                                no more; how many were answered
@@ -162,6 +162,7 @@ static void client_told(struct client *c, enum client_event event)
 		l.under_way--;
 		return;
 	case MODE_BULK:
+		l.done += event == CLIENT_ECHOED;
 		l.under_way--;
 		return;
 	default:
@@ -348,19 +349,20 @@ static void do_bulk(uint32_t from, uint32_t to, uint64_t ms)
 	run_begin(MODE_BULK, ms);
 	start_us = clock_boot_us();
 	for (uint32_t i = from; i < to; i++) {
+		l.under_way++;
 		l.client[i].bulk = true;
 		l.client[i].sent = 0;
 		stream_want(&l.client[i].s, STREAM_READ | STREAM_WRITE);
 	}
 	while (clock_boot_us() < l.end_us)
 		turn(1);
-	l.mode = MODE_REST;
+	/* What waits in buffers is no work done yet. */
+	for (uint32_t i = from; i < to; i++)
+		l.client[i].ending = true;
+	run_finish();
 	s = (double)(clock_boot_us() - start_us) / 1e6;
-	for (uint32_t i = from; i < to; i++) {
+	for (uint32_t i = from; i < to; i++)
 		bytes += l.client[i].sent;
-		if (l.client[i].state == CLIENT_OPEN)
-			stream_want(&l.client[i].s, STREAM_READ);
-	}
 	if (l.lost > 0)
 		printf("error %u lost: %s\n", l.lost, l.why);
 	else

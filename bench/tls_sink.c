@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* tls_sink: the upstream of the TLS benchmark, as cheap as one can be: plain TCP, one thread, epoll.
  *   tls_sink [--proxy] ADDRESS PORT [PORTS]    PORTS ports from PORT on (default 1)
- * Each connection is greeted with one byte. The first byte that comes then chooses: 'E' all is echoed, 'S' all is swallowed.
+ * Each connection is greeted with one byte. The first byte that comes then chooses: 'E' all is echoed, 'S' all is swallowed,
+ * and an 'E' at the end of what has come so far is answered with one: all before it is here.
  * --proxy: a PROXY protocol version 2 header comes first, and is skipped. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -145,9 +146,7 @@ static void receive(struct peer *p)
 {
 	static uint8_t buf[BYTES];
 	uint8_t *data = buf;
-	/* What is swallowed need not be copied, tcp(7). */
-	ssize_t skip, n = p->mode == MODE_SWALLOW ? recv(p->fd, NULL, 1 << 20, MSG_TRUNC)
-						  : recv(p->fd, buf, sizeof(buf), 0);
+	ssize_t skip, n = recv(p->fd, buf, sizeof(buf), 0);
 
 	if (n < 0 && errno == EAGAIN)
 		return;
@@ -170,6 +169,8 @@ static void receive(struct peer *p)
 		p->mode = data[0] == 'S' ? MODE_SWALLOW : MODE_ECHO;
 	if (p->mode == MODE_ECHO)
 		echo(p, data, (size_t)n);
+	else if (data[n - 1] == 'E')
+		echo(p, data + n - 1, 1);
 }
 
 static void listen_at(const char *address, uint16_t port)

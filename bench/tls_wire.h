@@ -30,7 +30,7 @@
 struct wire_sink { /* an upstream connection */
 	struct stream s;
 	struct wire_sink *greet; /* the next one to be greeted */
-	uint8_t mode; /* 'E', 'S', 0: not known yet */
+	uint8_t mode; /* 'E', 'S' as in tls_sink.c, 0: not known yet */
 	uint32_t waits, sent;
 	uint8_t *data; /* of an echo that was not taken */
 };
@@ -245,6 +245,8 @@ static void wire_sink_ready(void *arg, uint32_t events)
 		k->mode = buf[0];
 	if (k->mode == 'E')
 		wire_sink_echo(k, buf, (uint32_t)n);
+	else if (buf[n - 1] == 'E')
+		wire_sink_echo(k, buf + n - 1, 1);
 }
 
 static struct stream *wire_sink_accept(void *arg, const struct ip_addr *peer, uint16_t port)
