@@ -254,6 +254,7 @@ static void do_seen(void)
 	for (uint32_t i = 0; i < watch.n; i++)
 		printf(" %u", watch.ns[i]);
 	putchar('\n');
+	watch.n = 0;
 }
 
 static void command(char **word, unsigned words)
