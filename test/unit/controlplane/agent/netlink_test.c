@@ -98,10 +98,16 @@ static const struct msg_neigh *neigh(const char *ip)
 	return NULL;
 }
 
+/* Until there is nothing to come: after a reading that took long, it rests before the next. */
 static void dispatch(void)
 {
-	while (readable(mirror_fd(m), 0))
+	for (;;) {
+		int wait_ms = mirror_wait_ms(m);
+
+		if (!readable(mirror_fd(m), wait_ms > 0 ? wait_ms : 0) && wait_ms < 0)
+			return;
 		assert_int_equal(mirror_dispatch(m, &err), 0);
+	}
 }
 
 /* ---- the ports ---- */
