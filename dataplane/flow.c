@@ -177,12 +177,13 @@ static inline void flow_put(struct flow *at, const struct flow *f)
 		__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
 }
 
-static inline void what_put(struct flow *f, uint8_t state, bool used)
+static inline void what_put(struct flow *f, uint8_t state, bool stays)
 {
-	struct flow is = {.what = f->what};
+	struct flow is;
 
+	is.what = f->what;
 	is.state = state;
-	is.used = used;
+	is.used &= stays;
 	__atomic_store_n(&f->what, is.what, __ATOMIC_RELAXED);
 }
 
@@ -314,6 +315,24 @@ struct flow *flow_insert(struct flow_table *t, const struct flow_key *id, uint64
 	return &t->flows[index];
 }
 
+static inline void count_state(struct flow_table *t, const struct flow *f, uint8_t state)
+{
+	t->n_refused += (state == FLOW_REFUSED) - (f->state == FLOW_REFUSED);
+	t->n_diverted += (state == FLOW_DIVERTED) - (f->state == FLOW_DIVERTED);
+}
+
+static inline void state_put(struct flow_table *t, struct flow *f, uint8_t state, bool stays)
+{
+	bool seen = f->state == FLOW_DIVERTED;
+
+	count_state(t, f, state);
+	if (seen)
+		change_begin(t);
+	what_put(f, state, stays);
+	if (seen)
+		change_end(t);
+}
+
 void flow_remove(struct flow_table *t, struct flow *f)
 {
 	uint32_t index = f - t->flows;
@@ -325,30 +344,16 @@ void flow_remove(struct flow_table *t, struct flow *f)
 		b = second_bucket(t, hash);
 		way = bucket_way(b, index);
 	}
-	flow_set_state(t, f, FLOW_NEW);
+	state_put(t, f, FLOW_NEW, false);
 	way_put(b, way, 0, 0);
-	what_put(f, FLOW_NEW, false);
 	t->spare[t->n_spare++] = index;
 	for (unsigned i = 0; i < LOWER_MAX && t->high > 0 && !t->flows[t->high].used; i++)
 		t->high--;
 }
 
-static void count_state(struct flow_table *t, const struct flow *f, uint8_t state)
-{
-	t->n_refused += (state == FLOW_REFUSED) - (f->state == FLOW_REFUSED);
-	t->n_diverted += (state == FLOW_DIVERTED) - (f->state == FLOW_DIVERTED);
-}
-
 void flow_set_state(struct flow_table *t, struct flow *f, uint8_t state)
 {
-	bool seen = f->state == FLOW_DIVERTED;
-
-	count_state(t, f, state);
-	if (seen)
-		change_begin(t);
-	what_put(f, state, f->used);
-	if (seen)
-		change_end(t);
+	state_put(t, f, state, true);
 }
 
 void flow_divert(struct flow_table *t, struct flow *f, const struct flow_origin *from)
@@ -360,7 +365,7 @@ void flow_divert(struct flow_table *t, struct flow *f, const struct flow_origin 
 	__atomic_store_n(&f->origin_vlan, from->vlan, __ATOMIC_RELAXED);
 	__atomic_store_n(&f->origin_port, from->port, __ATOMIC_RELAXED);
 	f->tls_worker = 0;
-	what_put(f, FLOW_DIVERTED, f->used);
+	what_put(f, FLOW_DIVERTED, true);
 	change_end(t);
 }
 
