@@ -26,6 +26,8 @@
 #define YOUNG_ACK_US 40000
 #define YOUNG_OLD_US 80000
 #define NOBODY UINT32_MAX /* in place of a bucket */
+/* A power of two. Buckets of TIME-WAIT alone; more of them are visited each round. */
+#define RESTING 32768
 #define TF_YOUNG 0x8000u /* in pcb->flags, where lwIP has no use for it */
 
 _Static_assert(PCBS_TICK_MS == TCP_SLOW_INTERVAL, "a tick is lwIP's");
@@ -45,6 +47,12 @@ struct young {
 	uint32_t since_us;
 };
 
+/* A bucket that holds TIME-WAIT alone: the timers need not look before that ends. */
+struct resting {
+	uint32_t bucket;
+	uint32_t since_us;
+};
+
 struct pcbs {
 	struct bucket *b;
 	uint64_t *timed; /* a bit each bucket: somebody in it waits for something */
@@ -60,6 +68,9 @@ struct pcbs {
 	uint32_t first, owing, end;
 	uint32_t now_us;
 	struct young young[YOUNG];
+	/* positions in `resting`, modulo RESTING: the first, behind the last */
+	uint32_t rest_first, rest_end;
+	struct resting resting[RESTING];
 };
 
 /* lwIP's own counter of timer calls. A connection that carries its value is passed over, and with as many calls as there
@@ -236,18 +247,23 @@ void pcbs_enter(struct pcbs *t, uint32_t bucket)
 	tcp_tw_pcbs = t->b[bucket].tw;
 }
 
-void pcbs_leave(struct pcbs *t, bool changed)
+static void leave(struct pcbs *t)
 {
 	struct bucket *b = &t->b[t->in];
 
-	if (changed || tcp_tw_pcbs != NULL)
-		bucket_timed(t, t->in);
-	else if (tcp_active_pcbs != NULL)
-		pcb_note(t, t->in, tcp_active_pcbs);
 	b->active = tcp_active_pcbs;
 	b->tw = tcp_tw_pcbs;
 	tcp_active_pcbs = tcp_tw_pcbs = NULL;
 	t->in = UINT32_MAX;
+}
+
+void pcbs_leave(struct pcbs *t, bool changed)
+{
+	if (changed || tcp_tw_pcbs != NULL)
+		bucket_timed(t, t->in);
+	else if (tcp_active_pcbs != NULL)
+		pcb_note(t, t->in, tcp_active_pcbs);
+	leave(t);
 }
 
 void pcbs_touched(struct pcbs *t, uint32_t bucket, struct tcp_pcb *pcb)
@@ -332,6 +348,31 @@ static bool pcb_is_left(const struct tcp_pcb *pcb)
 	return wait == WAIT_TIMERS || (wait == WAIT_WHILE && !(pcb->flags & TF_YOUNG));
 }
 
+/* Of the bucket that is entered, in which nobody but TIME-WAIT waits. @return false: it has to be visited */
+static bool bucket_rests(struct pcbs *t)
+{
+	for (const struct tcp_pcb *pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) {
+		if (tcp_ticks - pcb->tmr > TICKS(TIME_WAIT_MS / 2))
+			return false; /* it ends sooner than the bucket's turn would come */
+	}
+	if (t->rest_end - t->rest_first == RESTING)
+		return false;
+	t->resting[t->rest_end++ % RESTING] = (struct resting){t->in, t->now_us};
+	return true;
+}
+
+/* Whose rest is over has its timers from the next round on. */
+static void rest_settle(struct pcbs *t)
+{
+	for (; t->rest_first != t->rest_end; t->rest_first++) {
+		const struct resting *r = &t->resting[t->rest_first % RESTING];
+
+		if (t->now_us - r->since_us < TIME_WAIT_MS * 1000)
+			break;
+		bucket_timed(t, r->bucket);
+	}
+}
+
 static void bucket_timers(struct pcbs *t, uint32_t i)
 {
 	bool waits = false;
@@ -350,11 +391,13 @@ static void bucket_timers(struct pcbs *t, uint32_t i)
 	}
 	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL && !waits; pcb = pcb->next)
 		waits = pcb_is_left(pcb);
-	if (!waits && tcp_tw_pcbs == NULL) {
-		t->timed[i / 64] &= ~(1ull << (i & 63));
-		t->n_timed--;
+	if (waits || (tcp_tw_pcbs != NULL && !bucket_rests(t))) {
+		pcbs_leave(t, false);
+		return;
 	}
-	pcbs_leave(t, false);
+	t->timed[i / 64] &= ~(1ull << (i & 63));
+	t->n_timed--;
+	leave(t);
 }
 
 static void neighbour_fetch(const struct tcp_pcb *pcb)
@@ -450,6 +493,7 @@ void pcbs_timers(struct pcbs *t, uint64_t now_us)
 	t->slow ^= past_us / ROUND_US & 1;
 	t->round_us += past_us / ROUND_US * ROUND_US;
 	t->at = 0;
+	rest_settle(t);
 }
 
 static uint64_t young_wait_us(const struct pcbs *t, uint32_t at, uint32_t age_us, uint64_t now_us)
@@ -461,16 +505,30 @@ static uint64_t young_wait_us(const struct pcbs *t, uint32_t at, uint32_t age_us
 	return past_us < age_us ? age_us - past_us : 0;
 }
 
+/* A round later than it must be, for all those whose rest ends until then. */
+static uint64_t rest_wait_us(const struct pcbs *t, uint64_t now_us)
+{
+	uint32_t past_us = (uint32_t)now_us - t->resting[t->rest_first % RESTING].since_us;
+	uint32_t all_us = TIME_WAIT_MS * 1000 + ROUND_US;
+
+	if (t->rest_first == t->rest_end)
+		return UINT64_MAX;
+	return past_us < all_us ? all_us - past_us : 0;
+}
+
 uint64_t pcbs_wait_us(const struct pcbs *t, uint64_t now_us)
 {
 	uint64_t next_us = t->round_us + ROUND_US, wait_us = UINT64_MAX;
 	uint64_t ack_us = young_wait_us(t, t->owing, YOUNG_ACK_US, now_us);
 	uint64_t old_us = young_wait_us(t, t->first, YOUNG_OLD_US, now_us);
+	uint64_t rest_us = rest_wait_us(t, now_us);
 
 	if (t->n_timed > 0)
 		wait_us = next_us > now_us ? next_us - now_us : 0;
 	if (wait_us > ack_us)
 		wait_us = ack_us;
+	if (wait_us > rest_us)
+		wait_us = rest_us;
 	return wait_us < old_us ? wait_us : old_us;
 }
 
@@ -501,6 +559,15 @@ static int64_t young_there(const struct pcbs *t)
 	return n;
 }
 
+static bool rests(const struct pcbs *t, uint32_t bucket)
+{
+	for (uint32_t at = t->rest_first; at != t->rest_end; at++) {
+		if (t->resting[at % RESTING].bucket == bucket)
+			return true;
+	}
+	return false;
+}
+
 int64_t pcbs_check(const struct pcbs *t)
 {
 	int64_t n = 0, young = 0;
@@ -508,7 +575,7 @@ int64_t pcbs_check(const struct pcbs *t)
 	if (tcp_active_pcbs != NULL || tcp_tw_pcbs != NULL || tcp_bound_pcbs != NULL)
 		return -1;
 	for (uint32_t i = 0; i <= t->mask; i++) {
-		bool waits = t->b[i].tw != NULL, timed = t->timed[i / 64] >> (i & 63) & 1;
+		bool waits = false, timed = t->timed[i / 64] >> (i & 63) & 1;
 
 		for (const struct tcp_pcb *p = t->b[i].active; p != NULL; p = p->next, n++) {
 			waits |= pcb_is_left(p);
@@ -521,7 +588,7 @@ int64_t pcbs_check(const struct pcbs *t)
 			if (pcbs_bucket_of(t, p) != i || p->state != TIME_WAIT)
 				return -1;
 		}
-		if (waits && !timed)
+		if (!timed && (waits || (t->b[i].tw != NULL && !rests(t, i))))
 			return -1;
 	}
 	return young <= young_there(t) ? n : -1;

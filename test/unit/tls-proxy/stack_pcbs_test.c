@@ -100,6 +100,34 @@ static void an_idle_connection_waits_for_nothing(void **state)
 	wire_free(x);
 }
 
+/* TIME-WAIT costs no timer before it ends, and ends in time: some 2 s after the last FIN, all of it in one go. */
+static void time_wait_rests_and_ends(void **state)
+{
+	struct wire *x = wire_new(200, "10.0.0.2");
+	uint64_t closed_us, wait_us;
+	struct end dev[200];
+
+	(void)state;
+	for (int i = 0; i < 200; i++)
+		pair_up(x, &dev[i]);
+	closed_us = x->now_us;
+	for (int i = 0; i < 200; i++) {
+		stream_close(&dev[i].s);
+		stream_close(&x->in[i].s);
+	}
+	wire_settle(x, 400000);
+	assert_true(pcbs_check(x->stack->pcbs) >= 200);
+	wait_us = stack_wait_us(x->stack, x->now_us);
+	assert_in_range(x->now_us + wait_us - closed_us, 2000000, 2300000);
+	wire_turn(x, wait_us); /* those who are due have their timers from here on */
+	assert_true(pcbs_check(x->stack->pcbs) >= 200);
+	for (int i = 0; i < 6; i++)
+		wire_turn(x, TCP_TMR_INTERVAL * 1000);
+	assert_int_equal(pcbs_check(x->stack->pcbs), 0);
+	assert_true(stack_wait_us(x->stack, x->now_us) == UINT64_MAX);
+	wire_free(x);
+}
+
 /* A lost segment is sent again after a second at the most, in whatever bucket, however often the timers were asked. */
 static void a_lost_segment_is_sent_again_in_time(void **state)
 {
@@ -361,6 +389,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lists_stay_whole_while_connections_come_and_go),
 		cmocka_unit_test(an_idle_connection_waits_for_nothing),
+		cmocka_unit_test(time_wait_rests_and_ends),
 		cmocka_unit_test(a_lost_segment_is_sent_again_in_time),
 		cmocka_unit_test(an_acknowledgement_waits_for_a_while_or_for_others),
 		cmocka_unit_test(a_malformed_packet_is_dropped),
