@@ -13,7 +13,9 @@
 
 #define QUEUE_MAX                                                                                  \
 	262144u /* messages; then it is an agent that does not read: begin anew, with everything announced again */
-#define HOLD_MS 2 /* the end of a session waits so long for company */
+#define END_HOLD_US 2000 /* the end of a session waits so long for company */
+#define ADMIT_HOLD_US                                                                              \
+	300 /* one who asks to be let in, while others in a handshake may soon ask too */
 #define RETRY_FIRST_MS 50
 #define RETRY_MOST_MS 1000
 
@@ -118,15 +120,22 @@ static int queue_flush(struct worker *w)
 	return 0;
 }
 
-/* Each message by itself wakes the agent up, which costs more than to send it: what can wait so long goes out together. */
-static int agent_send_by(struct worker *w, const void *m, uint64_t due_ms)
+/* Each message by itself wakes the agent up, which costs more than to send it: what can wait so long goes out together.
+ * @param urgent  somebody waits for the answer: no longer than there are handshakes to go on with */
+static int agent_send_within(struct worker *w, const void *m, uint32_t hold_us, bool urgent)
 {
+	uint64_t due_us = clock_near_us() + hold_us;
 	int ret;
 
 	if (!w->agent_up)
 		return -ENOTCONN;
-	if (w->agent_queued == 0 || due_ms < w->agent_due_ms)
-		w->agent_due_ms = due_ms;
+	if (w->agent_queued == 0) {
+		w->agent_due_us = due_us;
+		w->agent_urgent = false;
+	}
+	if (due_us < w->agent_due_us)
+		w->agent_due_us = due_us;
+	w->agent_urgent |= urgent;
 	ret = queue_put(w, m);
 	if (ret < 0)
 		agent_lost(w, strerror(-ret));
@@ -139,7 +148,7 @@ static int agent_send(struct worker *w, const void *m)
 	int ret = w->agent_queued == 0 && w->agent_up ? msg_send(w->agent.fd, m, -1) : -EAGAIN;
 
 	if (ret == -EAGAIN)
-		ret = agent_send_by(w, m, 0);
+		ret = agent_send_within(w, m, 0, true);
 	if (ret == 0 && w->agent_queued > 0 && !w->agent_blocked)
 		ret = queue_flush(w);
 	if (ret < 0 && w->agent_up)
@@ -147,24 +156,30 @@ static int agent_send(struct worker *w, const void *m)
 	return ret;
 }
 
-void agent_post(struct worker *w, uint64_t now_ms)
+static bool is_due(const struct worker *w, uint64_t now_us)
+{
+	return now_us >= w->agent_due_us || (w->agent_urgent && TAILQ_EMPTY(&w->shaking));
+}
+
+void agent_post(struct worker *w, uint64_t now_us)
 {
 	int ret;
 
-	if (w->agent_queued == 0 || w->agent_blocked || now_ms < w->agent_due_ms)
+	if (w->agent_queued == 0 || w->agent_blocked || !is_due(w, now_us))
 		return;
 	ret = queue_flush(w);
 	if (ret < 0)
 		agent_lost(w, strerror(-ret));
 }
 
-uint64_t agent_rests(const struct worker *w, uint64_t now_ms, uint64_t wait_ms)
+uint64_t agent_rests(const struct worker *w, uint64_t now_us, uint64_t wait_ms)
 {
+	uint64_t left_ms;
+
 	if (w->agent_queued == 0 || w->agent_blocked)
 		return wait_ms;
-	if (now_ms >= w->agent_due_ms)
-		return 0;
-	return wait_ms < w->agent_due_ms - now_ms ? wait_ms : w->agent_due_ms - now_ms;
+	left_ms = is_due(w, now_us) ? 0 : (w->agent_due_us - now_us + 999) / 1000;
+	return wait_ms < left_ms ? wait_ms : left_ms;
 }
 
 int agent_tell(struct worker *w, const void *m)
@@ -373,7 +388,7 @@ int agent_admit(struct conn *c, bool again)
 	memcpy(m.issuer_sha256, id->issuer_sha256, sizeof(m.issuer_sha256));
 	memcpy(m.serial, id->serial, sizeof(m.serial));
 	memcpy(m.identity, id->name, sizeof(m.identity));
-	return agent_send_by(c->w, &m, 0);
+	return agent_send_within(c->w, &m, ADMIT_HOLD_US, true);
 }
 
 void agent_closed(struct conn *c)
@@ -386,7 +401,7 @@ void agent_closed(struct conn *c)
 
 	MSG_INIT(&m, MSG_SESSION_CLOSED, 0);
 	snprintf(m.reason, sizeof(m.reason), "%.63s", c->reason);
-	agent_send_by(c->w, &m, clock_near_ms() + HOLD_MS);
+	agent_send_within(c->w, &m, END_HOLD_US, false);
 }
 
 void agent_moved(struct conn *c)

@@ -117,8 +117,8 @@ int worker_turn(struct worker *w, uint32_t wait_ms)
 	left_ms = w->tick_ms > now && TAILQ_EMPTY(&w->shaking) && LIST_EMPTY(&w->again)
 			  ? w->tick_ms - now
 			  : 0;
-	agent_post(w, now);
-	left_ms = agent_rests(w, now, left_ms);
+	agent_post(w, clock_near_us());
+	left_ms = agent_rests(w, clock_near_us(), left_ms);
 	ret = transport_turn(w, left_ms < wait_ms ? left_ms : wait_ms, events_serve);
 	if (ret < 0)
 		return ret;

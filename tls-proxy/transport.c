@@ -153,7 +153,7 @@ static uint64_t stack_turn(struct worker *w)
 	w->behind = more || frames >= FRAMES_A_TURN;
 	handshakes_turn(w, clock_near_us());
 	port_flush(w->port);
-	agent_post(w, clock_near_ms());
+	agent_post(w, clock_near_us());
 	if (frames > 0 || more || !TAILQ_EMPTY(&w->shaking))
 		w->busy_us = now_us;
 	/* On a core that it shares with the dataplane, which waits for these frames. */

@@ -159,7 +159,8 @@ struct worker {
 	agent_queue; /* that its socket had no room for, or that can wait */
 	uint32_t agent_queued;
 	bool agent_blocked; /* the socket had no room: an event says when there is */
-	uint64_t agent_due_ms; /* without that: when what waits goes out, boot clock */
+	uint64_t agent_due_us; /* without that: at the latest it goes out then, boot clock */
+	bool agent_urgent; /* it goes out before the worker waits */
 	struct source steer; /* dtls_steer.c */
 	struct stack *stack; /* NULL: no listener wants it, nor a port */
 	struct port *port;
@@ -361,9 +362,9 @@ int agent_admit(struct conn *c, bool again);
 /** Sent with the next message, or a little later by agent_post(). */
 void agent_closed(struct conn *c);
 /** What is due goes out, together: before the worker waits or gives its core away. */
-void agent_post(struct worker *w, uint64_t now_ms);
+void agent_post(struct worker *w, uint64_t now_us);
 /** @return how long the worker may wait for what is not due yet, at most wait_ms */
-uint64_t agent_rests(const struct worker *w, uint64_t now_ms, uint64_t wait_ms);
+uint64_t agent_rests(const struct worker *w, uint64_t now_us, uint64_t wait_ms);
 void agent_moved(
 	struct conn
 		*c); /* c->moved_from is over: the address before is not the device's any more */

@@ -145,7 +145,7 @@ static void an_end_is_told_soon_and_in_order(void **state)
 		}
 		/* whoever sleeps meanwhile does not do so for long */
 		if (w->w.agent_queued > 0)
-			assert_int_equal(agent_rests(&w->w, w->w.agent_due_ms - 1, WORKER_TICK_MS),
+			assert_int_equal(agent_rests(&w->w, w->w.agent_due_us - 1, WORKER_TICK_MS),
 					 1);
 		while (w->closed == i && clock_boot_ms() - start_ms < WORKER_TICK_MS / 2)
 			turn(w, 1);
@@ -155,6 +155,34 @@ static void an_end_is_told_soon_and_in_order(void **state)
 		close(w->up);
 		w->up = -1;
 	}
+}
+
+/* Who asks to be let in waits for others in a handshake, who may soon ask too, but not for long, and not for nobody. */
+static void who_asks_goes_with_others(void **state)
+{
+	struct world *w = *state;
+	struct conn other = {.w = &w->w};
+	uint64_t due_us;
+
+	session_up(w);
+	UNTIL(w, only(w)->state == CONN_RELAY);
+	assert_true(TAILQ_EMPTY(&w->w.shaking));
+	assert_int_equal(w->w.agent_queued, 0);
+	assert_int_equal(agent_admit(only(w), true), 0);
+	assert_int_equal(w->w.agent_queued, 1);
+	assert_int_equal(agent_rests(&w->w, w->w.agent_due_us - 1, WORKER_TICK_MS), 0);
+	agent_post(&w->w, w->w.agent_due_us - 1);
+	assert_int_equal(w->w.agent_queued, 0);
+	TAILQ_INSERT_TAIL(&w->w.shaking, &other, turn);
+	assert_int_equal(agent_admit(only(w), true), 0);
+	due_us = w->w.agent_due_us;
+	agent_post(&w->w, due_us - 1);
+	assert_int_equal(w->w.agent_queued, 1);
+	assert_int_equal(agent_admit(only(w), true), 0);
+	assert_true(w->w.agent_due_us == due_us); /* of the first */
+	agent_post(&w->w, due_us);
+	assert_int_equal(w->w.agent_queued, 0);
+	TAILQ_REMOVE(&w->w.shaking, &other, turn);
 }
 
 static void an_answer_that_comes_too_late_is_handed_back(void **state)
@@ -537,6 +565,7 @@ int main(void)
 		T(what_comes_with_the_handshake_follows_the_proxy_header),
 		T(a_device_that_only_wants_new_keys_burns_nothing),
 		T(an_end_is_told_soon_and_in_order),
+		T(who_asks_goes_with_others),
 		T(an_answer_that_comes_too_late_is_handed_back),
 		T(the_table_ends_sessions),
 		T(an_expiry_needs_no_agent),
