@@ -14,7 +14,8 @@ UP_SERVER=10.20.0.1 UP_SINK=10.20.0.2
 TLS_PORT=8880                            # + 0, 1, 2: 0, 10,000 and 100,000 revoked; + 3 and on: many sessions
 MANY_PORTS=8                             # an upstream port each: one has 64,000 connections from one address at most
 SINK_PORT=7000
-SERVER_CPU=1                             # of the server under test; everything else is on CPU 0
+SERVER_CPU=1                             # of the server under test
+LOAD_CPU=0                               # of everything else
 GW4=$SERVER4 GW6=fd07::1 WIFI4=10.9.0.1  # names in the server's certificate, by pki_make
 TRANSPORT=${TRANSPORT:-socket}
 WIRE= # the gateway's generator speaks frames to its vhost-user ports, and is its upstream too

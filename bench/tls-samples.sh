@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # variables for the scripts that source this
 # tls-samples.sh: what the TLS benchmark keeps of a measure, sourced by tls.sh: its samples, and beside each how slow the
-# server's core was meanwhile. A virtual machine's host gives and takes half of its speed within tens of milliseconds, so
-# tls_floor looks at it all the time a sample takes: each 10 ms a few checks of a signature, 1 % of the core. A look is the
-# time of one check.
+# machine was meanwhile. A virtual machine's host gives and takes half of its speed within tens of milliseconds, so a
+# tls_floor on each core looks at it all the time a sample takes: each 10 ms a few checks of a signature, 1 % of the core. A
+# look is the time of one check. The generator's core counts too: a server that waits for it wakes up more often.
 declare -A SAMPLES LOOKS # of a label, with a comma before each; a look of 0: nobody looked
-LOOK=0                   # the mean of the last sample's looks, in ns
+LOOK=0                   # the mean of the last sample's looks on the slower of both cores, in ns
 LOOK_EACH_US=10000
 QUIET_PCT=5      # a sample is quiet if its looks are in the mean within so much of full speed,
 FULL_SPEED_PCT=1 # which so many of a hundred looks of the whole run came up to,
@@ -21,26 +21,40 @@ note() { # LABEL VALUE: a sample
 # ---- the floor ----------------------------------------------------------------------------------
 # Before all that is measured, at the same core: what it takes is not in the processes' own time.
 floor_up() {
-	talker FLOOR taskset -c "$SERVER_CPU" chrt -r 2 "$B/bench/tls_floor" "$D/pki/ca.pem" "$D/pki/ca.key" "$D/pki/gw.pem" "$D/pki/gw.key"
+	local tls_floor=("$B/bench/tls_floor" "$D/pki/ca.pem" "$D/pki/ca.key" "$D/pki/gw.pem" "$D/pki/gw.key")
+	talker FLOOR taskset -c "$SERVER_CPU" chrt -r 2 "${tls_floor[@]}"
+	talker BESIDE taskset -c "$LOAD_CPU" chrt -r 2 "${tls_floor[@]}"
 	answer_of "$FLOOR_OUT" 10 >/dev/null || die "tls_floor: $(cat "$D/FLOOR.log")"
+	answer_of "$BESIDE_OUT" 10 >/dev/null || die "tls_floor: $(cat "$D/BESIDE.log")"
 }
-floor() { # COMMAND...: its answer's words to FLOOR
+floor_ask() { # FD-IN FD-OUT LOG COMMAND...: its answer's words to FLOOR
 	FLOOR=
-	say "$*" >&"$FLOOR_IN"
-	IFS= read -r -t 20 -u "$FLOOR_OUT" FLOOR
-	[ "${FLOOR%% *}" = ok ] || die "tls_floor $*: ${FLOOR:-no answer} $(cat "$D/FLOOR.log")"
+	say "${*:4}" >&"$1"
+	IFS= read -r -t 20 -u "$2" FLOOR
+	[ "${FLOOR%% *}" = ok ] || die "tls_floor ${*:4}: ${FLOOR:-no answer} $(cat "$D/$3.log")"
 	FLOOR=${FLOOR#ok}
 }
-watch_begin() { floor watch "$LOOK_EACH_US"; }
-watch_end() {
+floor() { floor_ask "$FLOOR_IN" "$FLOOR_OUT" FLOOR "$@"; }     # on the server's core
+beside() { floor_ask "$BESIDE_IN" "$BESIDE_OUT" BESIDE "$@"; } # on the other
+watch_begin() {
+	floor watch "$LOOK_EACH_US"
+	beside watch "$LOOK_EACH_US"
+}
+looks_take() { # the mean to LOOK if it is slower than that
 	local ns n=0 sum=0
-	floor seen
 	for ns in $FLOOR; do
 		sum=$((sum + ns)) n=$((n + 1))
 	done
 	[ "$n" -gt 0 ] || die "nobody looked at the machine's speed"
-	LOOK=$((sum / n))
+	[ "$LOOK" -ge $((sum / n)) ] || LOOK=$((sum / n))
 	SAMPLES[look_ns]+=${FLOOR// /,}
+}
+watch_end() {
+	LOOK=0
+	floor seen
+	looks_take
+	beside seen
+	looks_take
 }
 # The TLS library alone: one more sample of each of its measures
 FLOORS=(floor_handshake_us floor_client_handshake_us floor_handshake_x25519_us floor_message_us floor_bulk_mb_per_s)

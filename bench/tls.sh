@@ -11,7 +11,7 @@ if [ -n "$QUICK" ]; then defaults=(8 2 1000 1500 50); else defaults=(40 4 10000 
 TURNS=${TURNS:-${defaults[0]}} PEERS_EACH=${PEERS_EACH:-${defaults[1]}} DEVICES=${DEVICES:-${defaults[2]}}
 IDLE=${IDLE:-${defaults[3]}} REVOCATIONS=${REVOCATIONS:-${defaults[4]}}
 # A sample: sessions, or ms of messages and of bulk; ms beside a flood
-CYCLES=${CYCLES:-250} MS=${MS:-120} FLOOD_MS=${FLOOD_MS:-$([ -n "$QUICK" ] && echo 150 || echo 1000)}
+CYCLES=${CYCLES:-250} MS=${MS:-200} FLOOD_MS=${FLOOD_MS:-$([ -n "$QUICK" ] && echo 150 || echo 1000)}
 IDLE_WIRED=$((IDLE > 10000 ? IDLE : 10000)) # it takes no longer
 OPEN=${OPEN:-$DEVICES} # sessions while devices are revoked, one each
 TALKING=1000           # devices that exchange messages
@@ -121,8 +121,8 @@ servers_at() { # TURN: to NOW
 
 # ---- handshakes ---------------------------------------------------------------------------------
 # A session from SYN to the last FIN: handshake, admission, upstream connection, greeting from it, close_notify both ways.
-cycle() { # LABEL SERVER LISTENER GROUP N
-	spent "$2" cycle "$(target "$3" "$4")" "$5" 32
+cycle() { # LABEL SERVER LISTENER GROUP N [FROM]
+	spent "$2" cycle "$(target "$3" "$4")" "$5" 32 "${6:-0}"
 	answered "done"
 	note "$1" "$(calc "$CPU_NS / 1000 / $VALUE")"
 	[ "$2" != gw ] || note "agent_$1" "$(calc "$AGENT_NS / 1000 / $VALUE")"
@@ -133,6 +133,15 @@ sessions_of() { # SERVER LISTENER: of a sample; the other two take milliseconds 
 	local by=1
 	[ "$1" = gw ] || by=$((2 << $2))
 	say $((CYCLES / by))
+}
+# Devices that the worker does not know yet, each once: their certificates' signatures are verified too.
+first() {
+	local from
+	for ((from = 0; from + CYCLES <= DEVICES; from += CYCLES)); do
+		cycle first gw 0 mlkem768 "$CYCLES" "$from"
+	done
+	emit_both handshake_first_us us median "" first
+	tell handshake_first_us first
 }
 handshakes() {
 	local i k s label floor look
@@ -387,7 +396,7 @@ for s in "${SERVERS[@]}"; do
 	fi
 done
 pass "${SERVERS[*]}: up"
-for part in ${PARTS:-idle handshakes sessions_open messages bulk flood revocation}; do
+for part in ${PARTS:-first idle handshakes sessions_open messages bulk flood revocation}; do
 	case $part in
 	messages)
 		messages messages_per_s "$TALKING" ">= 400000"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* tls_floor: what the TLS library alone costs a server: both ends in this process, bytes by memory, each end's processor
- * time by itself. Nothing can be cheaper with this library, so it stands beside what the gateway costs. While others run, it
- * looks at how fast its core is.
+ * time by itself. It is what plain use of the library costs, every signature verified each time, and stands beside what the
+ * gateway costs. While others run, it looks at how fast its core is.
  *   tls_floor CA-CERTIFICATE CA-KEY CERTIFICATE KEY
  * Commands come on standard input, one a line; each is answered by one line, "ok ..." or "error ...".
  *   handshakes GROUP N     mlkem768, x25519 or p256; each end's processor time a handshake

@@ -6,7 +6,7 @@
  * it: handshake, admission and the upstream connection are behind it then.
  * Commands come on standard input, one a line; each is answered by one line, "ok ..." or "error ...". A TARGET is
  * ADDRESS:PORT+PORTS/GROUP with GROUP mlkem768, x25519 or p256; sessions take the ports by turns.
- *   cycle TARGET N CONCURRENT           open and close N sessions, so many at a time
+ *   cycle TARGET N CONCURRENT FROM      open and close N sessions, so many at a time, of the devices from FROM on
  *   open TARGET FROM TO CONCURRENT      sessions number FROM to TO, of the devices by turns. They stay
  *   messages FROM TO BYTES MS [RATE]    each sends a message and waits for its echo, again and again; RATE: a second, of all
  *   bulk FROM TO MS                     each sends records of 16 kB as fast as they are taken, until all have come through
@@ -250,14 +250,14 @@ static bool target_read(const char *text)
 	return id != 0;
 }
 
-static void do_cycle(uint32_t n, uint32_t concurrent)
+static void do_cycle(uint32_t n, uint32_t concurrent, uint32_t from)
 {
 	uint64_t start_us = clock_boot_us();
 	uint32_t at = SESSIONS_MAX - l.flood.clients;
 
 	run_begin(MODE_CYCLE, 0);
-	l.next = 0;
-	l.last = n;
+	l.next = from;
+	l.last = from + n;
 	/* From the end, where no sessions that stay are. */
 	for (uint32_t i = 0; i < concurrent && l.next < l.last; i++)
 		begin(&l.client[--at]);
@@ -443,8 +443,9 @@ static bool command(char **word, unsigned n)
 
 	if (n == 1 && strcmp(word[0], "quit") == 0)
 		return false;
-	if (n == 4 && strcmp(word[0], "cycle") == 0 && b > 0 && c > 0 && target_read(word[1]))
-		do_cycle(b, c);
+	if (n == 5 && strcmp(word[0], "cycle") == 0 && b > 0 && c > 0 && b < UINT32_MAX - d &&
+	    target_read(word[1]))
+		do_cycle(b, c, d);
 	else if (n == 5 && strcmp(word[0], "open") == 0 && b < c && c <= SESSIONS_MAX && d > 0 &&
 		 target_read(word[1]))
 		do_open(b, c, d);
