@@ -141,6 +141,19 @@ static void check_spared(const struct row *r, WOLFSSL *ssl, struct transcript_se
 		fail_msg("%s: %" PRIu64 " of one, %" PRIu64 " of two", r->name, spared, in_two[2]);
 }
 
+/* Both ends have the keys of the same transcript: what one writes the other reads. */
+static void agreed(const struct row *r, struct pump *p, struct session *s,
+		   struct transcript_seen before, uint64_t in_two[3])
+{
+	check_spared(r, p->ssl, before, in_two);
+	assert_string_equal(session_version(s), r->tls12 ? "TLSv1.2" : "TLSv1.3");
+	assert_int_equal(session_write(s, (const uint8_t *)"well", 4), 4);
+	pump_carry(p);
+	assert_int_equal(wolfSSL_read(p->ssl, (char[4]){0}, 4), 4);
+	wolfSSL_free(p->ssl);
+	session_free(s);
+}
+
 static void groups_set(WOLFSSL *ssl, const int groups[2])
 {
 	int list[2] = {groups[0], groups[1]};
@@ -177,13 +190,7 @@ static void each_device_shakes_hands_with_us(void **state)
 		before = transcript_seen();
 		if (pump_shake(&p) != SESSION_OPEN)
 			fail_msg("%s: %s", r->name, session_reason(s));
-		check_spared(r, p.ssl, before, in_two);
-		assert_string_equal(session_version(s), r->tls12 ? "TLSv1.2" : "TLSv1.3");
-		assert_int_equal(session_write(s, (const uint8_t *)"well", 4), 4);
-		pump_carry(&p);
-		assert_int_equal(wolfSSL_read(p.ssl, (char[4]){0}, 4), 4);
-		wolfSSL_free(p.ssl);
-		session_free(s);
+		agreed(r, &p, s, before, in_two);
 		tls_ctx_fini(&ctx);
 		wolfSSL_CTX_free(library);
 	}
@@ -230,13 +237,7 @@ static void we_shake_hands_with_each_upstream(void **state)
 		pump_join(&p, wolfSSL_new(library), s);
 		if (shake_server(&p) != SESSION_OPEN)
 			fail_msg("%s: %s", r->name, session_reason(s));
-		check_spared(r, p.ssl, before, in_two);
-		assert_string_equal(session_version(s), r->tls12 ? "TLSv1.2" : "TLSv1.3");
-		assert_int_equal(session_write(s, (const uint8_t *)"well", 4), 4);
-		pump_carry(&p);
-		assert_int_equal(wolfSSL_read(p.ssl, (char[4]){0}, 4), 4);
-		wolfSSL_free(p.ssl);
-		session_free(s);
+		agreed(r, &p, s, before, in_two);
 		wolfSSL_CTX_free(library);
 	}
 	tls_ctx_fini(&ctx);
