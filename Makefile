@@ -73,10 +73,9 @@ $(B)/sallyport-dataplane: LIBS = $(call pkg,--libs,libdpdk) -lrte_net_vhost
 $(B)/sallyport-dataplane: $(call main,dataplane) $(DATAPLANE) $(BASE)
 
 # What the library asks nobody for: ML-DSA's own signatures (tls-proxy/key.h), known ones (tls-proxy/signatures.h), hashes
-# that nobody reads (tls-proxy/transcript.h), the certificate in hand (tls-proxy/decoded.h).
+# that nobody reads (tls-proxy/transcript.h).
 TLS_WRAP := $(patsubst %,-Wl$(comma)--wrap=%,wc_MlDsaKey_SignCtx wc_ecc_verify_hash wc_ed25519_verify_msg wc_MlDsaKey_VerifyCtx \
-	wc_InitSha384_ex wc_Sha384Update wc_Sha384GetHash wc_InitSha512_ex wc_Sha512Update wc_Sha512GetHash \
-	ParseCertRelative FreeDecodedCert wc_FreeDecodedCert)
+	wc_InitSha384_ex wc_Sha384Update wc_Sha384GetHash wc_InitSha512_ex wc_Sha512Update wc_Sha512GetHash)
 TLS_LIBS = $(TLS_WRAP) $(WOLFSSL) -lm $(call pkg,--libs,libdpdk libconfig libseccomp libcap)
 $(B)/sallyport-tls-proxy: LIBS = $(TLS_LIBS)
 $(B)/sallyport-tls-proxy: $(call main,tls-proxy) $(TLS) $(CONFIG) $(BASE)

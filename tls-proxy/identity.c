@@ -98,44 +98,41 @@ static void issuer_hash(uint8_t out[32], const DecodedCert *cert)
 	wc_Sha256Hash(cert->issuerRaw - head, cert->issuerRawLen + head, out);
 }
 
-int identity_from_decoded(struct identity *out, const DecodedCert *cert, struct err *err)
-{
-	struct identity id = {0};
-	int ret = usage_check(cert, err);
-
-	if (ret == 0)
-		ret = names_read(&id, cert, err);
-	if (ret < 0)
-		return ret;
-	if (cert->serialSz <= 0 || cert->serialSz > (int)sizeof(id.serial) ||
-	    cert->issuerRaw == NULL ||
-	    identity_date(&id.not_before_s, cert->beforeDate, cert->beforeDateLen) < 0 ||
-	    identity_date(&id.not_after_s, cert->afterDate, cert->afterDateLen) < 0)
-		return err_set(err, -EINVAL,
-			       "the certificate's serial number, issuer or dates cannot be read");
-	memcpy(id.serial, cert->serial, cert->serialSz);
-	id.serial_bytes = cert->serialSz;
-	id.has_issuer_key = cert->extAuthKeyIdSet;
-	if (id.has_issuer_key)
-		memcpy(id.issuer_key, cert->extAuthKeyId, sizeof(id.issuer_key));
-	issuer_hash(id.issuer_sha256, cert);
-	wc_Sha256Hash(cert->source, cert->maxIdx, id.cert_sha256);
-	*out = id;
-	return 0;
-}
-
 int identity_from_der(struct identity *out, const uint8_t *der, size_t bytes, struct err *err)
 {
+	struct identity id = {0};
 	DecodedCert cert;
 	int ret;
 
 	if (bytes == 0 || bytes > 65536)
 		return err_set(err, -EINVAL, "no certificate");
 	wc_InitDecodedCert(&cert, der, bytes, NULL);
-	if (wc_ParseCert(&cert, CERT_TYPE, NO_VERIFY, NULL) != 0)
+	if (wc_ParseCert(&cert, CERT_TYPE, NO_VERIFY, NULL) != 0) {
 		ret = err_set(err, -EINVAL, "the certificate cannot be read");
-	else
-		ret = identity_from_decoded(out, &cert, err);
+		goto out;
+	}
+	ret = usage_check(&cert, err);
+	if (ret == 0)
+		ret = names_read(&id, &cert, err);
+	if (ret < 0)
+		goto out;
+	if (cert.serialSz <= 0 || cert.serialSz > (int)sizeof(id.serial) ||
+	    cert.issuerRaw == NULL ||
+	    identity_date(&id.not_before_s, cert.beforeDate, cert.beforeDateLen) < 0 ||
+	    identity_date(&id.not_after_s, cert.afterDate, cert.afterDateLen) < 0) {
+		ret = err_set(err, -EINVAL,
+			      "the certificate's serial number, issuer or dates cannot be read");
+		goto out;
+	}
+	memcpy(id.serial, cert.serial, cert.serialSz);
+	id.serial_bytes = cert.serialSz;
+	id.has_issuer_key = cert.extAuthKeyIdSet;
+	if (id.has_issuer_key)
+		memcpy(id.issuer_key, cert.extAuthKeyId, sizeof(id.issuer_key));
+	issuer_hash(id.issuer_sha256, &cert);
+	wc_Sha256Hash(der, bytes, id.cert_sha256);
+	*out = id;
+out:
 	wc_FreeDecodedCert(&cert);
 	return ret;
 }

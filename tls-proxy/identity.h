@@ -33,9 +33,5 @@ struct identity {
  */
 int identity_from_der(struct identity *out, const uint8_t *der, size_t bytes, struct err *err);
 
-/** The same of a certificate that the TLS library has read. */
-struct DecodedCert;
-int identity_from_decoded(struct identity *out, const struct DecodedCert *cert, struct err *err);
-
 /** A UTCTime or GeneralizedTime of a certificate, RFC 5280 section 4.1.2.5, as wall clock. @return 0 or -EINVAL */
 int identity_date(uint64_t *out_s, const uint8_t *date, int bytes);

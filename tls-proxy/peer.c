@@ -6,8 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "tls-proxy/decoded.h"
-
 static int above_read(struct peer *p, const WOLFSSL_X509_STORE_CTX *chain)
 {
 	if (chain->totalCerts < 2)
@@ -37,7 +35,6 @@ static int certificate_keep(struct peer *p, const uint8_t *der, size_t bytes)
 int peer_read(struct peer *p, const WOLFSSL_X509_STORE_CTX *chain, bool keep, struct err *err)
 {
 	const WOLFSSL_BUFFER_INFO *own = chain->certs;
-	const DecodedCert *read;
 	int ret;
 
 	peer_drop(p);
@@ -45,9 +42,7 @@ int peer_read(struct peer *p, const WOLFSSL_X509_STORE_CTX *chain, bool keep, st
 		return err_set(err, -E2BIG, "certificate chain too long");
 	if (own == NULL || own->length > PEER_CERT_BYTES_MAX)
 		return err_set(err, -E2BIG, "certificate too large");
-	read = decoded_get(own->buffer, own->length);
-	ret = read != NULL ? identity_from_decoded(&p->id, read, err)
-			   : identity_from_der(&p->id, own->buffer, own->length, err);
+	ret = identity_from_der(&p->id, own->buffer, own->length, err);
 	if (ret < 0)
 		return ret;
 	ret = above_read(p, chain);
