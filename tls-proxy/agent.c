@@ -14,8 +14,8 @@
 #define QUEUE_MAX                                                                                  \
 	262144u /* messages; then it is an agent that does not read: begin anew, with everything announced again */
 #define END_HOLD_US 2000 /* the end of a session waits so long for company */
-#define ADMIT_HOLD_US                                                                              \
-	300 /* one who asks to be let in, while others in a handshake may soon ask too */
+/* One who asks to be let in waits so long for others in a handshake, who may soon ask too. */
+#define ADMIT_HOLD_US 300
 #define RETRY_FIRST_MS 50
 #define RETRY_MOST_MS 1000
 
@@ -24,15 +24,19 @@ struct agent_queued {
 	char bytes[]; /* a message */
 };
 
+static void queue_pop(struct worker *w)
+{
+	struct agent_queued *q = STAILQ_FIRST(&w->agent_queue);
+
+	STAILQ_REMOVE_HEAD(&w->agent_queue, next);
+	w->agent_queued--;
+	free(q);
+}
+
 static void queue_drop(struct worker *w)
 {
-	struct agent_queued *q;
-
-	for (; w->agent_queued > 0; w->agent_queued--) {
-		q = STAILQ_FIRST(&w->agent_queue);
-		STAILQ_REMOVE_HEAD(&w->agent_queue, next);
-		free(q);
-	}
+	while (w->agent_queued > 0)
+		queue_pop(w);
 }
 
 /* Touches no conn: some caller may be walking them. */
@@ -83,15 +87,6 @@ static void blocked_set(struct worker *w, bool blocked)
 	if (w->agent_blocked != blocked)
 		source_set(w, &w->agent, blocked ? EPOLLIN | EPOLLOUT : EPOLLIN);
 	w->agent_blocked = blocked;
-}
-
-static void queue_pop(struct worker *w)
-{
-	struct agent_queued *q = STAILQ_FIRST(&w->agent_queue);
-
-	STAILQ_REMOVE_HEAD(&w->agent_queue, next);
-	w->agent_queued--;
-	free(q);
 }
 
 /* @return 0, or -errno: the agent is lost */
