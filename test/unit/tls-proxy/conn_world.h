@@ -373,7 +373,6 @@ static void (*world_prepare)(struct world *w, struct gw_listener *l);
 static inline void world_places(struct world *w, struct gw_listener *l)
 {
 	struct err err = {""};
-	int fd;
 
 	w->w.cfg = &w->cfg;
 	w->w.agent.fd = w->w.signals.fd = w->w.wake.fd = -1;
@@ -384,8 +383,6 @@ static inline void world_places(struct world *w, struct gw_listener *l)
 	if (world_transport == GW_SOCKET) {
 		assert_int_equal(ip_addr_parse(&l->addr, "127.0.0.1"), 0);
 		l->upstreams[0].addr = l->addr;
-		fd = server_open(&l->port); /* one that is free now */
-		end_close(&fd);
 		return;
 	}
 	l->transport = GW_STACK;
@@ -401,6 +398,17 @@ static inline void world_places(struct world *w, struct gw_listener *l)
 	if (transport_start(&w->w, &err) < 0)
 		fail_msg("%s", err.msg);
 	ends_stack = w->w.stack;
+}
+
+/* One that is free when all servers have theirs: whoever took it afterwards would be who the device talks to. */
+static inline void world_port(struct gw_listener *l)
+{
+	int fd;
+
+	if (l->transport == GW_STACK)
+		return;
+	fd = server_open(&l->port);
+	end_close(&fd);
 }
 
 static inline int setup(void **state)
@@ -435,6 +443,7 @@ static inline int setup(void **state)
 	snprintf(l->crl, sizeof(l->crl), "%s/ca.crl", pki.dir);
 	if (world_prepare != NULL)
 		world_prepare(w, l);
+	world_port(l);
 	if (listener_open(&w->w, &w->w.listeners[0], l, 0, &err) < 0)
 		fail_msg("%s", err.msg);
 	w->w.n_listeners = 1;

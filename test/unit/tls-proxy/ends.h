@@ -164,37 +164,51 @@ static inline struct stream *end_arrives(void *arg, const struct ip_addr *peer, 
 	return end_stream(l->waiting[l->n++]);
 }
 
-/* An upstream's, at `port`; 0: any, which is told. */
-static inline int end_listen(uint16_t *port)
+static uint16_t ends_next_port = 40000; /* of the stack's */
+
+/* A port at which nobody listens: who connects is refused, and nobody else gets it. 0: any, which is told. */
+static inline int end_reserve(uint16_t *port)
 {
-	static uint16_t next = 40000;
 	struct sockaddr_in in = {.sin_family = AF_INET,
 				 .sin_port = htons(*port),
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof(in);
 	int fd, small = END_BUFFER_BYTES, on = 1;
+
+	if (ends_stack != NULL) {
+		if (*port == 0)
+			*port = ends_next_port++;
+		return -1; /* its ports are taken by number only */
+	}
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &n), 0);
+	*port = ntohs(in.sin_port);
+	return fd;
+}
+
+/* An upstream's, at `port`; 0: any, which is told. */
+static inline int end_listen(uint16_t *port)
+{
 	struct err err = {""};
+	int fd;
 
 	for (int i = 0; ends_stack != NULL && i < END_LISTENERS_MAX; i++) {
 		struct ip_addr at = end_addr(END_UPSTREAM);
 
 		if (end_listeners[i].port != 0)
 			continue;
-		if (*port == 0)
-			*port = next++;
+		end_reserve(port);
 		end_listeners[i] = (struct end_listener){
 			.l = {.accept = end_arrives, .arg = &end_listeners[i]}, .port = *port};
 		assert_int_equal(stack_listen(ends_stack, &end_listeners[i].l, &at, *port, &err),
 				 0);
 		return END_OF_STACK | i;
 	}
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	fd = end_reserve(port);
 	assert_int_equal(listen(fd, 16), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &n), 0);
-	*port = ntohs(in.sin_port);
 	return fd;
 }
 

@@ -128,7 +128,7 @@ static void checks_find_who_is_down_and_who_is_back(void **state)
 	}
 	assert_true(u[0].down);
 	assert_false(u[1].down);
-	fd = end_listen(&closed_port);
+	fd = closed_opens();
 	for (unsigned i = 0; i < 2; i++) {
 		assert_true(u[0].down);
 		check_now(w);

@@ -14,7 +14,8 @@ struct server {
 
 static struct server second; /* plain unless a test gives it a context */
 static struct server tls = {.listener = -1, .fd = -1};
-static uint16_t closed_port;
+static uint16_t closed_port; /* nobody listens there */
+static int closed = -1; /* holds it, of sockets */
 
 static inline void server_listen(struct server *s)
 {
@@ -75,12 +76,18 @@ static void (*prepare)(struct world *w, struct gw_listener *l); /* beside the se
 
 static inline void servers_open(struct world *w, struct gw_listener *l)
 {
-	int nobody = server_open(&closed_port);
-
-	end_unlisten(&nobody);
+	closed_port = 0;
+	closed = end_reserve(&closed_port);
 	server_listen(&second);
 	if (prepare != NULL)
 		prepare(w, l);
+}
+
+/* Somebody listens at the closed port. @return the listener */
+static inline int closed_opens(void)
+{
+	end_close(&closed);
+	return end_listen(&closed_port);
 }
 
 static inline int upstream_setup(void **state)
@@ -93,6 +100,7 @@ static inline int upstream_teardown(void **state)
 {
 	server_end(&second);
 	server_end(&tls);
+	end_close(&closed);
 	teardown(state);
 	world_prepare = NULL;
 	prepare = NULL;
