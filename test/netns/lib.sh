@@ -88,8 +88,10 @@ spawn() { # NS NAME COMMAND...
 	PIDS+=("$LAST")
 }
 end() { # PID...: TERM, and KILL if it will not
-	local p
+	local p i
 	for p in "$@"; do
+		# Whoever gets this number next is not ours to end.
+		for i in "${!PIDS[@]}"; do [ "${PIDS[i]}" != "$p" ] || unset "PIDS[i]"; done
 		kill "$p" 2>/dev/null || continue
 		wait_for 3 not_running "$p" || kill -KILL "$p" 2>/dev/null
 		wait "$p" 2>/dev/null
@@ -414,6 +416,8 @@ world_exit() {
 	local code=$?
 	trap - EXIT
 	trap '' INT TERM HUP PIPE # a second signal must not leave half of it behind
+	# Of a `read -t` that a signal has ended bash leaves the alarm on, which would end us: another one takes it off.
+	read -r -t 1 </dev/null
 	if [ -n "${RUNSVDIR:-}" ] && [ -z "${KEEP:-}" ]; then
 		daemons_stop
 		check "no sanitizer report" sanitizers_silent
