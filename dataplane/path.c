@@ -69,7 +69,7 @@ void path_run(struct worker *w, struct burst *in, uint16_t port)
 	struct burst rest;
 
 	rest.n = 0;
-	if (w->lane && !port_is_link(port)) {
+	if (w->lane) {
 		stage_lane(w, in, port, &rest);
 		w->stats.lane += in->n - rest.n;
 		if (rest.n > 0)

@@ -165,7 +165,7 @@ static bool is_return(struct worker *w, const struct pkt *p)
 		return false;
 	u = links_upstream(w->st, pkt_dst(p), pkt_dport(p), pkt_src(p), pkt_sport(p), p->id.proto);
 	if (u >= 0)
-		w->upstream_guarded[u] = (uint64_t)w->topo + 1;
+		w->upstream[u].guarded = (uint64_t)w->topo + 1;
 	return u >= 0;
 }
 

@@ -17,10 +17,8 @@
 #define TCP_BYTES 20
 #define UDP_BYTES 8
 #define V4_MAPPED 0xffff0000ull /* the second word of an IPv4-mapped address, without the address */
-#define HINT_NEIGH                                                                                 \
-	(1u << 19) /* the hint of a network: a neighbour's index, else that of a next hop */
-
-_Static_assert(BINDINGS_MAX == FLOW_HINT_MAX && NEIGHS_LIMIT == HINT_NEIGH - 1, "hints name all");
+_Static_assert(BINDINGS_MAX == FLOW_HINT_MAX && NEIGHS_LIMIT == LANE_HINT_NEIGH - 1,
+	       "hints name all");
 _Static_assert(RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN, "keys are put together as words");
 
 static inline uint16_t load16(const uint8_t *b)
@@ -45,12 +43,6 @@ static inline uint64_t load64(const uint8_t *b)
 
 	memcpy(&v, b, sizeof(v));
 	return v;
-}
-
-/* Six bytes; memcmp() would be a call. */
-static inline bool mac_is(const struct mac_addr *mac, const uint8_t *b)
-{
-	return load32(mac->b) == load32(b) && load16(mac->b + 4) == load16(b + 4);
 }
 
 /* A usual TCP or UDP header: no event but data and acknowledgements. */
@@ -132,7 +124,7 @@ static inline bool usual(const struct port *port, const uint8_t *frame, uint32_t
 
 	if (bytes < REWRITE_ETH_BYTES + IPV4_BYTES + UDP_BYTES)
 		return false;
-	if (!mac_is(&port->mac, frame) || (frame[6] & 1))
+	if (!lane_mac_is(&port->mac, frame) || (frame[6] & 1))
 		return false;
 	type = load16(frame + 12);
 	out->vlan = 0;
@@ -159,9 +151,8 @@ bool lane_parse(const struct port *port, const uint8_t *frame, uint32_t bytes, s
 
 /* ---- hints ------------------------------------------------------------------------------------ */
 
-/* Where the lane will find this end again; 0 where only the stages know the way. */
-static uint32_t hint_of(const struct worker *w, const struct ip_addr *ip, const struct binding *b,
-			const struct nexthop *nh)
+uint32_t lane_hint(const struct worker *w, const struct ip_addr *ip, const struct binding *b,
+		   const struct nexthop *nh)
 {
 	const struct neigh *n;
 	const struct port *out;
@@ -178,9 +169,9 @@ static uint32_t hint_of(const struct worker *w, const struct ip_addr *ip, const 
 	if (out->side != PORT_UPLINK)
 		return 0;
 	if (nh->has_gateway)
-		return nh - w->nexthops < HINT_NEIGH - 1 ? nh - w->nexthops + 1 : 0;
+		return nh - w->nexthops < LANE_HINT_NEIGH - 1 ? nh - w->nexthops + 1 : 0;
 	n = nh->mtu_bytes == 0 ? neighs_find(w->st->neighs, nh->port, nh->vlan, ip) : NULL;
-	return n != NULL ? HINT_NEIGH | (n - w->neighs) : 0;
+	return n != NULL ? LANE_HINT_NEIGH | (n - w->neighs) : 0;
 }
 
 void lane_learn(const struct worker *w, struct flow *f, const struct pkt *p)
@@ -192,11 +183,11 @@ void lane_learn(const struct worker *w, struct flow *f, const struct pkt *p)
 	if (f->topo != w->topo)
 		from->hint = to->hint = 0;
 	f->topo = w->topo;
-	to->hint = hint_of(w, pkt_dst(p), p->dst_bind, p->nh);
+	to->hint = lane_hint(w, pkt_dst(p), p->dst_bind, p->nh);
 	if (p->src_bind != NULL ? from->hint == (uint32_t)(p->src_bind - w->bindings)
 				: from->hint != 0)
 		return;
-	from->hint = hint_of(w, ip, p->src_bind, fib_lookup(w->fib, ip));
+	from->hint = lane_hint(w, ip, p->src_bind, fib_lookup(w->fib, ip));
 }
 
 /* ---- the lane --------------------------------------------------------------------------------- */
@@ -247,7 +238,8 @@ static inline bool source_holds(const struct worker *w, const struct lane_pkt *l
 	if (e->slot == TRUST_SLOT_NONE)
 		return e->hint != 0 && w->st->ports[l->port].side == PORT_UPLINK;
 	b = device_end(w, e, l->key + (l->reversed ? 2 : 0));
-	return b != NULL && b->port == l->port && b->vlan == l->vlan && mac_is(&b->mac, frame + 6);
+	return b != NULL && b->port == l->port && b->vlan == l->vlan &&
+	       lane_mac_is(&b->mac, frame + 6);
 }
 
 /* The way out. @return the port's index, or MSG_PORT_KERNEL */
@@ -256,7 +248,6 @@ static inline uint16_t destination(const struct worker *w, const struct lane_pkt
 {
 	const struct flow_end *e = &l->flow->end[!l->reversed];
 	const uint64_t *ip = l->key + (l->reversed ? 0 : 2);
-	uint32_t at = e->hint & (HINT_NEIGH - 1);
 
 	*mtu = 0;
 	if (e->slot != TRUST_SLOT_NONE) {
@@ -268,20 +259,7 @@ static inline uint16_t destination(const struct worker *w, const struct lane_pkt
 		r->vlan = b->vlan;
 		return b->port;
 	}
-	if (e->hint == 0)
-		return MSG_PORT_KERNEL;
-	if (e->hint & HINT_NEIGH) {
-		const struct neigh *n = &w->neighs[at];
-		const flow_word *is = (const flow_word *)&n->ip;
-
-		r->mac = atomic_load_explicit(&n->mac, memory_order_acquire);
-		r->vlan = n->vlan;
-		return ((is[0] ^ ip[0]) | (is[1] ^ ip[1])) == 0 ? n->port : MSG_PORT_KERNEL;
-	}
-	r->mac = atomic_load_explicit(&w->nexthops[at - 1].mac, memory_order_acquire);
-	r->vlan = w->nexthops[at - 1].vlan;
-	*mtu = w->nexthops[at - 1].mtu_bytes;
-	return w->nexthops[at - 1].port;
+	return lane_network_way(w, e->hint, ip, r, mtu);
 }
 
 /* Does the packet leave the flow's state as it is? */
@@ -290,93 +268,6 @@ static inline bool in_state(const struct flow *f, const struct lane_pkt *l)
 	if (f->state == FLOW_ESTABLISHED)
 		return !l->tcp || f->tcp == TCP_ESTAB;
 	return f->state == FLOW_OPENING && !l->tcp && l->reversed == f->opener;
-}
-
-/* ---- to the TLS workers ------------------------------------------------------------------------ */
-
-static void pkt_from_lane(struct pkt *p, const struct lane_pkt *l)
-{
-	*p = (struct pkt){
-		.hash = l->hash,
-		.flow = l->flow,
-		.in_port = l->port,
-		.vlan = l->vlan,
-		.l3_off = l->l3_off,
-		.l4_off = l->l3_off + (l->v4 ? IPV4_BYTES : IPV6_BYTES),
-		.ip_bytes = l->ip_bytes,
-		.kind = PKT_FLOW,
-		.flags = (l->v4 ? PKT_V4 : 0) | (l->reversed ? PKT_REVERSED : 0),
-		.l4_flags = l->tcp ? PARSE_TCP_ACK : 0,
-	};
-	memcpy(&p->id, l->key, sizeof(p->id));
-}
-
-/* A device's packet of a connection that a TLS worker has: what guard and divert would find has not changed. */
-static __attribute__((noinline)) bool to_stack(struct worker *w, struct rte_mbuf *m, struct pkt *p,
-					       const struct lane_pkt *l)
-{
-	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
-	struct flow *f = l->flow;
-	const struct flow_end *e = &f->end[f->opener];
-	const struct binding *b = &w->bindings[e->hint];
-	const flow_word *is = (const flow_word *)&b->ip;
-	const uint64_t *ip = l->key + (l->reversed ? 2 : 0);
-	enum drop_reason why;
-
-	if (f->tls_worker == 0 || !(w->tls_up >> (f->tls_worker - 1) & 1) ||
-	    l->reversed != f->opener || e->slot == TRUST_SLOT_NONE || !f->counted ||
-	    f->tcp != TCP_ESTAB || f->end[!f->opener].generation != w->topo)
-		return false;
-	if (atomic_load_explicit(&b->slot, memory_order_acquire) != e->slot ||
-	    ((is[0] ^ ip[0]) | (is[1] ^ ip[1])) != 0)
-		return false;
-	if (b->port != l->port || b->vlan != l->vlan || !mac_is(&b->mac, frame + 6) ||
-	    f->origin_port != l->port || f->origin_vlan != l->vlan ||
-	    !mac_is(&f->origin_mac, frame + 6))
-		return false;
-	pkt_from_lane(p, l);
-	p->src_bind = b;
-	why = limit_tls(w, p);
-	if (why != DROP_NONE) {
-		pkt_drop(w, p, why);
-		return true;
-	}
-	flow_passed(f, w->tick, l->ip_bytes);
-	if (links_hand(w, m, f->tls_worker - 1u))
-		w->stats.diverted++;
-	return true;
-}
-
-/* An upstream's answer to a TLS worker. */
-static __attribute__((noinline)) bool return_to_stack(struct worker *w, struct rte_mbuf *m,
-						      struct pkt *p, const struct lane_pkt *l)
-{
-	const struct msg_dp_config *c = &w->st->cfg;
-	struct flow_key id;
-	uint16_t dport;
-	int u;
-
-	memcpy(&id, l->key, sizeof(id));
-	dport = l->reversed ? id.sport : id.dport;
-	u = links_upstream(w->st, l->reversed ? &id.src : &id.dst, dport,
-			   l->reversed ? &id.dst : &id.src, l->reversed ? id.dport : id.sport,
-			   id.proto);
-	if (u < 0 || w->upstream_guarded[u] != (uint64_t)w->topo + 1 ||
-	    !(w->tls_up >> (dport % c->tls_workers) & 1))
-		return false;
-	pkt_from_lane(p, l);
-	(void)links_hand(w, m, dport % c->tls_workers);
-	return true;
-}
-
-/* No flow is the lane's. */
-static bool pass_without(struct worker *w, struct rte_mbuf *m, const struct lane_pkt *l)
-{
-	if (w->tls_up == 0)
-		return false;
-	if (l->flow != NULL)
-		return l->flow->state == FLOW_DIVERTED && to_stack(w, m, pkt_of(m), l);
-	return w->st->ports[l->port].side == PORT_UPLINK && return_to_stack(w, m, pkt_of(m), l);
 }
 
 static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
@@ -389,7 +280,7 @@ static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
 	uint16_t port, mtu;
 
 	if (unlikely(!in_state(f, l)))
-		return pass_without(w, m, l);
+		return f->state == FLOW_DIVERTED && w->tls_up != 0 && lane_to_stack(w, m, p, l);
 	if (f->epoch != w->epoch || f->topo != w->topo || f->metered)
 		return false;
 	if (!source_holds(w, l, frame))
@@ -409,7 +300,7 @@ static inline bool pass(struct worker *w, struct rte_mbuf *m, struct pkt *p,
 	return true;
 }
 
-/* Parse what can be parsed here and fetch its bucket. @return false: not for the lane */
+/* Parse what can be parsed here. @return false: not for the lane */
 static inline bool enter(const struct worker *w, struct rte_mbuf *m, uint16_t port,
 			 const struct port *from, struct lane_pkt *l)
 {
@@ -418,8 +309,21 @@ static inline bool enter(const struct worker *w, struct rte_mbuf *m, uint16_t po
 		return false;
 	l->port = port;
 	l->hash = flow_hash_words(w->st->seed, l->key);
-	rte_prefetch0(flow_bucket_first(w->flows, l->hash));
 	return true;
+}
+
+/* A packet of a TLS worker's with an upstream has no flow: a configured address and port say what becomes of it. */
+static inline bool of_upstream(const struct worker *w, bool uplink, bool link, struct lane_pkt *l)
+{
+	if (!uplink && !link)
+		return false;
+	l->upstream = link ? lane_to_which_upstream(w, l) : lane_from_which_upstream(w, l);
+	return l->upstream >= 0;
+}
+
+static inline bool is_uplink(const struct worker *w, const struct port *from)
+{
+	return w->tls_up != 0 && from->side == PORT_UPLINK;
 }
 
 /* The steps of a packet. Each ends with a prefetch of what the next one reads; they run a few packets apart, so that
@@ -434,7 +338,7 @@ static inline void step_candidate(const struct worker *w, struct lane_pkt *l)
 }
 
 /* The first bucket's candidate, else whatever the table has under this key. */
-static inline void step_flow(const struct worker *w, struct lane_pkt *l)
+static inline void step_flow(const struct worker *w, bool link, struct lane_pkt *l)
 {
 	struct flow_key id;
 
@@ -444,21 +348,40 @@ static inline void step_flow(const struct worker *w, struct lane_pkt *l)
 		if (l->flow == NULL)
 			return;
 	}
+	if (link) /* where its device's frames came from is in the flow */
+		return;
 	prefetch_end(w, &l->flow->end[0]);
 	prefetch_end(w, &l->flow->end[1]);
 	if (l->flow->state == FLOW_DIVERTED)
 		limit_prefetch(w, l->flow->end[l->flow->opener].slot);
 }
 
-/* Compiled twice: mostly a burst has come by one port, which need not be looked up a packet. */
+static inline bool step_pass(struct worker *w, struct rte_mbuf *m, bool link,
+			     const struct lane_pkt *l)
+{
+	if (l->flow == NULL)
+		return false;
+	return link ? lane_to_device(w, m, pkt_of(m), l) : pass(w, m, pkt_of(m), l);
+}
+
+/* The same without a flow. */
+static inline bool step_upstream(struct worker *w, struct rte_mbuf *m, bool link,
+				 const struct lane_pkt *l)
+{
+	return link ? lane_to_upstream(w, m, pkt_of(m), l) : lane_from_upstream(w, m, pkt_of(m), l);
+}
+
+/* Compiled thrice: mostly a burst has come by one port, which need not be looked up a packet, or by one link. */
 static inline __attribute__((always_inline)) void
-lane_run(struct worker *w, struct burst *in, uint16_t port, bool any, struct burst *out)
+lane_run(struct worker *w, struct burst *in, uint16_t port, bool any, bool link, struct burst *out)
 {
 	const struct port *from = any ? NULL : &w->st->ports[port];
+	bool uplink = !any && !link && is_uplink(w, from);
 	uint16_t n_workers = w->st->n_workers;
 	struct lane_pkt lane[BURST_MAX];
 	uint32_t left = 0; /* bit i: in->pkt[i] is for the stages */
-	uint32_t here = 0; /* bit i: in->pkt[i] is in the lane */
+	uint32_t here = 0; /* bit i: in->pkt[i] is in the lane, with a flow */
+	uint32_t flowless = 0; /* bit i: in->pkt[i] is in the lane, an upstream's */
 
 	for (uint16_t i = 0; i < in->n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(in->pkt[i], void *));
@@ -471,24 +394,34 @@ lane_run(struct worker *w, struct burst *in, uint16_t port, bool any, struct bur
 			if (any) {
 				port = pkt_of(m)->in_port;
 				from = &w->st->ports[port];
+				link = port_is_link(port);
+				uplink = is_uplink(w, from);
 			}
-			if (unlikely(!enter(w, m, port, from, &lane[i])))
+			if (unlikely(!enter(w, m, port, from, &lane[i]))) {
 				left |= 1u << i;
-			else if (unlikely(flow_worker(lane[i].hash, n_workers) != w->index))
+			} else if (unlikely(flow_worker(lane[i].hash, n_workers) != w->index)) {
 				path_away(m, port, lane[i].hash);
-			else
+			} else if (unlikely(of_upstream(w, uplink, link, &lane[i]))) {
+				flowless |= 1u << i;
+			} else {
+				rte_prefetch0(flow_bucket_first(w->flows, lane[i].hash));
 				here |= 1u << i;
+			}
 		}
 		i -= APART;
 		if (i < in->n && (here >> i & 1))
 			step_candidate(w, &lane[i]);
 		i -= APART;
 		if (i < in->n && (here >> i & 1))
-			step_flow(w, &lane[i]);
+			step_flow(w, any ? port_is_link(lane[i].port) : link, &lane[i]);
 		i -= APART;
-		if (i < in->n && (here >> i & 1) &&
-		    !(lane[i].flow == NULL ? pass_without(w, in->pkt[i], &lane[i])
-					   : pass(w, in->pkt[i], pkt_of(in->pkt[i]), &lane[i])))
+		if (i >= in->n)
+			continue;
+		if (any)
+			link = port_is_link(lane[i].port);
+		if ((here >> i & 1) && !step_pass(w, in->pkt[i], link, &lane[i]))
+			left |= 1u << i;
+		if ((flowless >> i & 1) && !step_upstream(w, in->pkt[i], link, &lane[i]))
 			left |= 1u << i;
 	}
 	for (; left != 0; left &= left - 1) {
@@ -505,9 +438,11 @@ lane_run(struct worker *w, struct burst *in, uint16_t port, bool any, struct bur
 void stage_lane(struct worker *w, struct burst *in, uint16_t port, struct burst *out)
 {
 	if (port == PORT_ANY)
-		lane_run(w, in, port, true, out);
+		lane_run(w, in, port, true, false, out);
+	else if (port_is_link(port))
+		lane_run(w, in, port, false, true, out);
 	else
-		lane_run(w, in, port, false, out);
+		lane_run(w, in, port, false, false, out);
 }
 
 _Static_assert(BURST_MAX <= 32, "a burst's packets are bits of a word");

@@ -4,6 +4,7 @@
 
 #include <rte_prefetch.h>
 
+#include "dataplane/lane.h"
 #include "dataplane/links.h"
 #include "dataplane/path.h"
 #include "dataplane/rewrite.h"
@@ -11,19 +12,21 @@
 
 enum leg { LEG_NONE, LEG_DEVICE, LEG_UPSTREAM };
 
-/* Default is none: a worker that was taken over must not speak as anybody else, nor to anybody else. */
-static enum leg leg_of(const struct state *st, const struct pkt *p)
+/* Default is none: a worker that was taken over must not speak as anybody else, nor to anybody else.
+ * @param[out] upstream  of LEG_UPSTREAM */
+static enum leg leg_of(const struct state *st, const struct pkt *p, unsigned *upstream)
 {
 	unsigned tls_worker = p->in_port - PORT_LINKS;
 	const struct msg_listener *l = links_listener(st, pkt_src(p), pkt_sport(p), p->id.proto);
+	int u;
 
 	if (l != NULL)
 		return l->stack ? LEG_DEVICE : LEG_NONE;
-	if (links_upstream(st, pkt_src(p), pkt_sport(p), pkt_dst(p), pkt_dport(p), p->id.proto) >=
-		    0 &&
-	    pkt_sport(p) % st->cfg.tls_workers == tls_worker)
-		return LEG_UPSTREAM;
-	return LEG_NONE;
+	u = links_upstream(st, pkt_src(p), pkt_sport(p), pkt_dst(p), pkt_dport(p), p->id.proto);
+	if (u < 0 || pkt_sport(p) % st->cfg.tls_workers != tls_worker)
+		return LEG_NONE;
+	*upstream = (unsigned)u;
+	return LEG_UPSTREAM;
 }
 
 /* The way that the connection's frames came by. */
@@ -83,13 +86,14 @@ static enum drop_reason send_on(struct worker *w, struct rte_mbuf *m)
 	struct rewrite r = {.l3_off = p->l3_off, .ip_bytes = p->ip_bytes, .v4 = p->flags & PKT_V4};
 	enum drop_reason why;
 	uint16_t port, mtu = 0;
+	unsigned upstream = 0;
 	enum leg leg;
 
 	p->src_bind = p->dst_bind = NULL;
 	if (p->kind != PKT_FLOW || (p->id.proto != IPPROTO_TCP && p->id.proto != IPPROTO_UDP) ||
 	    (p->flags & (PKT_FRAGMENT | PKT_UNUSUAL)))
 		return DROP_TLS_UNFIT;
-	leg = leg_of(w->st, p);
+	leg = leg_of(w->st, p, &upstream);
 	if (leg == LEG_NONE)
 		return DROP_TLS_SOURCE;
 	if (leg == LEG_UPSTREAM || !way_back(w, p, &r, &port)) {
@@ -104,6 +108,8 @@ static enum drop_reason send_on(struct worker *w, struct rte_mbuf *m)
 		mtu = r.out->mtu_bytes;
 	if (p->ip_bytes > mtu)
 		return answer(w, m, mtu);
+	if (leg == LEG_UPSTREAM)
+		lane_learn_upstream(w, upstream, p);
 	if (rewrite_link(m, &r) == 0)
 		return DROP_TX_FULL;
 	p->out_port = port;

@@ -108,8 +108,11 @@ struct worker {
 	bool lane; /* all is there that the fast lane needs */
 	bool judging; /* judge.c's: a rule's meters are not its to charge */
 	uint32_t tls_up; /* bit N: TLS worker N is there */
-	uint64_t upstream_guarded
-		[MSG_UPSTREAMS_MAX]; /* topo + 1 when the guard took a packet of this upstream; 0: never */
+	struct { /* of TLS workers; topo + 1 when that was last so, 0: never */
+		uint64_t guarded; /* the guard took a packet of it */
+		uint64_t routed; /* a packet to it went the way of `hint`, see lane.h */
+		uint32_t hint;
+	} upstream[MSG_UPSTREAMS_MAX];
 	const struct trace *trace; /* packets are looked at on their way; NULL: not */
 
 	struct idle idle;

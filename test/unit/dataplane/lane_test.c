@@ -1,19 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The fast lane against the stages: two worlds live the same life, one with the lane and one without; whatever happens,
  * each frame has the same verdict and leaves with the same bytes. SEED and STEPS in the environment. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "dataplane/lane.h"
 #include "dataplane/tcp.h"
-#include "test/unit/dataplane/world.h"
+#include "test/unit/dataplane/links_world.h"
 
-#define DEV 0
-#define UP 1
 #define STEPS 60000
 #define POLICY_OTHER                                                                               \
 	"segments = ( { name = \"cams\"; members = ( { san = \"spiffe://x/cam/*\"; } ); },\n"      \
@@ -24,6 +15,7 @@
 
 static uint64_t random_state;
 static uint32_t coin; /* by both worlds */
+static uint64_t link_packets, link_lane; /* of TLS workers, and by the lane */
 
 static uint32_t draw(uint32_t below)
 {
@@ -38,8 +30,8 @@ struct pair {
 
 static void pair_new(struct pair *x)
 {
-	assert_int_equal(world_new(&x->lane, NULL), 0);
-	assert_int_equal(world_new(&x->plain, NULL), 0);
+	setup(&x->lane);
+	setup(&x->plain);
 	atomic_store(&x->plain.st->lane_off, true);
 	x->lane.now_us = x->plain.now_us; /* after both: no window for picking up is open */
 	x->epoch = 1;
@@ -53,8 +45,59 @@ static void pair_free(struct pair *x)
 
 /* ---- what is sent ---- */
 
+/* Talk of devices with a listener of the stack, and of its TLS workers with upstreams, both ways. */
+static struct frame_spec tls_draw(uint16_t *port)
+{
+	static const char *const upstreams[] = {"10.2.0.10", "10.9.0.5", "10.2.0.99"};
+	bool v6 = draw(4) == 0, stranger = draw(6) == 0;
+	const char *dev = v6 ? "fd01::10" : stranger ? "10.1.0.77" : "10.1.0.10";
+	const char *up = v6 ? "fd02::10" : upstreams[draw(6) ? 0 : draw(3)];
+	uint16_t own = 16384 + draw(6);
+	struct frame_spec s = {.proto = 6, .tcp_flags = 16, .smac = 0x10, .dmac = 1};
+
+	switch (draw(4)) {
+	case 0: /* a device speaks */
+		*port = DEV;
+		s.src = dev;
+		s.smac = stranger && !v6 ? 0x77 : 0x10;
+		s.dst = v6 ? "fd01::1" : "10.1.0.1";
+		s.sport = 9 + draw(2);
+		s.dport = 8884;
+		break;
+	case 1: /* a worker answers, which may be another's place to do */
+		*port = LINK(draw(WORKERS));
+		s.src = v6 ? "fd01::1" : "10.1.0.1";
+		s.dst = dev;
+		s.sport = 8884;
+		s.dport = 9 + draw(2);
+		if (draw(8) == 0) { /* or speaks as the device */
+			const struct frame_spec as = s;
+
+			s.src = as.dst, s.dst = as.src;
+			s.sport = as.dport, s.dport = as.sport;
+		}
+		break;
+	case 2: /* a worker asks an upstream */
+		*port = LINK(draw(8) ? own % WORKERS : draw(WORKERS));
+		s.src = v6 ? "fd02::1" : "10.2.0.1";
+		s.dst = up;
+		s.sport = own;
+		s.dport = 1883;
+		break;
+	default: /* and it answers */
+		*port = UP;
+		s.src = up;
+		s.dst = v6 ? "fd02::1" : "10.2.0.1";
+		s.smac = 0x20;
+		s.dmac = 2;
+		s.sport = 1883;
+		s.dport = own;
+	}
+	return s;
+}
+
 /* Established talk of a few flows, in both directions, over VLAN and without, and some that are not allowed. */
-static struct frame_spec spec_draw(uint16_t *port)
+static struct frame_spec talk_draw(uint16_t *port)
 {
 	static const struct {
 		const char *dev, *net;
@@ -87,17 +130,25 @@ static struct frame_spec spec_draw(uint16_t *port)
 		s.vlan = ends[i].vlan;
 		s.smac = out ? ends[i].mac : 0x11;
 	}
+	return s;
+}
+
+/* Mostly as it should be. */
+static struct frame_spec spec_draw(uint16_t *port)
+{
+	struct frame_spec s = draw(3) ? talk_draw(port) : tls_draw(port);
+
 	if (draw(40) == 0)
 		s.smac = draw(0x30);
 	if (draw(60) == 0)
 		s.ttl = 1;
 	if (draw(60) == 0)
 		s.vlan = s.vlan != 0 ? 0 : 30;
-	if (draw(60) == 0) { /* the right frame by the wrong port */
+	if (draw(60) == 0 && !port_is_link(*port)) { /* the right frame by the wrong port */
 		*port = *port == DEV ? UP : DEV;
 		s.dmac = *port + 1;
 	}
-	if (!udp && draw(6) == 0)
+	if (s.proto == 6 && draw(6) == 0)
 		s.tcp_flags = (const uint8_t[]){2, 18, 17, 4, 24, 1}[draw(6)];
 	s.payload = draw(8) ? draw(40) : draw(1460);
 	return s;
@@ -109,7 +160,7 @@ static size_t frame_draw(uint8_t *frame, uint16_t *port)
 	size_t n;
 
 	memset(frame, 0, FRAME_MAX);
-	n = frame_make(frame, &s);
+	n = port_is_link(*port) ? link_frame(frame, &s, *port - PORT_LINKS) : frame_make(frame, &s);
 	if (draw(25) == 0) /* one byte wrong */
 		frame[draw(n < 60 ? n : 60)] ^= 1u << draw(8);
 	if (draw(25) == 0)
@@ -232,9 +283,31 @@ static void bindings_change(struct world *x, uint32_t what)
 	assert_int_equal(ret, 0);
 }
 
+/* TLS workers come and go, and so do listeners and upstreams. */
+static void tls_changes(struct world *x, uint32_t what)
+{
+	struct msg_dp_config c;
+	struct err err = {""};
+
+	if (what < WORKERS) {
+		away(x, what, true);
+		return;
+	}
+	config(&c);
+	for (unsigned n = 0; n < WORKERS; n++)
+		away(x, n, false);
+	if (what == 3)
+		c.n_listeners--;
+	if (what == 4)
+		c.n_upstreams = 0;
+	if (what == 5) /* an upstream of another number */
+		c.upstreams[0] = c.upstreams[--c.n_upstreams];
+	assert_int_equal(hotplug_apply(x->st, &c, &err), 0);
+}
+
 static void event(struct pair *x)
 {
-	uint32_t kind = draw(6), what = draw(10), slot = 5 + draw(2);
+	uint32_t kind = draw(7), what = draw(10), slot = 5 + draw(2);
 	bool heal = draw(2); /* else too little is established for the lane to be asked */
 	struct world *both[2] = {&x->lane, &x->plain};
 
@@ -249,6 +322,7 @@ static void event(struct pair *x)
 			links_change(both[i], 9);
 			routes_change(both[i], 9);
 			bindings_change(both[i], 9);
+			tls_changes(both[i], 9);
 			continue;
 		}
 		switch (kind) {
@@ -273,6 +347,9 @@ static void event(struct pair *x)
 		case 5:
 			both[i]->now_us += what == 0 ? 61000000 : 700;
 			break;
+		case 6:
+			tls_changes(both[i], what);
+			break;
 		}
 	}
 }
@@ -293,8 +370,14 @@ static unsigned step(struct pair *x, uint64_t seed, unsigned at)
 		while (other != port);
 	}
 	memcpy(frame[1], frame[0], sizeof(frame[0]));
+	if (port_is_link(port)) {
+		link_packets += n;
+		link_lane -= x->lane.w->stats.lane;
+	}
 	world_burst(&x->lane, port, frame[0], bytes, n, v[0]);
 	world_burst(&x->plain, port, frame[1], bytes, n, v[1]);
+	if (port_is_link(port))
+		link_lane += x->lane.w->stats.lane;
 	for (unsigned i = 0; i < n; i++) {
 		if (v[0][i].edge == v[1][i].edge && v[0][i].reason == v[1][i].reason &&
 		    (v[0][i].edge != EDGE_FORWARD || v[0][i].out_port == v[1][i].out_port) &&
@@ -330,11 +413,13 @@ static void lane_and_stages_are_one(void **state)
 		assert_int_equal(flow_count(x.lane.w->flows), flow_count(x.plain.w->flows));
 	}
 	assert_int_equal(x.plain.w->stats.lane, 0);
-	print_message("%llu packets, %llu by the lane\n", (unsigned long long)packets,
-		      (unsigned long long)x.lane.w->stats.lane);
+	print_message("%llu packets, %llu by the lane; of TLS workers %llu, %llu\n",
+		      (unsigned long long)packets, (unsigned long long)x.lane.w->stats.lane,
+		      (unsigned long long)link_packets, (unsigned long long)link_lane);
 	/* else nothing was compared */
 	assert_true(x.lane.w->stats.lane > packets / 10);
 	assert_true(x.lane.w->stats.lane < packets * 9 / 10);
+	assert_true(link_lane > link_packets / 10 && link_lane < link_packets * 9 / 10);
 	pair_free(&x);
 }
 

@@ -147,6 +147,47 @@ static void listeners_come_and_go(void **state)
 	world_free(&x);
 }
 
+/* And the way back: to the device as its flow says, to an upstream as a packet went before. */
+static void what_workers_send_is_known_too(void **state)
+{
+	const struct frame_spec mine = {
+		"10.1.0.10",   "10.1.0.1",	 CAM,	       TCP, .sport = 9,
+		.dport = 8884, .tcp_flags = ACK, .payload = 40};
+	const struct frame_spec answer = {"10.1.0.1",	 "10.1.0.10", TCP,
+					  .sport = 8884, .dport = 9,  .tcp_flags = ACK};
+	struct frame_spec ask = {"10.2.0.1",	 "10.2.0.10",	TCP,
+				 .sport = 16385, .dport = 1883, .tcp_flags = ACK};
+	struct frame_spec routed = ask;
+	struct world x;
+	uint16_t at;
+
+	(void)state;
+	setup(&x);
+	expect_lane(&x, "to nobody", LINK(1), &answer, false, DEV, 0); /* by its binding */
+	at = send_by(&x, DEV, &mine).out_port;
+	expect_lane(&x, "its worker", at, &answer, true, DEV, 0);
+	expect_lane(&x, "another worker", LINK((at - PORT_LINKS + 1) % WORKERS), &answer, false,
+		    DEV, 0);
+	x.st->ports[DEV].present = false;
+	expect_lane(&x, "the port is gone", at, &answer, false, 0, DROP_NO_PORT);
+	x.st->ports[DEV].present = true;
+
+	expect_lane(&x, "first", LINK(2), &ask, false, UP, 0);
+	expect_lane(&x, "then", LINK(2), &ask, true, UP, 0);
+	expect_lane(&x, "another worker's port", LINK(1), &ask, false, 0, DROP_TLS_SOURCE);
+	routed.dst = "10.9.0.5";
+	expect_lane(&x, "another upstream", LINK(2), &routed, false, UP, 0);
+	expect_lane(&x, "through a gateway", LINK(2), &routed, true, UP, 0);
+	ask.payload = 1460;
+	expect_lane(&x, "as large as fits", LINK(2), &ask, true, UP, 0);
+	x.st->ports[UP].mtu_bytes = 600;
+	expect_lane(&x, "too large", LINK(2), &ask, false, LINK(2), 0); /* its worker hears of it */
+	x.st->ports[UP].mtu_bytes = 1500;
+	world_route(&x, "10.2.0.10/32", ROUTE_LOCAL, MSG_PORT_KERNEL, 0, NULL);
+	expect_lane(&x, "no way any more", LINK(2), &ask, false, 0, DROP_NO_ROUTE);
+	world_free(&x);
+}
+
 static void the_lane_keeps_to_the_rate(void **state)
 {
 	const struct frame_spec mine = {"10.1.0.10",   "10.1.0.1",	CAM, TCP, .sport = 9,
@@ -208,6 +249,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_trace_tells_of_workers),
 		cmocka_unit_test(the_lane_hands_over_what_is_known),
+		cmocka_unit_test(what_workers_send_is_known_too),
 		cmocka_unit_test(listeners_come_and_go),
 		cmocka_unit_test(the_lane_keeps_to_the_rate),
 		cmocka_unit_test(with_several_workers_the_flows_own_answers),
