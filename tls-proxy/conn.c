@@ -87,11 +87,12 @@ void conns_reap(struct worker *w)
 static void device_ready(void *arg, uint32_t events);
 static void upstream_ready(void *arg, uint32_t events);
 
-static void sessions_fetch(const struct conn *c, int step)
+/* What comes from one end goes to the other. */
+static void sessions_fetch(const struct conn *c, bool of_device, int step)
 {
-	session_fetch(c->tls, step);
+	session_fetch(c->tls, of_device, step);
 	if (c->up_tls != NULL)
-		session_fetch(c->up_tls, step);
+		session_fetch(c->up_tls, !of_device, step);
 }
 
 void conn_fetch(const struct stream *s, int step)
@@ -112,7 +113,7 @@ void conn_fetch(const struct stream *s, int step)
 		__builtin_prefetch(&c->w->trust.rec[c->slot]);
 	}
 	if (step - 1 < SESSION_FETCH_STEPS)
-		sessions_fetch(c, step - 1);
+		sessions_fetch(c, s == &c->dev, step - 1);
 }
 
 static void device_ready(void *arg, uint32_t events)

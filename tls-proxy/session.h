@@ -104,9 +104,10 @@ bool session_resumed(const struct session *s); /* it began with a ticket, not wi
 /** Let the sessions of a server's context resume: for so long after a whole handshake. @return 0 or -EIO */
 int session_tickets_serve(WOLFSSL_CTX *ctx, uint32_t life_s);
 
-/** Into the cache: what a record of it will touch, in steps of which each needs the one before. */
+/** Into the cache: what a record of it will touch, in steps of which each needs the one before.
+ * @param opens  the record comes from the peer; false: it goes there */
 enum { SESSION_FETCH_STEPS = 3 };
-void session_fetch(const struct session *s, int step);
+void session_fetch(const struct session *s, bool opens, int step);
 
 /** Give back the memory of what nothing waits in. For sessions that have been quiet: the next byte takes it again. */
 void session_trim(struct session *s);
