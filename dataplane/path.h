@@ -26,7 +26,7 @@
  *     answer of the other end;
  *   - an unknown neighbour or a packet above the MTU is judged, then the kernel's;
  *   - limits (limit.h) come on top: a packet that would pass may die of a rate, a flow of a cap.
- *   - what TLS workers send (port_is_link(port)) is judged by stage_link() alone.
+ *   - what TLS workers send (port_is_link(port)) is judged by stage_link() alone, or by the lane in its place.
  * @param port  index of the ingress port, or PORT_ANY
  */
 void path_run(struct worker *w, struct burst *in, uint16_t port);
