@@ -126,6 +126,8 @@ bool lane_to_device(struct worker *w, struct rte_mbuf *m, struct pkt *p, const s
 
 int lane_from_which_upstream(const struct worker *w, const struct lane_pkt *l)
 {
+	if (links_listener(w->st, dst_of(l), dport_of(l), proto_of(l)) != NULL)
+		return -1; /* a client's: listeners come first, as in stage_divert() */
 	return links_upstream(w->st, dst_of(l), dport_of(l), src_of(l), sport_of(l), proto_of(l));
 }
 

@@ -110,6 +110,7 @@ static void listeners_come_and_go(void **state)
 		.dport = 16385, .tcp_flags = ACK, .payload = 40};
 	const struct frame_spec from_worker = {"10.1.0.1",    "10.1.0.10", TCP,
 					       .sport = 8886, .dport = 9,  .tcp_flags = ACK};
+	struct frame_spec client = answer; /* of a listener among the workers' own ports */
 	struct msg_dp_config before, more, bad;
 	struct err err = {""};
 	struct world x;
@@ -119,6 +120,9 @@ static void listeners_come_and_go(void **state)
 	before = more = x.st->cfg;
 	more.listeners[more.n_listeners] = more.listeners[1];
 	more.listeners[more.n_listeners++].port = 8886;
+	more.listeners[more.n_listeners] = more.listeners[1];
+	ip_addr_parse(&more.listeners[more.n_listeners].addr, "10.2.0.1");
+	more.listeners[more.n_listeners++].port = 16390;
 	more.upstreams[more.n_upstreams] = more.upstreams[0];
 	more.upstreams[more.n_upstreams++].port = 7777;
 	expect_lane(&x, "nobody's", DEV, &mine, false, MSG_PORT_KERNEL, 0);
@@ -128,6 +132,9 @@ static void listeners_come_and_go(void **state)
 	expect_lane(&x, "then by the lane", DEV, &mine, true, ANY_LINK, 0);
 	expect_lane(&x, "its upstream", UP, &answer, false, LINK(2), 0);
 	expect_lane(&x, "by the lane too", UP, &answer, true, LINK(2), 0);
+	client.dport = 16390;
+	expect_lane(&x, "no answer", UP, &client, false, ANY_LINK, 0);
+	assert_int_equal(x.w->flows->flows[x.w->flows->high].state, FLOW_DIVERTED);
 	expect_lane(&x, "its worker speaks", LINK(0), &from_worker, false, DEV, 0);
 	expect_lane(&x, "the other, looked at anew", DEV, &stays, false, ANY_LINK, 0);
 	expect_lane(&x, "and by the lane again", DEV, &stays, true, ANY_LINK, 0);
